@@ -1,0 +1,20 @@
+//! The contract between the kernel programs and the agent: what a record in a ring looks like, which
+//! maps there are and what their keys mean.
+//!
+//! Everything here is `#[repr(C)]` without padding, so that both sides read the same bytes; the agent
+//! reads them in place through [`zerocopy`]. Multi-byte fields are in the host's byte order, unless a
+//! field says otherwise. A record in a ring is a [`Header`], then the body of its [`Signal`], then, for
+//! the signals that have one, a tail of variable length.
+#![no_std]
+
+pub mod account;
+pub mod record;
+pub mod settings;
+pub mod signal;
+
+pub use account::Account;
+pub use record::{
+    Accept, Connect, Exec, Exit, FlowClose, Fork, Header, Identity, Listen, Tuple, UNSET_ID,
+};
+pub use settings::Settings;
+pub use signal::{Class, Signal};

@@ -1,0 +1,238 @@
+//! Records as they lie in a ring.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// A user, session or namespace number that is not set or could not be read.
+pub const UNSET_ID: u32 = u32::MAX;
+
+/// Longest argument area that an exec record carries, in bytes, NUL separators included.
+pub const ARGS_MAX: usize = 8192;
+
+/// Longest path that a record carries, in bytes.
+pub const PATH_MAX: usize = 4096;
+
+/// Who did it: read from the task at the moment of the event.
+///
+/// A process is `(tgid, start_time)`, never a bare pid: the pair is not reused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Identity {
+    /// When the process began: nanoseconds of `CLOCK_BOOTTIME`, of its thread group's leader.
+    pub start_time: u64,
+    /// The same of its parent; 0 where it has none.
+    pub parent_start_time: u64,
+    /// Cgroup id: in the v2 hierarchy, or in the v1 hierarchy that the agent chose at start.
+    pub cgroup: u64,
+    /// Process id in the initial pid namespace; 0 where the process is not known (see `Accept`).
+    pub tgid: u32,
+    /// Thread id in the initial pid namespace.
+    pub tid: u32,
+    /// Parent's process id in the initial pid namespace.
+    pub parent_tgid: u32,
+    /// Real user id.
+    pub uid: u32,
+    /// Real group id.
+    pub gid: u32,
+    /// Effective user id.
+    pub euid: u32,
+    /// Effective group id.
+    pub egid: u32,
+    /// Login user id (audit), [`UNSET_ID`] where nobody logged in or the kernel keeps none.
+    pub login_uid: u32,
+    /// Audit session id, [`UNSET_ID`] likewise.
+    pub session_id: u32,
+    /// Mount namespace, as an inode number.
+    pub mount_ns: u32,
+    /// Pid namespace, as an inode number.
+    pub pid_ns: u32,
+    /// Network namespace, as an inode number.
+    pub net_ns: u32,
+    /// Bits of [`identity_flags`].
+    pub flags: u32,
+    /// Fills the record to a multiple of eight bytes; always zero.
+    pub reserved: u32,
+    /// The thread's name, NUL-padded.
+    pub comm: [u8; 16],
+}
+
+/// Bits of [`Identity::flags`].
+pub mod identity_flags {
+    /// A kernel thread.
+    pub const KERNEL_THREAD: u32 = 1;
+}
+
+/// The beginning of every record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Header {
+    /// When it happened: nanoseconds of `CLOCK_BOOTTIME`.
+    pub time: u64,
+    /// Position of this event among those that this CPU submitted or lost for this signal, from 1: a
+    /// gap is a lost event.
+    pub sequence: u64,
+    /// Length of the whole record in bytes, header and tail included.
+    pub length: u32,
+    /// Number of the [`Signal`](crate::Signal).
+    pub signal: u16,
+    /// CPU that wrote it.
+    pub cpu: u16,
+    /// Who did it.
+    pub identity: Identity,
+}
+
+/// A process replaced its program.
+///
+/// The tail holds, in this order and without separators between the parts: the arguments (NUL after
+/// each), the path of the executable, the current directory, and the file name as it was asked for. Paths are
+/// written leaf first, a NUL after each component (`ls\0bin\0usr\0`): the kernel program walks from the file
+/// to the root.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Exec {
+    /// Inode number of the executable.
+    pub inode: u64,
+    /// Length of the argument area in the new program, which may be more than was copied.
+    pub args_total: u64,
+    /// Address of the argument area in the new program: where to read it from if it could not be copied.
+    pub args_address: u64,
+    /// Device of the executable, in the kernel's encoding (major << 20 | minor).
+    pub device: u32,
+    /// Bits of [`exec_flags`].
+    pub flags: u32,
+    /// Bytes of arguments in the tail.
+    pub args_length: u32,
+    /// Bytes of executable path in the tail.
+    pub path_length: u32,
+    /// Bytes of current directory in the tail.
+    pub cwd_length: u32,
+    /// Bytes of the file name in the tail, its NUL left out.
+    pub filename_length: u32,
+}
+
+/// Bits of [`Exec::flags`].
+pub mod exec_flags {
+    /// More arguments were given than [`ARGS_MAX`](super::ARGS_MAX) bytes.
+    pub const ARGS_TRUNCATED: u32 = 1;
+    /// The arguments were not resident and could not be copied.
+    pub const ARGS_UNREADABLE: u32 = 2;
+    /// The path of the executable is longer, or deeper, than a record holds; its leaf end is there.
+    pub const PATH_TRUNCATED: u32 = 4;
+    /// Likewise the current directory.
+    pub const CWD_TRUNCATED: u32 = 8;
+    /// The executable has no name in any directory any more: deleted, or a memfd.
+    pub const UNLINKED: u32 = 16;
+    /// The executable is an anonymous memory file.
+    pub const MEMFD: u32 = 32;
+    /// An interpreter runs a script: the file name is the script, the path the interpreter.
+    pub const SCRIPT: u32 = 64;
+}
+
+/// A process was created. The header's identity is the one that asked for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Fork {
+    /// The new process. Its parent is not always the one that asked (`CLONE_PARENT`).
+    pub child: Identity,
+}
+
+/// The last thread of a process ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Exit {
+    /// Status as `wait` reports it: exit code in bits 8–15, or signal in bits 0–6 and bit 7 for a core dump.
+    pub status: u32,
+    /// Fills the record to a multiple of eight bytes; always zero.
+    pub reserved: u32,
+}
+
+/// The two ends of a TCP connection. IPv4 addresses are written as IPv4-mapped IPv6 (`::ffff:a.b.c.d`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Tuple {
+    /// Address on this host, in network byte order.
+    pub local_address: [u8; 16],
+    /// Address at the other end, in network byte order.
+    pub remote_address: [u8; 16],
+    /// Port on this host; 0 while the kernel has not chosen one.
+    pub local_port: u16,
+    /// Port at the other end.
+    pub remote_port: u16,
+    /// Address family of the socket: `AF_INET` or `AF_INET6`.
+    pub family: u16,
+    /// Fills the record to a multiple of four bytes; always zero.
+    pub reserved: u16,
+    /// Network namespace of the socket, as an inode number.
+    pub net_ns: u32,
+}
+
+/// A TCP connection was attempted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Connect {
+    /// The kernel's address of the socket: joins the events of one connection, means nothing else.
+    pub socket: u64,
+    /// Both ends. The local port may not be chosen yet.
+    pub tuple: Tuple,
+    /// Fills the record to a multiple of eight bytes; always zero.
+    pub reserved: u32,
+}
+
+/// A TCP connection was accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Accept {
+    /// The kernel's address of the socket: joins the events of one connection, means nothing else.
+    pub socket: u64,
+    /// Both ends.
+    pub tuple: Tuple,
+    /// Bits of [`flow_flags`].
+    pub flags: u32,
+}
+
+/// A TCP socket began to listen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Listen {
+    /// Local end; the remote end is zero.
+    pub tuple: Tuple,
+    /// Longest queue of connections that wait to be accepted.
+    pub backlog: u32,
+}
+
+/// A TCP connection ended. The counters are the kernel's own (`struct tcp_sock`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct FlowClose {
+    /// The kernel's address of the socket: joins the events of one connection, means nothing else.
+    pub socket: u64,
+    /// When it was attempted or accepted: nanoseconds of `CLOCK_BOOTTIME`; 0 where it began before the agent.
+    pub start_time: u64,
+    /// Payload bytes sent, each counted once however often it was sent.
+    pub bytes_sent: u64,
+    /// Payload bytes received in order.
+    pub bytes_received: u64,
+    /// Segments sent.
+    pub segments_sent: u32,
+    /// Segments received.
+    pub segments_received: u32,
+    /// Segments sent again.
+    pub retransmits: u32,
+    /// Smoothed round-trip time in microseconds; 0 where none was measured.
+    pub rtt_us: u32,
+    /// Both ends.
+    pub tuple: Tuple,
+    /// Bits of [`flow_flags`].
+    pub flags: u32,
+}
+
+/// Bits of [`Accept::flags`] and [`FlowClose::flags`].
+pub mod flow_flags {
+    /// This host accepted the connection; clear: it began it.
+    pub const INBOUND: u32 = 1;
+    /// The handshake was completed.
+    pub const ESTABLISHED: u32 = 2;
+    /// The process is the one that listens: which one accepted is not visible on this rung.
+    pub const LISTENER: u32 = 4;
+    /// No owner is known: the connection began before the agent, or its entry was pushed out.
+    pub const NO_OWNER: u32 = 8;
+}

@@ -1,0 +1,3 @@
+//! From the rings to records.
+
+pub mod record;

@@ -1,0 +1,193 @@
+//! Records, read in place: bytes from a ring in, references into them out.
+
+use sensor_common::{Accept, Connect, Exec, Exit, FlowClose, Fork, Header, Listen, Signal};
+use zerocopy::{FromBytes, Immutable, KnownLayout};
+
+/// A record that was checked: every length in it lies within its bytes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Record<'a> {
+    /// When, where, who.
+    pub header: &'a Header,
+    /// What.
+    pub body: RecordBody<'a>,
+}
+
+/// The body of a record, by signal.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(missing_docs, reason = "the names are the signals")]
+pub enum RecordBody<'a> {
+    Exec(ExecRecord<'a>),
+    Fork(&'a Fork),
+    Exit(&'a Exit),
+    Connect(&'a Connect),
+    Accept(&'a Accept),
+    Listen(&'a Listen),
+    FlowClose(&'a FlowClose),
+}
+
+/// An exec with its texts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ExecRecord<'a> {
+    /// The part of fixed length.
+    pub exec: &'a Exec,
+    /// Arguments, a NUL after each.
+    pub args: &'a [u8],
+    /// Executable, leaf first, a NUL after each component.
+    pub path: &'a [u8],
+    /// Current directory, likewise.
+    pub cwd: &'a [u8],
+    /// File name as it was asked for.
+    pub filename: &'a [u8],
+}
+
+/// Why bytes are not a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// Fewer bytes than the header or the body takes, or not aligned to eight bytes.
+    #[error("record of {length} bytes is too short for a {what}, or not aligned; kernel programs and agent may be of different versions")]
+    Short {
+        /// What was to be read.
+        what: &'static str,
+        /// How many bytes there were.
+        length: usize,
+    },
+    /// The length in the header is not the length of the record.
+    #[error("record of {length} bytes says that it has {said}")]
+    Length {
+        /// How many bytes there were.
+        length: usize,
+        /// How many the header says.
+        said: u32,
+    },
+    /// No signal has this number.
+    #[error("record of unknown signal {0}; kernel programs and agent may be of different versions")]
+    Signal(u16),
+    /// The parts of the tail are longer than the tail.
+    #[error("record's parts take {parts} bytes of a tail of {tail}")]
+    Tail {
+        /// Bytes that the parts say they take.
+        parts: u64,
+        /// Bytes there are.
+        tail: usize,
+    },
+}
+
+impl<'a> Record<'a> {
+    /// Reads the record that `bytes` holds. Padding behind the record is not an error.
+    ///
+    /// # Errors
+    /// If `bytes` is too short, misaligned, of an unknown signal, or its lengths contradict each other.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, RecordError> {
+        let (header, _) = prefix::<Header>(bytes, "header")?;
+        let bytes = bytes
+            .get(..header.length as usize)
+            .ok_or(RecordError::Length { length: bytes.len(), said: header.length })?;
+        let rest = bytes
+            .get(size_of::<Header>()..)
+            .ok_or(RecordError::Length { length: bytes.len(), said: header.length })?;
+        let signal = Signal::from_number(header.signal).ok_or(RecordError::Signal(header.signal))?;
+        let body = match signal {
+            Signal::Exec => RecordBody::Exec(ExecRecord::decode(rest)?),
+            Signal::Fork => RecordBody::Fork(prefix(rest, "fork")?.0),
+            Signal::Exit => RecordBody::Exit(prefix(rest, "exit")?.0),
+            Signal::Connect => RecordBody::Connect(prefix(rest, "connect")?.0),
+            Signal::Accept => RecordBody::Accept(prefix(rest, "accept")?.0),
+            Signal::Listen => RecordBody::Listen(prefix(rest, "listen")?.0),
+            Signal::FlowClose => RecordBody::FlowClose(prefix(rest, "flow_close")?.0),
+        };
+        Ok(Self { header, body })
+    }
+}
+
+impl<'a> ExecRecord<'a> {
+    fn decode(bytes: &'a [u8]) -> Result<Self, RecordError> {
+        let (exec, tail) = prefix::<Exec>(bytes, "exec")?;
+        let lengths = [exec.args_length, exec.path_length, exec.cwd_length, exec.filename_length];
+        let parts = lengths.iter().map(|length| u64::from(*length)).sum::<u64>();
+        if parts > tail.len() as u64 {
+            return Err(RecordError::Tail { parts, tail: tail.len() });
+        }
+        let (args, tail) = tail.split_at(exec.args_length as usize);
+        let (path, tail) = tail.split_at(exec.path_length as usize);
+        let (cwd, tail) = tail.split_at(exec.cwd_length as usize);
+        let filename = &tail[..exec.filename_length as usize];
+        Ok(Self { exec, args, path, cwd, filename })
+    }
+}
+
+fn prefix<'a, T: FromBytes + KnownLayout + Immutable>(
+    bytes: &'a [u8],
+    what: &'static str,
+) -> Result<(&'a T, &'a [u8]), RecordError> {
+    T::ref_from_prefix(bytes).map_err(|_| RecordError::Short { what, length: bytes.len() })
+}
+
+/// The path that `components`, leaf first with a NUL after each, stand for: `ls\0bin\0` is `/bin/ls`.
+///
+/// `absolute` is false where the walk did not reach the root: `…/bin/ls`.
+#[must_use]
+pub fn path_from_components(components: &[u8], truncated: bool) -> Box<[u8]> {
+    let mut path = Vec::with_capacity(components.len() + 4);
+    if truncated {
+        path.extend_from_slice("…".as_bytes());
+    }
+    let components = components.strip_suffix(b"\0").unwrap_or(components);
+    if components.is_empty() {
+        path.push(b'/');
+        return path.into();
+    }
+    for component in components.rsplit(|byte| *byte == 0) {
+        path.push(b'/');
+        path.extend_from_slice(component);
+    }
+    path.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use zerocopy::IntoBytes;
+
+    use super::*;
+
+    /// Eight-byte aligned, as in a ring.
+    fn aligned(bytes: &[u8]) -> (Vec<u64>, usize) {
+        let mut words = vec![0_u64; bytes.len().div_ceil(8)];
+        words.as_mut_bytes()[..bytes.len()].copy_from_slice(bytes);
+        (words, bytes.len())
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes: Vec<u8>) {
+            let (words, length) = aligned(&bytes);
+            let _ = Record::decode(&words.as_bytes()[..length]);
+        }
+
+        #[test]
+        fn arbitrary_lengths_never_panic(signal in 0..8_u16, length in 0..400_u32, lengths: [u32; 4], tail in 0..200_usize) {
+            let header = Header { signal, length, ..Header::default() };
+            let exec = Exec {
+                args_length: lengths[0] % 100, path_length: lengths[1] % 100,
+                cwd_length: lengths[2] % 100, filename_length: lengths[3], ..Exec::default()
+            };
+            let bytes = [header.as_bytes(), exec.as_bytes(), &vec![7; tail]].concat();
+            let (words, length) = aligned(&bytes);
+            if let Ok(Record { body: RecordBody::Exec(exec), .. }) = Record::decode(&words.as_bytes()[..length]) {
+                prop_assert!(exec.args.len() + exec.path.len() + exec.cwd.len() + exec.filename.len() <= tail);
+            }
+        }
+    }
+
+    #[test]
+    fn paths_are_turned_round() {
+        for (components, truncated, path) in [
+            (&b"ls\0bin\0usr\0"[..], false, "/usr/bin/ls"),
+            (b"", false, "/"),
+            (b"memfd:x\0", false, "/memfd:x"),
+            (b"z\0y\0", true, "…/y/z"),
+        ] {
+            assert_eq!(&*path_from_components(components, truncated), path.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Where it goes.
+
+mod entry;
+
+pub use entry::{Entry, Loss};

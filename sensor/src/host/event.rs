@@ -1,0 +1,244 @@
+//! What happened, to whom it belongs: the type that detection and export read.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use crate::time::{BootTime, WallTime};
+
+/// A process, named for good: a process id alone is reused, the pair is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProcessId {
+    /// Process id in the initial pid namespace.
+    pub tgid: u32,
+    /// When it began.
+    pub start: BootTime,
+}
+
+/// What a process is and who it runs for. Never changed once made: an exec or a new credential makes a new one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Process {
+    /// Which process it is.
+    pub id: ProcessId,
+    /// Which process it came from; `None` where it has none.
+    pub parent: Option<ProcessId>,
+    /// What it runs, shared by all the processes that were forked from one exec.
+    pub image: Arc<Image>,
+    /// Who it runs as and for.
+    pub credentials: Credentials,
+    /// What it is part of, shared by all the processes of a cgroup.
+    pub workload: Arc<Workload>,
+    /// Its namespaces.
+    pub namespaces: Namespaces,
+    /// A kernel thread.
+    pub kernel_thread: bool,
+}
+
+/// A program as it was executed. Texts are bytes: Linux does not promise UTF-8.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Image {
+    /// Path of the executable in the mount namespace of the process; empty where it could not be read.
+    pub executable: Box<[u8]>,
+    /// Arguments, each with a NUL after it.
+    pub args: Box<[u8]>,
+    /// Length of all the arguments in bytes, which may be more than are here.
+    pub args_total: u64,
+    /// Current directory at the exec.
+    pub cwd: Box<[u8]>,
+    /// Inode of the executable, 0 where unknown.
+    pub inode: u64,
+    /// Device of the executable (major << 20 | minor), 0 where unknown.
+    pub device: u32,
+}
+
+impl Image {
+    /// The arguments, one by one.
+    pub fn arguments(&self) -> impl Iterator<Item = &[u8]> {
+        let args = self.args.strip_suffix(b"\0").unwrap_or(&self.args);
+        let empty = self.args.is_empty();
+        args.split(|byte| *byte == 0).filter(move |_| !empty)
+    }
+
+    /// Whether arguments are missing.
+    #[must_use]
+    pub fn args_truncated(&self) -> bool {
+        self.args_total > self.args.len() as u64
+    }
+}
+
+/// Who a process runs as and for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Credentials {
+    /// Real user id.
+    pub uid: u32,
+    /// Real group id.
+    pub gid: u32,
+    /// Effective user id.
+    pub euid: u32,
+    /// Effective group id.
+    pub egid: u32,
+    /// Who logged in to start it.
+    pub login_uid: Option<u32>,
+    /// Audit session.
+    pub session_id: Option<u32>,
+}
+
+/// Namespaces, as inode numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Namespaces {
+    /// Mount namespace.
+    pub mount: u32,
+    /// Pid namespace.
+    pub pid: u32,
+    /// Network namespace.
+    pub net: u32,
+}
+
+/// What a process is part of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Workload {
+    /// What the model of normal is kept for: `unit:nginx.service`, `container:3f2a…`, `session:user@1000`, `host`.
+    pub name: Box<str>,
+    /// Cgroup id in the hierarchy that the agent chose.
+    pub cgroup_id: u64,
+    /// Path of the cgroup below the root of that hierarchy; empty where it could not be read.
+    pub cgroup: Box<str>,
+    /// Full id of the container, where it is one.
+    pub container: Option<Box<str>>,
+}
+
+/// Something that happened on this host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// When, in the order of this host's events.
+    pub time: BootTime,
+    /// When, for people.
+    pub wall: WallTime,
+    /// CPU that reported it.
+    pub cpu: u16,
+    /// Who; `None` where it is not known, as for a connection that began before the agent.
+    pub process: Option<Arc<Process>>,
+    /// The parent, where it is still known.
+    pub parent: Option<Arc<Process>>,
+    /// The thread that acted.
+    pub thread: Thread,
+    /// What.
+    pub body: Body,
+}
+
+/// A thread of a process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Thread {
+    /// Thread id in the initial pid namespace.
+    pub tid: u32,
+    /// Name, NUL-padded.
+    pub comm: [u8; 16],
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Body {
+    /// The process replaced its program; `Event::process` is what it is now.
+    Exec(Exec),
+    /// The process was created; `Event::process` is the new one.
+    Fork,
+    /// The last thread of the process ended.
+    Exit(Exit),
+    /// It attempted a TCP connection.
+    Connect(Flow),
+    /// It accepted a TCP connection.
+    Accept(Flow),
+    /// It began to listen.
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Longest queue of connections waiting to be accepted.
+        backlog: u32,
+    },
+    /// A TCP connection of it ended.
+    FlowClose(Flow, FlowTotals),
+}
+
+/// More about an exec than the [`Image`] that came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exec {
+    /// What ran before.
+    pub previous: Option<Arc<Image>>,
+    /// File name as it was asked for; the script, where an interpreter runs one.
+    pub filename: Box<[u8]>,
+    /// An interpreter runs a script.
+    pub script: bool,
+    /// The executable is an anonymous memory file.
+    pub memfd: bool,
+    /// The executable has no name in any directory any more.
+    pub unlinked: bool,
+    /// The executable's path or the current directory is cut at its root end.
+    pub path_truncated: bool,
+    /// The arguments could not be copied in the kernel, and could not be read afterwards.
+    pub args_unreadable: bool,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// By itself, with this code.
+    Code(u8),
+    /// By a signal.
+    Signal {
+        /// Its number.
+        number: u8,
+        /// Whether a core was dumped.
+        core: bool,
+    },
+}
+
+/// A TCP connection, seen from this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// Joins the events of one connection; means nothing else.
+    pub id: u64,
+    /// This host's end.
+    pub local: SocketAddr,
+    /// The other end.
+    pub remote: SocketAddr,
+    /// This host accepted it.
+    pub inbound: bool,
+    /// The handshake was completed.
+    pub established: bool,
+    /// The process is the one that listens: which one accepted was not visible.
+    pub listener: bool,
+}
+
+/// What a connection carried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowTotals {
+    /// From attempt or acceptance to the end, where the beginning was seen.
+    pub duration: Option<Duration>,
+    /// Payload bytes, each counted once.
+    pub bytes_sent: u64,
+    /// Payload bytes received in order.
+    pub bytes_received: u64,
+    /// Segments sent.
+    pub segments_sent: u32,
+    /// Segments received.
+    pub segments_received: u32,
+    /// Segments sent again.
+    pub retransmits: u32,
+    /// Smoothed round-trip time, zero where none was measured.
+    pub rtt: Duration,
+}
+
+impl Body {
+    /// The signal that reported it.
+    #[must_use]
+    pub fn signal(&self) -> sensor_common::Signal {
+        use sensor_common::Signal;
+        match self {
+            Self::Exec(_) => Signal::Exec,
+            Self::Fork => Signal::Fork,
+            Self::Exit(_) => Signal::Exit,
+            Self::Connect(_) => Signal::Connect,
+            Self::Accept(_) => Signal::Accept,
+            Self::Listen { .. } => Signal::Listen,
+            Self::FlowClose(..) => Signal::FlowClose,
+        }
+    }
+}
