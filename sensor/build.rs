@@ -41,11 +41,21 @@ fn build(toolchain: &str) -> Result<()> {
     // SAFETY: this program has one thread. Building `core` takes a flag that stable toolchains refuse otherwise.
     unsafe { env::set_var("RUSTC_BOOTSTRAP", "1") };
     // The kernel programs are the same whatever the agent around them is built with.
-    for name in ["CARGO_ENCODED_RUSTFLAGS", "RUSTFLAGS", "CARGO_BUILD_TARGET", "RUSTC_WRAPPER", "CLIPPY_ARGS"] {
+    for name in [
+        "CARGO_ENCODED_RUSTFLAGS",
+        "RUSTFLAGS",
+        "CARGO_BUILD_TARGET",
+        "RUSTC_WRAPPER",
+        "CLIPPY_ARGS",
+    ] {
         // SAFETY: as above.
         unsafe { env::remove_var(name) };
     }
-    let package = Package { name: "sensor-ebpf", root_dir: "../sensor-ebpf", ..Package::default() };
+    let package = Package {
+        name: "sensor-ebpf",
+        root_dir: "../sensor-ebpf",
+        ..Package::default()
+    };
     aya_build::build_ebpf([package], Toolchain::Custom(toolchain))
 }
 
@@ -61,7 +71,9 @@ fn toolchain() -> Result<String> {
         .into_iter()
         .find(|name| has_library_source(name))
         .map(str::to_owned)
-        .ok_or_else(|| anyhow!("neither a rustup nightly with rust-src nor a toolchain called 'ebpf' is there"))
+        .ok_or_else(|| {
+            anyhow!("neither a rustup nightly with rust-src nor a toolchain called 'ebpf' is there")
+        })
 }
 
 fn has_library_source(toolchain: &str) -> bool {
@@ -71,7 +83,10 @@ fn has_library_source(toolchain: &str) -> bool {
         .output();
     let Ok(output) = rustc else { return false };
     let sysroot = String::from_utf8_lossy(&output.stdout);
-    output.status.success() && Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core").is_dir()
+    output.status.success()
+        && Path::new(sysroot.trim())
+            .join("lib/rustlib/src/rust/library/core")
+            .is_dir()
 }
 
 fn on_path(program: &str) -> bool {

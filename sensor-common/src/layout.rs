@@ -145,6 +145,10 @@ pub struct Features {
 
 impl Features {
     /// The least that every supported kernel has.
-    pub const LEAST: Self =
-        Self { current_task_btf: 0, cgroup_subsys: ABSENT, cpus_per_ring_log2: 0, accept_arguments: 4 };
+    pub const LEAST: Self = Self {
+        current_task_btf: 0,
+        cgroup_subsys: ABSENT,
+        cpus_per_ring_log2: 0,
+        accept_arguments: 4,
+    };
 }

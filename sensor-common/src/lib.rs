@@ -15,9 +15,7 @@ pub mod signal;
 
 pub use account::Account;
 pub use layout::{Features, Layout};
-pub use record::{
-    Accept, Connect, Exec, Exit, FlowClose, Fork, Header, Identity, Listen, Tuple, UNSET_ID,
-};
+pub use record::{Accept, Connect, Exec, Exit, FlowClose, Fork, Header, Identity, Listen, Tuple, UNSET_ID};
 pub use settings::Settings;
 pub use signal::{Class, Signal};
 

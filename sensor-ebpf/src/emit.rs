@@ -62,7 +62,11 @@ pub fn admit(signal: Signal) -> Option<Admitted> {
         account.muted += 1;
         return None;
     }
-    Some(Admitted { signal, account, settings })
+    Some(Admitted {
+        signal,
+        account,
+        settings,
+    })
 }
 
 impl Admitted {
@@ -159,7 +163,11 @@ impl Admitted {
             Class::Bulk => {
                 // SAFETY: a ring and a constant.
                 let waiting = unsafe { bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) };
-                if waiting >= self.settings.bulk_watermark { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }
+                if waiting >= self.settings.bulk_watermark {
+                    BPF_RB_FORCE_WAKEUP
+                } else {
+                    BPF_RB_NO_WAKEUP
+                }
             }
         }
     }

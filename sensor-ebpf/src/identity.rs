@@ -50,10 +50,16 @@ pub unsafe fn write<A: Access>(task: Address, out: *mut Identity) {
         namespaces::<A>(task, out);
 
         let flags: u32 = A::load(task, offset!(task_flags));
-        (*out).flags = if flags & PF_KTHREAD != 0 { identity_flags::KERNEL_THREAD } else { 0 };
+        (*out).flags = if flags & PF_KTHREAD != 0 {
+            identity_flags::KERNEL_THREAD
+        } else {
+            0
+        };
         (*out).reserved = 0;
-        let comm: [u64; 2] =
-            [A::load(task, offset!(task_comm)), A::load(task, offset!(task_comm).wrapping_add(8))];
+        let comm: [u64; 2] = [
+            A::load(task, offset!(task_comm)),
+            A::load(task, offset!(task_comm).wrapping_add(8)),
+        ];
         (*out).comm = core::mem::transmute::<[u64; 2], [u8; 16]>(comm);
     }
 }
@@ -83,8 +89,10 @@ unsafe fn cgroup<A: Access>(task: Address) -> u64 {
         let cgroup: Address = if subsys == ABSENT {
             A::load(css_set, offset!(css_set_dfl_cgrp))
         } else {
-            let state: Address =
-                A::load(css_set, offset!(css_set_subsys).wrapping_add(subsys.wrapping_mul(8)));
+            let state: Address = A::load(
+                css_set,
+                offset!(css_set_subsys).wrapping_add(subsys.wrapping_mul(8)),
+            );
             A::load(state, offset!(css_cgroup))
         };
         let node: Address = A::load(cgroup, offset!(cgroup_kn));

@@ -74,7 +74,11 @@ pub fn tcp_state(ctx: BtfTracePointContext) -> i32 {
 /// `struct sock *inet_csk_accept(struct sock *sk, …)`: the process that takes the connection is known here.
 #[fexit(function = "inet_csk_accept")]
 pub fn tcp_accept(ctx: FExitContext) -> i32 {
-    let sock: Address = if features().accept_arguments == 2 { ctx.arg(2) } else { ctx.arg(4) };
+    let sock: Address = if features().accept_arguments == 2 {
+        ctx.arg(2)
+    } else {
+        ctx.arg(4)
+    };
     if !sock.is_null() {
         accepted(sock);
     }
@@ -83,11 +87,19 @@ pub fn tcp_accept(ctx: FExitContext) -> i32 {
 
 #[inline(always)]
 fn connect(sock: Address) {
-    let mut owner = Owner { identity: Identity::default(), start_time: now(), flags: 0 };
+    let mut owner = Owner {
+        identity: Identity::default(),
+        start_time: now(),
+        flags: 0,
+    };
     identity::current(&raw mut owner.identity);
     let _ = FLOWS.insert(key(sock), owner, 0);
-    let Some(admitted) = emit::admit(Signal::Connect) else { return };
-    let Some(admitted) = admitted.unless_own(owner.identity.tgid) else { return };
+    let Some(admitted) = emit::admit(Signal::Connect) else {
+        return;
+    };
+    let Some(admitted) = admitted.unless_own(owner.identity.tgid) else {
+        return;
+    };
     admitted.submit::<Connect>(|record| {
         // SAFETY: the record is valid for writes; the socket is one by the tracepoint's prototype.
         unsafe {
@@ -106,8 +118,12 @@ fn listen(sock: Address) {
     // SAFETY: the socket is one by the tracepoint's prototype.
     let local = unsafe { listener_key(sock) };
     let _ = LISTENERS.insert(local, who, 0);
-    let Some(admitted) = emit::admit(Signal::Listen) else { return };
-    let Some(admitted) = admitted.unless_own(who.tgid) else { return };
+    let Some(admitted) = emit::admit(Signal::Listen) else {
+        return;
+    };
+    let Some(admitted) = admitted.unless_own(who.tgid) else {
+        return;
+    };
     admitted.submit::<Listen>(|record| {
         // SAFETY: the record is valid for writes.
         unsafe {
@@ -142,8 +158,11 @@ fn established_inbound(sock: Address) {
     // SAFETY: the socket is one by the tracepoint's prototype; map memory is valid while the program runs.
     unsafe {
         let flags = flow_flags::INBOUND | flow_flags::ESTABLISHED;
-        let mut owner =
-            Owner { identity: Identity::default(), start_time: now(), flags: u64::from(flags | flow_flags::LISTENER) };
+        let mut owner = Owner {
+            identity: Identity::default(),
+            start_time: now(),
+            flags: u64::from(flags | flow_flags::LISTENER),
+        };
         let mut local = listener_key(sock);
         let mut listener = LISTENERS.get_ptr(local);
         if listener.is_none() {
@@ -158,8 +177,12 @@ fn established_inbound(sock: Address) {
         if emit::settings().is_none_or(|settings| settings.is_taken_over(Signal::Accept)) {
             return;
         }
-        let Some(admitted) = emit::admit(Signal::Accept) else { return };
-        let Some(admitted) = admitted.unless_own(owner.identity.tgid) else { return };
+        let Some(admitted) = emit::admit(Signal::Accept) else {
+            return;
+        };
+        let Some(admitted) = admitted.unless_own(owner.identity.tgid) else {
+            return;
+        };
         submit_accept(admitted, sock, &owner);
     }
 }
@@ -169,14 +192,22 @@ fn accepted(sock: Address) {
     // SAFETY: the socket is one by the function's prototype; map memory is valid while the program runs.
     unsafe {
         let flags = flow_flags::INBOUND | flow_flags::ESTABLISHED;
-        let mut owner = Owner { identity: Identity::default(), start_time: now(), flags: u64::from(flags) };
+        let mut owner = Owner {
+            identity: Identity::default(),
+            start_time: now(),
+            flags: u64::from(flags),
+        };
         identity::current(&raw mut owner.identity);
         if let Some(known) = FLOWS.get_ptr(key(sock)) {
             owner.start_time = (*known).start_time;
         }
         let _ = FLOWS.insert(key(sock), owner, 0);
-        let Some(admitted) = emit::admit(Signal::Accept) else { return };
-        let Some(admitted) = admitted.unless_own(owner.identity.tgid) else { return };
+        let Some(admitted) = emit::admit(Signal::Accept) else {
+            return;
+        };
+        let Some(admitted) = admitted.unless_own(owner.identity.tgid) else {
+            return;
+        };
         submit_accept(admitted, sock, &owner);
     }
 }
@@ -197,7 +228,9 @@ unsafe fn submit_accept(admitted: emit::Admitted, sock: Address, owner: &Owner) 
 /// This end closes, in the process that does: better than the listener that the connection was given to.
 #[inline(always)]
 fn adopt(sock: Address) {
-    let Some(owner) = FLOWS.get_ptr_mut(key(sock)) else { return };
+    let Some(owner) = FLOWS.get_ptr_mut(key(sock)) else {
+        return;
+    };
     let listener = u64::from(flow_flags::LISTENER | flow_flags::NO_OWNER);
     // SAFETY: map memory is valid while the program runs; the socket is held by its closer.
     unsafe {
@@ -271,7 +304,11 @@ unsafe fn write_totals(sock: Address, out: *mut FlowClose) {
         let received: u64 = Direct::load(tcp, offset!(tcp_bytes_received));
         // The kernel counts the other end's FIN as a byte.
         let flags: u64 = Direct::load(sock, offset!(sock_flags));
-        let fin = if flags & SOCK_DONE != 0 && received != 0 { 1 } else { 0 };
+        let fin = if flags & SOCK_DONE != 0 && received != 0 {
+            1
+        } else {
+            0
+        };
         (*out).bytes_received = received - fin;
         (*out).segments_sent = Direct::load(tcp, offset!(tcp_segs_out));
         (*out).segments_received = Direct::load(tcp, offset!(tcp_segs_in));

@@ -50,7 +50,10 @@ fn exec(admitted: Admitted, task: Address, bprm: Address) {
     // SAFETY: the scratch memory is this CPU's and this program's alone; addresses come from the kernel.
     unsafe {
         (*scratch).cursor = 0;
-        let tail = Tail { cursor: &raw mut (*scratch).cursor, bytes: (&raw mut (*scratch).tail).cast() };
+        let tail = Tail {
+            cursor: &raw mut (*scratch).cursor,
+            bytes: (&raw mut (*scratch).tail).cast(),
+        };
         let exec = &raw mut (*scratch).exec;
         (*exec).flags = 0;
 
@@ -157,7 +160,9 @@ pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
         if tgid != pid {
             return 0;
         }
-        let Some(admitted) = emit::admit(Signal::Fork) else { return 0 };
+        let Some(admitted) = emit::admit(Signal::Fork) else {
+            return 0;
+        };
         admitted.submit::<Fork>(|record| {
             identity::write::<Direct>(parent, &raw mut (*record).header.identity);
             identity::write::<Direct>(child, &raw mut (*record).body.child);
@@ -178,7 +183,9 @@ pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
         if live != 0 {
             return 0;
         }
-        let Some(admitted) = emit::admit(Signal::Exit) else { return 0 };
+        let Some(admitted) = emit::admit(Signal::Exit) else {
+            return 0;
+        };
         admitted.submit::<Exit>(|record| {
             identity::write::<Direct>(task, &raw mut (*record).header.identity);
             (*record).body.status = status(task, signal);

@@ -59,6 +59,7 @@ pub struct Capture {
     window: Duration,
     bulk_interval: Duration,
     accounts: Arc<Accounts>,
+    listeners: HashMap<MapData, KernelListener, KernelIdentity>,
 }
 
 macro_rules! pod {
@@ -79,27 +80,18 @@ pod! {
 }
 
 impl Capture {
-    /// Loads and attaches everything that this kernel accepts. `listeners` are the sockets that already listen.
+    /// Loads and attaches everything that this kernel accepts.
     ///
     /// # Errors
     /// If nothing can be captured; see [`LoadError`].
-    pub fn start(
-        options: &Options<'_>,
-        listeners: impl IntoIterator<Item = (ListenerKey, Identity)>,
-    ) -> Result<Self, LoadError> {
+    pub fn start(options: &Options<'_>) -> Result<Self, LoadError> {
         let groups = Groups::of_host();
         let mut prepared = loader::prepare(groups, options.cgroup_controller)?;
         let ebpf = &mut prepared.ebpf;
         let rings = Rings::create(ebpf, options.rings, groups)?;
         let accounts: PerCpuArray<_, KernelAccount> = take(ebpf, "ACCOUNTS")?.try_into()?;
         let mut settings: Array<_, KernelSettings> = take(ebpf, "SETTINGS")?.try_into()?;
-        let mut known: HashMap<_, KernelListener, KernelIdentity> = take(ebpf, "LISTENERS")?.try_into()?;
-        for (key, identity) in listeners {
-            // More listeners than there is room for: their connections have no owner until they are closed.
-            if known.insert(KernelListener(key), KernelIdentity(identity), 0).is_err() {
-                break;
-            }
-        }
+        let listeners = take(ebpf, "LISTENERS")?.try_into()?;
         let mut initial = Settings {
             enabled: (1 << Signal::COUNT) - 1,
             taken_over: 1 << Signal::Accept as u64,
@@ -114,19 +106,48 @@ impl Capture {
 
         Ok(Self {
             ring_fds: rings.descriptors(),
+            accounts: Arc::new(Accounts::new(accounts, loaded.programs())),
             loaded,
             rings,
             reorder: Reorder::default(),
             window: options.reorder_window,
             bulk_interval: options.bulk_interval,
-            accounts: Arc::new(Accounts::new(accounts)),
+            listeners,
         })
+    }
+
+    /// Tells the kernel programs of sockets that listened before they did. What they have seen themselves since
+    /// is newer and stays.
+    pub fn add_listeners(&mut self, listeners: impl IntoIterator<Item = (ListenerKey, Identity)>) {
+        const BPF_NOEXIST: u64 = 1;
+        for (key, identity) in listeners {
+            let result = self
+                .listeners
+                .insert(KernelListener(key), KernelIdentity(identity), BPF_NOEXIST);
+            if let Err(MapError::SyscallError(error)) = result
+                && error.io_error.kind() != io::ErrorKind::AlreadyExists
+            {
+                tracing::warn!(
+                    "cannot note who listens on port {}: {}; its connections have no owner until they are closed",
+                    key.port,
+                    error.io_error
+                );
+                return;
+            }
+        }
     }
 
     /// Waits until there is something to read, a record is due, or `stop` becomes readable.
     pub fn wait(&self, stop: BorrowedFd<'_>) {
-        let timeout = if self.reorder.is_empty() { self.bulk_interval } else { self.window };
-        let timeout = Timespec { tv_sec: 0, tv_nsec: timeout.as_nanos().min(999_999_999) as i64 };
+        let timeout = if self.reorder.is_empty() {
+            self.bulk_interval
+        } else {
+            self.window
+        };
+        let timeout = Timespec {
+            tv_sec: 0,
+            tv_nsec: timeout.as_nanos().min(999_999_999) as i64,
+        };
         let mut fds = vec![PollFd::from_borrowed_fd(stop, PollFlags::IN)];
         for fd in &self.ring_fds {
             // SAFETY: the rings live as long as `self`, and so do their descriptors.
@@ -144,7 +165,10 @@ impl Capture {
     /// Hands out the records that are due, in order.
     pub fn read(&mut self, take: impl FnMut(&[u8])) {
         let now = BootTime::now();
-        let seen_up_to = self.rings.drain(&mut self.reorder).map_or(now, |limit| limit.min(now));
+        let seen_up_to = self
+            .rings
+            .drain(&mut self.reorder)
+            .map_or(now, |limit| limit.min(now));
         let horizon = seen_up_to.0.saturating_sub(self.window.as_nanos() as u64);
         self.reorder.release(BootTime(horizon), take);
     }
@@ -196,10 +220,4 @@ fn taken_over(hooks: &[HookStatus]) -> u64 {
 
 fn take(ebpf: &mut aya::Ebpf, name: &str) -> Result<aya::maps::Map, MapError> {
     ebpf.take_map(name).ok_or(MapError::KeyNotFound)
-}
-
-/// The maps are only ever touched from the thread that has the [`Capture`], or through [`Accounts`].
-#[allow(dead_code, reason = "a compile-time check")]
-fn is_shared_soundly(accounts: &PerCpuArray<MapData, KernelAccount>) -> &(impl Send + Sync) {
-    accounts
 }

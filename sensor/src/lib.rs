@@ -4,5 +4,6 @@ pub mod capture;
 pub mod detect;
 pub mod export;
 pub mod host;
+pub mod preflight;
 pub mod respond;
 pub mod time;

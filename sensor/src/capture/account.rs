@@ -1,6 +1,10 @@
 //! The account of events, read from the kernel and completed with what became of them in the agent.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    fs,
+    os::fd::{AsRawFd as _, OwnedFd},
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use aya::{
     Pod,
@@ -34,6 +38,7 @@ pub struct Tally {
 /// Counters of every signal, readable from any thread.
 pub struct Accounts {
     kernel: PerCpuArray<MapData, KernelAccount>,
+    programs: Vec<OwnedFd>,
     agent: [AgentTally; Signal::COUNT],
 }
 
@@ -46,13 +51,35 @@ struct AgentTally {
 }
 
 impl Accounts {
-    pub(super) fn new(kernel: PerCpuArray<MapData, KernelAccount>) -> Self {
-        Self { kernel, agent: Default::default() }
+    pub(super) fn new(kernel: PerCpuArray<MapData, KernelAccount>, programs: Vec<OwnedFd>) -> Self {
+        Self {
+            kernel,
+            programs,
+            agent: Default::default(),
+        }
+    }
+
+    /// Runs of the kernel programs that the kernel skipped because the same program was running on the CPU. It counts
+    /// them since 5.12; what was skipped was not seen, hence is in no other count.
+    #[must_use]
+    pub fn recursion_misses(&self) -> u64 {
+        self.programs
+            .iter()
+            .filter_map(|program| {
+                let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd())).ok()?;
+                let misses = info
+                    .lines()
+                    .find_map(|line| line.strip_prefix("recursion_misses:"))?;
+                misses.trim().parse::<u64>().ok()
+            })
+            .sum()
     }
 
     /// Counts an event that was passed on.
     pub fn delivered(&self, signal: Signal) {
-        self.agent[signal as usize].delivered.fetch_add(1, Ordering::Relaxed);
+        self.agent[signal as usize]
+            .delivered
+            .fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts an event that the agent left out on purpose.
@@ -62,12 +89,16 @@ impl Accounts {
 
     /// Counts an event that said again what another had said.
     pub fn aggregated(&self, signal: Signal) {
-        self.agent[signal as usize].aggregated.fetch_add(1, Ordering::Relaxed);
+        self.agent[signal as usize]
+            .aggregated
+            .fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a record that could not be read.
     pub fn unreadable(&self, signal: Signal) {
-        self.agent[signal as usize].unreadable.fetch_add(1, Ordering::Relaxed);
+        self.agent[signal as usize]
+            .unreadable
+            .fetch_add(1, Ordering::Relaxed);
     }
 
     /// Where the events of `signal` are. The parts add up whenever none is in flight.
@@ -76,7 +107,9 @@ impl Accounts {
     /// If the kernel does not give its counters.
     pub fn tally(&self, signal: Signal) -> Result<Tally, MapError> {
         let per_cpu = self.kernel.get(&(signal as u32), 0)?;
-        let kernel = per_cpu.iter().fold(Account::default(), |sum, cpu| sum.plus(cpu.0));
+        let kernel = per_cpu
+            .iter()
+            .fold(Account::default(), |sum, cpu| sum.plus(cpu.0));
         let agent = &self.agent[signal as usize];
         Ok(Tally {
             seen: kernel.seen,

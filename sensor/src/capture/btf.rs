@@ -37,7 +37,9 @@ const KIND_ENUM64: u32 = 19;
 #[derive(Debug, thiserror::Error)]
 pub enum BtfError {
     /// The kernel does not offer it, or not to us.
-    #[error("cannot read the kernel's type information at {path}: {source}; it needs a kernel built with CONFIG_DEBUG_INFO_BTF=y")]
+    #[error(
+        "cannot read the kernel's type information at {path}: {source}; it needs a kernel built with CONFIG_DEBUG_INFO_BTF=y"
+    )]
     Read {
         /// Where it was looked for.
         path: String,
@@ -96,8 +98,10 @@ impl Btf {
     /// # Errors
     /// If it cannot be read or is malformed.
     pub fn read(path: &Path) -> Result<Self, BtfError> {
-        let bytes =
-            fs::read(path).map_err(|source| BtfError::Read { path: path.display().to_string(), source })?;
+        let bytes = fs::read(path).map_err(|source| BtfError::Read {
+            path: path.display().to_string(),
+            source,
+        })?;
         Self::parse(bytes)
     }
 
@@ -106,7 +110,9 @@ impl Btf {
     /// # Errors
     /// If it is malformed.
     pub fn parse(bytes: Vec<u8>) -> Result<Self, BtfError> {
-        let header = bytes.get(..HEADER_LENGTH).ok_or(BtfError::Malformed("no header"))?;
+        let header = bytes
+            .get(..HEADER_LENGTH)
+            .ok_or(BtfError::Malformed("no header"))?;
         let word = |at: usize| u32_at(header, at).map(|word| word as usize);
         if header[..2] != MAGIC.to_ne_bytes() {
             return Err(BtfError::Malformed("no magic number, or of another byte order"));
@@ -114,7 +120,11 @@ impl Btf {
         let base = word(4)?;
         let types = section(&bytes, base, word(8)?, word(12)?)?;
         let strings = section(&bytes, base, word(16)?, word(20)?)?;
-        let mut btf = Self { bytes, strings, types: vec![0] };
+        let mut btf = Self {
+            bytes,
+            strings,
+            types: vec![0],
+        };
         let mut at = types.start;
         while at < types.end {
             btf.types.push(at as u32);
@@ -135,10 +145,16 @@ impl Btf {
                 kinds.entry(name.as_bytes()).or_insert_with(Vec::new).push(*kind);
                 kinds
             });
+        let beginnings = Beginnings::of(wanted.keys().copied());
         let mut found = HashMap::new();
         for id in 1..self.types.len() as u32 {
             let Ok(head) = self.head_of(id) else { continue };
-            let Some(kind) = public_kind(head.kind) else { continue };
+            let Some(kind) = public_kind(head.kind) else {
+                continue;
+            };
+            if !beginnings.may_contain(self.rest_of_strings(head.name)) {
+                continue;
+            }
             let name = self.string(head.name);
             if wanted.get(name).is_some_and(|kinds| kinds.contains(&kind)) {
                 let name = String::from_utf8_lossy(name).into_owned();
@@ -244,8 +260,11 @@ impl Btf {
             let member_name = self.string(u32_at(&self.bytes, at).ok()?);
             let member_type = u32_at(&self.bytes, at + 4).ok()?;
             let raw = u32_at(&self.bytes, at + 8).ok()?;
-            let (bits, is_bit_field) =
-                if head.kind_flag { (raw & 0x00ff_ffff, raw >> 24 != 0) } else { (raw, false) };
+            let (bits, is_bit_field) = if head.kind_flag {
+                (raw & 0x00ff_ffff, raw >> 24 != 0)
+            } else {
+                (raw, false)
+            };
             if member_name == name && !is_bit_field {
                 return Some((bits, member_type));
             }
@@ -291,9 +310,42 @@ impl Btf {
     }
 
     fn string(&self, offset: u32) -> &[u8] {
-        let strings = &self.bytes[self.strings.clone()];
-        let rest = strings.get(offset as usize..).unwrap_or_default();
-        rest.split(|byte| *byte == 0).next().unwrap_or_default()
+        self.rest_of_strings(offset)
+            .split(|byte| *byte == 0)
+            .next()
+            .unwrap_or_default()
+    }
+
+    fn rest_of_strings(&self, offset: u32) -> &[u8] {
+        self.bytes[self.strings.clone()]
+            .get(offset as usize..)
+            .unwrap_or_default()
+    }
+}
+
+/// The first four bytes of some names: tells nearly every other name apart without looking at more of it.
+struct Beginnings(Box<[bool; 1 << 16]>);
+
+impl Beginnings {
+    fn of<'a>(names: impl Iterator<Item = &'a [u8]>) -> Self {
+        let mut beginnings = Self(Box::new([false; 1 << 16]));
+        for name in names {
+            beginnings.0[Self::slot(name)] = true;
+        }
+        beginnings
+    }
+
+    fn may_contain(&self, name: &[u8]) -> bool {
+        self.0[Self::slot(name)]
+    }
+
+    /// Bytes from the end of the name on do not count: the name may stand anywhere among the strings.
+    fn slot(name: &[u8]) -> usize {
+        let mut word = 0_u32;
+        for byte in name.iter().take(4).take_while(|byte| **byte != 0) {
+            word = word << 8 | u32::from(*byte);
+        }
+        (word.wrapping_mul(0x9e37_79b1) >> 16) as usize
     }
 }
 
@@ -315,7 +367,11 @@ fn body_length(kind: u32, count: usize) -> Result<usize, BtfError> {
         KIND_STRUCT | KIND_UNION | KIND_DATASEC | KIND_ENUM64 => count * 12,
         KIND_ENUM | KIND_FUNC_PROTO => count * 8,
         0..=KIND_TYPE_TAG => 0,
-        _ => return Err(BtfError::Malformed("a kind of type that is newer than this agent")),
+        _ => {
+            return Err(BtfError::Malformed(
+                "a kind of type that is newer than this agent",
+            ));
+        }
     })
 }
 
@@ -335,7 +391,8 @@ fn section(
 
 fn u32_at(bytes: &[u8], at: usize) -> Result<u32, BtfError> {
     let word = bytes.get(at..at + 4).and_then(|word| word.try_into().ok());
-    word.map(u32::from_ne_bytes).ok_or(BtfError::Malformed("a type is cut"))
+    word.map(u32::from_ne_bytes)
+        .ok_or(BtfError::Malformed("a type is cut"))
 }
 
 #[cfg(test)]
@@ -347,7 +404,11 @@ mod tests {
     #[test]
     fn the_running_kernel_is_understood() {
         let Ok(btf) = Btf::of_kernel() else { return };
-        let names = [(Kind::Struct, "task_struct"), (Kind::Struct, "list_head"), (Kind::Typedef, "pid_t")];
+        let names = [
+            (Kind::Struct, "task_struct"),
+            (Kind::Struct, "list_head"),
+            (Kind::Typedef, "pid_t"),
+        ];
         let ids = btf.find(&names);
         assert_eq!(ids.len(), names.len());
         let list_head = ids[&(Kind::Struct, "list_head".to_owned())];
@@ -361,7 +422,10 @@ mod tests {
     #[test]
     fn a_sparse_blob_keeps_ids_and_names() {
         let Ok(btf) = Btf::of_kernel() else { return };
-        let wanted = [(Kind::Typedef, "btf_trace_sched_process_exec"), (Kind::Func, "inet_csk_accept")];
+        let wanted = [
+            (Kind::Typedef, "btf_trace_sched_process_exec"),
+            (Kind::Func, "inet_csk_accept"),
+        ];
         let ids = btf.find(&wanted);
         let sparse = Btf::parse(btf.sparse(&ids)).unwrap();
         assert_eq!(sparse.find(&wanted), ids);

@@ -44,32 +44,61 @@ const FORK: Rung = Rung {
     hook: Hook::Tracepoint("sched_process_fork"),
     blind_spot: "new threads of a process",
 };
-const EXIT: Rung =
-    Rung { program: "process_exit", hook: Hook::Tracepoint("sched_process_exit"), blind_spot: "" };
-const ACCEPT: Rung =
-    Rung { program: "tcp_accept", hook: Hook::FunctionExit("inet_csk_accept"), blind_spot: "" };
+const EXIT: Rung = Rung {
+    program: "process_exit",
+    hook: Hook::Tracepoint("sched_process_exit"),
+    blind_spot: "",
+};
+const ACCEPT: Rung = Rung {
+    program: "tcp_accept",
+    hook: Hook::FunctionExit("inet_csk_accept"),
+    blind_spot: "",
+};
 
 const fn tcp_state(blind_spot: &'static str) -> Rung {
-    Rung { program: "tcp_state", hook: Hook::Tracepoint("inet_sock_set_state"), blind_spot }
+    Rung {
+        program: "tcp_state",
+        hook: Hook::Tracepoint("inet_sock_set_state"),
+        blind_spot,
+    }
 }
 
 /// Every signal's ladder.
 pub const LADDERS: [Ladder; Signal::COUNT] = [
-    Ladder { signal: Signal::Exec, rungs: &[EXEC] },
-    Ladder { signal: Signal::Fork, rungs: &[FORK] },
-    Ladder { signal: Signal::Exit, rungs: &[EXIT] },
-    Ladder { signal: Signal::Connect, rungs: &[tcp_state("the local port, until the connection ends")] },
+    Ladder {
+        signal: Signal::Exec,
+        rungs: &[EXEC],
+    },
+    Ladder {
+        signal: Signal::Fork,
+        rungs: &[FORK],
+    },
+    Ladder {
+        signal: Signal::Exit,
+        rungs: &[EXIT],
+    },
+    Ladder {
+        signal: Signal::Connect,
+        rungs: &[tcp_state("the local port, until the connection ends")],
+    },
     Ladder {
         signal: Signal::Accept,
         rungs: &[
             ACCEPT,
-            tcp_state("which of the processes that share a listening socket accepted, until it closes the connection"),
+            tcp_state(
+                "which of the processes that share a listening socket accepted, until it closes the connection",
+            ),
         ],
     },
-    Ladder { signal: Signal::Listen, rungs: &[tcp_state("")] },
+    Ladder {
+        signal: Signal::Listen,
+        rungs: &[tcp_state("")],
+    },
     Ladder {
         signal: Signal::FlowClose,
-        rungs: &[tcp_state("the owner of a connection that began before the agent, if the other end closes it")],
+        rungs: &[tcp_state(
+            "the owner of a connection that began before the agent, if the other end closes it",
+        )],
     },
 ];
 

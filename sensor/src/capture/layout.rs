@@ -52,7 +52,12 @@ fn resolve_in(
     cgroup_controller: Option<&str>,
 ) -> Result<Resolved, LayoutError> {
     let mut names: Vec<(Kind, &str)> = hooks.to_vec();
-    names.extend(FIELDS.iter().flat_map(|field| field.paths).map(|(kind, _)| (Kind::Struct, *kind)));
+    names.extend(
+        FIELDS
+            .iter()
+            .flat_map(|field| field.paths)
+            .map(|(kind, _)| (Kind::Struct, *kind)),
+    );
     names.extend([(Kind::Enum, "bpf_func_id"), (Kind::Enum, "cgroup_subsys_id")]);
     let ids = btf.find(&names);
 
@@ -60,9 +65,15 @@ fn resolve_in(
     if let Some(missing) = missing {
         return Err(LayoutError::Missing(missing));
     }
-    let hook_ids: HashMap<_, _> =
-        ids.iter().filter(|((kind, _), _)| matches!(kind, Kind::Func | Kind::Typedef)).map(|(name, id)| (name.clone(), *id)).collect();
-    let absent = FIELDS.iter().zip(words(&layout)).filter(|(_, offset)| *offset == ABSENT);
+    let hook_ids: HashMap<_, _> = ids
+        .iter()
+        .filter(|((kind, _), _)| matches!(kind, Kind::Func | Kind::Typedef))
+        .map(|(name, id)| (name.clone(), *id))
+        .collect();
+    let absent = FIELDS
+        .iter()
+        .zip(words(&layout))
+        .filter(|(_, offset)| *offset == ABSENT);
     Ok(Resolved {
         absent: absent.map(|(field, _)| field.name).collect(),
         features: features(btf, &ids, cgroup_controller),
@@ -100,9 +111,8 @@ fn features(btf: &Btf, ids: &HashMap<(Kind, String), u32>, cgroup_controller: Op
     let id = |kind, name: &str| ids.get(&(kind, name.to_owned())).copied();
     let helper = id(Kind::Enum, "bpf_func_id")
         .and_then(|helpers| btf.enumerator(helpers, "BPF_FUNC_get_current_task_btf"));
-    let controller = cgroup_controller.and_then(|name| {
-        btf.enumerator(id(Kind::Enum, "cgroup_subsys_id")?, &format!("{name}_cgrp_id"))
-    });
+    let controller = cgroup_controller
+        .and_then(|name| btf.enumerator(id(Kind::Enum, "cgroup_subsys_id")?, &format!("{name}_cgrp_id")));
     let accept = id(Kind::Func, "inet_csk_accept").and_then(|function| btf.arguments(function));
     Features {
         current_task_btf: helper.is_some().into(),
@@ -113,7 +123,11 @@ fn features(btf: &Btf, ids: &HashMap<(Kind, String), u32>, cgroup_controller: Op
 }
 
 fn words(layout: &Layout) -> impl Iterator<Item = u32> {
-    layout.as_bytes().chunks_exact(4).filter_map(|word| word.try_into().ok()).map(u32::from_ne_bytes)
+    layout
+        .as_bytes()
+        .chunks_exact(4)
+        .filter_map(|word| word.try_into().ok())
+        .map(u32::from_ne_bytes)
 }
 
 #[cfg(test)]

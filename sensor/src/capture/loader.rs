@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     io,
+    os::fd::{AsFd as _, OwnedFd},
     time::{Duration, Instant},
 };
 
@@ -30,7 +31,9 @@ static OBJECT: &Object<[u8]> = &Object(*include_bytes!(concat!(env!("OUT_DIR"), 
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// This binary was built without kernel programs.
-    #[error("this build of sensor has no kernel programs: the toolchain for them was missing; run `cargo xtask setup` and build again")]
+    #[error(
+        "this build of sensor has no kernel programs: the toolchain for them was missing; run `cargo xtask setup` and build again"
+    )]
     NoObject,
     /// The kernel's layout could not be found out.
     #[error(transparent)]
@@ -71,6 +74,16 @@ pub struct Loaded {
     pub btf_time: Duration,
 }
 
+impl Loaded {
+    /// Descriptors of the programs in use. They keep nothing attached: that is what the links in `ebpf` do.
+    pub fn programs(&self) -> Vec<OwnedFd> {
+        let programs = self.ebpf.programs();
+        programs
+            .filter_map(|(_, program)| program.fd().ok()?.as_fd().try_clone_to_owned().ok())
+            .collect()
+    }
+}
+
 /// Loads the programs, not yet attached: the maps have to be filled first.
 pub struct Prepared {
     /// The programs and maps.
@@ -108,7 +121,13 @@ pub fn prepare(groups: Groups, cgroup_controller: Option<&str>) -> Result<Prepar
         .override_global("FEATURES", features.as_bytes(), true)
         .load(&OBJECT.0)
         .map_err(|error| LoadError::Object(Box::new(error)))?;
-    Ok(Prepared { ebpf, hooks, absent_fields: resolved.absent, started, btf_time })
+    Ok(Prepared {
+        ebpf,
+        hooks,
+        absent_fields: resolved.absent,
+        started,
+        btf_time,
+    })
 }
 
 impl Prepared {
@@ -121,7 +140,11 @@ impl Prepared {
         let mut tried: HashMap<&'static str, Result<(), String>> = HashMap::new();
         let mut hooks = Vec::new();
         for ladder in &LADDERS {
-            let mut status = HookStatus { signal: ladder.signal, rung: None, refused: Vec::new() };
+            let mut status = HookStatus {
+                signal: ladder.signal,
+                rung: None,
+                refused: Vec::new(),
+            };
             for rung in ladder.rungs {
                 let result = tried
                     .entry(rung.program)
@@ -138,8 +161,12 @@ impl Prepared {
         }
         if hooks.iter().all(|status| status.rung.is_none()) {
             let first = hooks.iter().find_map(|status| status.refused.first());
-            return Err(LoadError::NoHook(first.map(|(_, reason)| reason.clone()).unwrap_or_default()));
+            return Err(LoadError::NoHook(
+                first.map(|(_, reason)| reason.clone()).unwrap_or_default(),
+            ));
         }
+        drop(self.hooks);
+        return_memory();
         Ok(Loaded {
             ebpf: self.ebpf,
             hooks,
@@ -151,7 +178,10 @@ impl Prepared {
 }
 
 fn hooks() -> impl Iterator<Item = Hook> {
-    LADDERS.iter().flat_map(|ladder| ladder.rungs).map(|rung| rung.hook)
+    LADDERS
+        .iter()
+        .flat_map(|ladder| ladder.rungs)
+        .map(|rung| rung.hook)
 }
 
 /// The kernel's own words, where it refuses.
@@ -166,7 +196,12 @@ fn attach(ebpf: &mut Ebpf, rung: &Rung, btf: &Btf) -> Result<(), String> {
         (Program::FExit(program), Hook::FunctionExit(name)) => {
             program.load(name, btf).and_then(|()| program.attach().map(drop))
         }
-        _ => return Err(format!("program '{}' is of another kind than its rung", rung.program)),
+        _ => {
+            return Err(format!(
+                "program '{}' is of another kind than its rung",
+                rung.program
+            ));
+        }
     };
     result.map_err(|error| reason(&error))
 }
@@ -174,10 +209,16 @@ fn attach(ebpf: &mut Ebpf, rung: &Rung, btf: &Btf) -> Result<(), String> {
 /// One line of an error that may carry a verifier's log of thousands; the whole log goes to the debug log.
 fn reason(error: &ProgramError) -> String {
     match error {
-        ProgramError::LoadError { io_error, verifier_log } => {
+        ProgramError::LoadError {
+            io_error,
+            verifier_log,
+        } => {
             let log = verifier_log.to_string();
             tracing::debug!("verifier: {log}");
-            let said = log.lines().rev().find(|line| !line.is_empty() && !line.starts_with("processed"));
+            let said = log
+                .lines()
+                .rev()
+                .find(|line| !line.is_empty() && !line.starts_with("processed"));
             match said {
                 Some(line) => format!("load refused: {io_error}: {line}"),
                 None => format!("load refused: {io_error}"),
@@ -189,10 +230,28 @@ fn reason(error: &ProgramError) -> String {
     }
 }
 
+/// Loading takes several megabytes for some milliseconds; the allocator would keep them for good.
+fn return_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes no pointer and may be called at any time.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Before 5.11 the memory of maps counts against the limit on locked memory.
 fn raise_memlock() {
     use rustix::process::{Resource, Rlimit, setrlimit};
-    if let Err(error) = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None }) {
-        tracing::debug!("cannot raise the limit on locked memory: {}", io::Error::from(error));
+    if let Err(error) = setrlimit(
+        Resource::Memlock,
+        Rlimit {
+            current: None,
+            maximum: None,
+        },
+    ) {
+        tracing::debug!(
+            "cannot raise the limit on locked memory: {}",
+            io::Error::from(error)
+        );
     }
 }

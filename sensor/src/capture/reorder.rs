@@ -36,10 +36,16 @@ impl Reorder {
     /// Takes a copy of `record`, which happened at `time`.
     pub fn push(&mut self, time: BootTime, record: &[u8]) {
         let word = self.buffer.len();
-        self.buffer.resize(word + record.len().div_ceil(size_of::<u64>()), 0);
+        self.buffer
+            .resize(word + record.len().div_ceil(size_of::<u64>()), 0);
         self.buffer[word..].as_mut_bytes()[..record.len()].copy_from_slice(record);
         self.pushed += 1;
-        self.waiting.push(Reverse(Entry { time, arrival: self.pushed, word, length: record.len() }));
+        self.waiting.push(Reverse(Entry {
+            time,
+            arrival: self.pushed,
+            word,
+            length: record.len(),
+        }));
     }
 
     /// Hands out every record up to `horizon`, in order.
@@ -83,7 +89,11 @@ impl Reorder {
             self.buffer.shrink_to(SPARE_WORDS);
             return;
         }
-        let held: usize = self.waiting.iter().map(|entry| entry.0.length.div_ceil(size_of::<u64>())).sum();
+        let held: usize = self
+            .waiting
+            .iter()
+            .map(|entry| entry.0.length.div_ceil(size_of::<u64>()))
+            .sum();
         if held * 2 >= self.buffer.len() {
             return;
         }

@@ -43,15 +43,22 @@ impl Groups {
     /// For this many possible CPUs.
     #[must_use]
     pub fn for_cpus(cpus: usize) -> Self {
-        let per_ring = CPUS_PER_RING.max(cpus.div_ceil(RINGS_PER_CLASS)).next_power_of_two();
-        Self { log2: per_ring.ilog2(), count: cpus.div_ceil(per_ring).max(1) }
+        let per_ring = CPUS_PER_RING
+            .max(cpus.div_ceil(RINGS_PER_CLASS))
+            .next_power_of_two();
+        Self {
+            log2: per_ring.ilog2(),
+            count: cpus.div_ceil(per_ring).max(1),
+        }
     }
 
     /// For the CPUs that this host may ever have.
     #[must_use]
     pub fn of_host() -> Self {
         let possible = std::fs::read_to_string(Path::new("/sys/devices/system/cpu/possible"));
-        let last = possible.ok().and_then(|range| range.trim().rsplit(['-', ',']).next()?.parse::<usize>().ok());
+        let last = possible
+            .ok()
+            .and_then(|range| range.trim().rsplit(['-', ',']).next()?.parse::<usize>().ok());
         Self::for_cpus(last.map_or(RINGS_PER_CLASS * CPUS_PER_RING, |last| last + 1))
     }
 }
@@ -119,7 +126,6 @@ fn time_of(record: &[u8]) -> BootTime {
     Header::ref_from_prefix(record).map_or(BootTime::default(), |(header, _)| BootTime(header.time))
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,7 +135,10 @@ mod tests {
         for cpus in 1..=4096 {
             let groups = Groups::for_cpus(cpus);
             let last_group = (cpus - 1) >> groups.log2;
-            assert!(last_group < groups.count && groups.count <= RINGS_PER_CLASS, "{cpus}: {groups:?}");
+            assert!(
+                last_group < groups.count && groups.count <= RINGS_PER_CLASS,
+                "{cpus}: {groups:?}"
+            );
         }
     }
 }
