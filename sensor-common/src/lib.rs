@@ -13,8 +13,6 @@ pub mod settings;
 pub mod signal;
 
 pub use account::Account;
-pub use record::{
-    Accept, Connect, Exec, Exit, FlowClose, Fork, Header, Identity, Listen, Tuple, UNSET_ID,
-};
+pub use record::{Accept, Connect, Exec, Exit, FlowClose, Fork, Header, Identity, Listen, Tuple, UNSET_ID};
 pub use settings::Settings;
 pub use signal::{Class, Signal};
