@@ -12,6 +12,7 @@ mod attribution;
 mod cgroup;
 mod clock;
 mod event;
+mod hierarchy;
 mod images;
 pub mod proc;
 mod snapshot;
@@ -19,11 +20,12 @@ mod tree;
 mod workload;
 
 pub use attribution::{Attributed, Host};
-pub use cgroup::{CgroupError, CgroupMount, Cgroups, Hierarchy};
+pub use cgroup::Cgroups;
 pub use clock::WallClock;
 pub use event::{
     Body, Credentials, Event, Exec, Exit, Flow, FlowTotals, Image, Namespaces, Process, ProcessId, Thread,
     Workload,
 };
+pub use hierarchy::{CgroupError, CgroupMount, Hierarchy};
 pub use snapshot::{Listener, listeners};
 pub use tree::{Ended, Facts, Limits, Tree};

@@ -53,7 +53,7 @@ pub(super) fn find(process: &ProcDir, tgid: u32, cgroups: &mut Cgroups) -> Optio
             start: stat.start,
         },
         // Its start is looked up by the caller, who knows the other processes.
-        parent: (stat.parent != 0).then(|| ProcessId {
+        parent: (stat.parent != 0).then_some(ProcessId {
             tgid: stat.parent,
             start: crate::time::BootTime(0),
         }),
