@@ -18,6 +18,16 @@ use crate::{
 /// How much evidence it takes to call the new ordinary for a subject.
 const ENOUGH: u64 = 10;
 
+/// What a service manager starts is what a unit file says: after a change or a restart it may well be new to the
+/// model, and is no sign that the service was taken over. It is learned and not flagged; that a unit file
+/// was written is for another detector to say.
+const SERVICE_MANAGERS: [&[u8]; 4] = [
+    b"/usr/lib/systemd/systemd",
+    b"/usr/lib/systemd/systemd-executor",
+    b"/lib/systemd/systemd",
+    b"/lib/systemd/systemd-executor",
+];
+
 /// Longest path in a sentence, in characters.
 const SHOWN: usize = 120;
 
@@ -104,6 +114,10 @@ impl Lineage {
         let subject = &process.workload.name;
         let context = context(exec, event.parent.as_deref());
         let executable = &process.image.executable;
+        if SERVICE_MANAGERS.contains(&context) {
+            self.model.accept(subject, context, executable, event.time.0);
+            return None;
+        }
         let Opinion::Surprise(surprise) = self.model.observe(subject, context, executable, event.time.0)
         else {
             return None;

@@ -168,7 +168,7 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
-    use crate::host::cgroup::CgroupMount;
+    use crate::host::CgroupMount;
 
     #[test]
     fn listening_sockets_are_told_from_others() {

@@ -124,7 +124,7 @@ struct Exited {
 pub enum Ended {
     /// The end of this process.
     First(Arc<Process>),
-    /// Reported before: on kernels before 6.16 two threads that die at once can both be the last.
+    /// Reported before: on older kernels two threads that die at once can both look like the last.
     Duplicate,
 }
 

@@ -218,6 +218,20 @@ fn who_is_flagged_is_for_the_operator_to_say() {
 }
 
 #[test]
+fn a_restart_is_no_alarm() {
+    let mut detector = learned(&config(), "unit:a.service");
+    let manager = "/usr/lib/systemd/systemd-executor";
+    let prepare = exec("unit:a.service", manager, "/usr/bin/dash", 100);
+    assert_eq!(detector.detect(&prepare), Findings::default());
+    let from_itself = exec("unit:a.service", "/usr/sbin/nginx", "/usr/bin/dash", 101);
+    assert_eq!(
+        detector.detect(&from_itself).incidents.len(),
+        1,
+        "it remains news from the service itself"
+    );
+}
+
+#[test]
 fn something_new_from_the_inventive_is_learned() {
     let mut detector = Detector::new(&config(), "host");
     for number in 0..60 {
