@@ -6,7 +6,14 @@ mod filter;
 pub use filter::signal_name;
 
 /// The messages and services of package `sensor.v1`.
-#[allow(missing_docs, unused_qualifications, unreachable_pub, clippy::all, clippy::unwrap_used, reason = "generated")]
+#[allow(
+    missing_docs,
+    unused_qualifications,
+    unreachable_pub,
+    clippy::all,
+    clippy::unwrap_used,
+    reason = "generated"
+)]
 pub mod v1 {
     tonic::include_proto!("sensor.v1");
 }

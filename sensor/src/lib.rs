@@ -1,6 +1,7 @@
-//! Sensor's agent, in the order of its flow: [`capture`] → [`host`] → [`detect`] → [`respond`] → [`export`].
+//! Sensor's agent, in the order of its flow: [`capture`] → [`host`] → [`detect`] → [`respond`] → [`export`]. What an operator may set is in [`config`].
 
 pub mod capture;
+pub mod config;
 pub mod detect;
 pub mod export;
 pub mod host;
