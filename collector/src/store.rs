@@ -12,7 +12,7 @@ use std::{
 };
 
 use prost::Message;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params};
 use sensor_proto::v1::{Batch, Host};
 
 use crate::session::StreamId;
@@ -149,7 +149,11 @@ impl Store {
             path: path.clone(),
             source,
         };
-        let transaction = self.connection.transaction().map_err(failed)?;
+        let transaction = self
+            .connection
+            // Taken for writing from the start: a reader that becomes a writer is not waited for by SQLite.
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(failed)?;
         let result = work(&Writing {
             transaction: &transaction,
             path,

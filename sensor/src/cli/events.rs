@@ -208,7 +208,11 @@ impl Printer {
             }
             match self.output {
                 Output::Compact => writeln!(out, "{}", line(entry, self.style))?,
-                Output::Json => writeln!(out, "{}", to_json(entry).map_err(io::Error::other)?)?,
+                Output::Json => writeln!(
+                    out,
+                    "{}",
+                    to_json(entry, "sensor.v1.Entry").map_err(io::Error::other)?
+                )?,
             }
         }
         out.flush()

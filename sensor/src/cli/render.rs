@@ -152,7 +152,7 @@ fn executed(exec: &v1::Exec, process: Option<&Process>) -> String {
     }
     let more = process.args.len().saturating_sub(ARGUMENTS + 1);
     let cut = (more > 0 || process.args_truncated)
-        .then(|| format!("arguments cut of {}", bytes(process.args_total_bytes)));
+        .then(|| format!("arguments cut, {} in all", bytes(process.args_total_bytes)));
     let script = exec
         .script
         .then(|| format!("script {}", argument(&exec.filename)));

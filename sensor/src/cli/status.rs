@@ -36,7 +36,7 @@ pub async fn run(args: StatusArgs) -> anyhow::Result<()> {
         .into_inner();
     match args.output {
         Output::Compact => print!("{}", render(&status)),
-        Output::Json => println!("{}", to_json(&status)?),
+        Output::Json => println!("{}", to_json(&status, "sensor.v1.Status")?),
     }
     Ok(())
 }
@@ -219,6 +219,21 @@ mod tests {
             recursion_misses: 0,
             subscriber_dropped: 4,
         };
-        insta::assert_snapshot!(render(&status), @"");
+        insta::assert_snapshot!(render(&status), @r"
+        host        web1\x1b[2J (Linux 6.1.0)
+        agent       0.1.0 since 2023-11-14T22:13:20.000Z
+        loaded in   120.0 ms (BTF 9.0 ms)
+        memory      12.0 MB, at most 13.0 MB
+        processes   99
+        incidents   0 (response: observe)
+        readers     1; 4 entries dropped for slow ones
+        collector   http://127.0.0.1:7443 away: refused; 0 batches delivered, 3 waiting (3.0 kB), 0 entries shed
+
+        signal              seen   delivered       muted  aggregated    lost  hook
+        exec                  12          11           1           0       0  tp_btf/sched_process_exec
+
+        not visible on this kernel:
+          exec: nothing
+        ");
     }
 }

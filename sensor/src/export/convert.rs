@@ -516,7 +516,7 @@ mod tests {
             count: 1,
         };
         let converted = converter().incident(&incident);
-        let process = converted.process.expect("a process");
+        let process = converted.process.as_ref().expect("a process");
         assert_eq!((process.comm.as_str(), process.tid), ("worker", 43));
         assert_eq!(
             (converted.signals[0].bits, converted.severity()),

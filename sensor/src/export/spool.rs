@@ -15,8 +15,6 @@ const OVERHEAD: usize = 64;
 /// Entries on their way to the collector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Package {
-    /// How many entries.
-    pub entries: usize,
     /// The entries as field 2 of an encoded `Batch`, without its sequence: that is given at the end.
     pub body: Bytes,
     /// It holds a signal, an incident or an outcome.
@@ -39,8 +37,6 @@ pub struct Usage {
     pub batches: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Entries that were shed since it was made.
-    pub shed: u64,
     /// Batches that were acknowledged since it was made.
     pub acknowledged: u64,
 }
@@ -48,9 +44,9 @@ pub struct Usage {
 /// Why a package was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SpoolError {
-    /// There is no room for it. It was counted as shed.
-    #[error("the spool is full with {0} bytes; {1} entries were shed until the collector takes what waits")]
-    Full(usize, usize),
+    /// There is no room for it.
+    #[error("the spool is full with {0} bytes; what comes is shed until the collector takes what waits")]
+    Full(usize),
 }
 
 /// Keeps batches, numbered, until the collector has them. Bounded in bytes.
@@ -90,7 +86,8 @@ pub struct MemorySpool {
     /// Highest number that was acknowledged: the first that waits has one more.
     acknowledged: u64,
     waiting: VecDeque<Package>,
-    totals: Usage,
+    /// The same, over all epochs.
+    acknowledged_ever: u64,
 }
 
 impl MemorySpool {
@@ -103,7 +100,7 @@ impl MemorySpool {
             bytes: 0,
             acknowledged: 0,
             waiting: VecDeque::new(),
-            totals: Usage::default(),
+            acknowledged_ever: 0,
         }
     }
 }
@@ -121,8 +118,7 @@ impl Spool for MemorySpool {
         };
         let bytes = package.body.len() + OVERHEAD;
         if self.bytes + bytes > limit {
-            self.totals.shed += package.entries as u64;
-            return Err(SpoolError::Full(self.bytes, package.entries));
+            return Err(SpoolError::Full(self.bytes));
         }
         self.bytes += bytes;
         self.waiting.push_back(package);
@@ -144,7 +140,7 @@ impl Spool for MemorySpool {
         {
             self.bytes -= package.body.len() + OVERHEAD;
             self.acknowledged += 1;
-            self.totals.acknowledged += 1;
+            self.acknowledged_ever += 1;
         }
     }
 
@@ -165,7 +161,7 @@ impl Spool for MemorySpool {
         Usage {
             batches: self.waiting.len() as u64,
             bytes: self.bytes as u64,
-            ..self.totals
+            acknowledged: self.acknowledged_ever,
         }
     }
 }
@@ -178,7 +174,6 @@ mod tests {
 
     fn package(length: usize, important: bool) -> Package {
         Package {
-            entries: 1,
             body: vec![7; length].into(),
             important,
         }
@@ -195,7 +190,7 @@ mod tests {
             .append(package(100, true))
             .expect("has room for what is important");
         assert!(spool.append(package(100, true)).is_err());
-        assert_eq!((spool.usage().batches, spool.usage().shed), (4, 2));
+        assert_eq!(spool.usage().batches, 4);
         assert_eq!(spool.next(0).map(|batch| batch.sequence), Some(1));
         assert!(spool.next(4).is_none());
     }

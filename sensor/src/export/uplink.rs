@@ -95,8 +95,8 @@ struct Shared {
 struct LinkState {
     connected: bool,
     last_error: String,
-    /// Entries that were lost before they reached the spool.
-    dropped: u64,
+    /// Entries that will never be delivered, for want of room.
+    shed: u64,
 }
 
 impl Uplink {
@@ -181,7 +181,7 @@ impl UplinkMonitor {
         let LinkState {
             connected,
             last_error,
-            dropped,
+            shed,
         } = self.0.link().clone();
         UplinkStatus {
             collector: self.0.collector.clone(),
@@ -189,7 +189,7 @@ impl UplinkMonitor {
             batches_acked: usage.acknowledged,
             batches_waiting: usage.batches,
             bytes_waiting: usage.bytes,
-            entries_shed: usage.shed + dropped,
+            entries_shed: shed,
             last_error,
         }
     }

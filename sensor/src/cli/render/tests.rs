@@ -57,7 +57,7 @@ fn tuple() -> Option<Tuple> {
 
 #[test]
 fn exec() {
-    insta::assert_snapshot!(event(Some(process()), event::Body::Exec(Exec::default())), @"");
+    insta::assert_snapshot!(event(Some(process()), event::Body::Exec(Exec::default())), @"12:00:00.123Z exec       bash[1234]             alice      /usr/bin/bash -c 'echo hi' [unit:ssh.service]");
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn exec_of_a_script_by_root_who_logged_in_as_somebody() {
         script: true,
         ..Exec::default()
     };
-    insta::assert_snapshot!(event(Some(process), event::Body::Exec(exec)), @"");
+    insta::assert_snapshot!(event(Some(process), event::Body::Exec(exec)), @r"12:00:00.123Z exec       bash[1234]             0(1000)    /usr/bin/bash -c 'echo hi' (arguments cut, 100.0 kB in all, script '/tmp/it'\''s a script') [unit:ssh.service]");
 }
 
 #[test]
@@ -92,33 +92,33 @@ fn exec_of_a_memory_file_that_means_harm() {
         unlinked: true,
         ..Exec::default()
     };
-    insta::assert_snapshot!(event(Some(process), event::Body::Exec(exec)), @"");
+    insta::assert_snapshot!(event(Some(process), event::Body::Exec(exec)), @r"12:00:00.123Z exec       memfd:\u{202e}gpj.exe\x1b]0;owned\x07[1234] mal\x1b[31mlory '/memfd:\u{202e}gpj.exe\x1b]0;owned\x07' two\nlines '\u{9b}2J' (memory file) [container:\u{200b}x]");
 }
 
 #[test]
 fn fork() {
-    insta::assert_snapshot!(event(Some(process()), event::Body::Fork(Fork {})), @"");
+    insta::assert_snapshot!(event(Some(process()), event::Body::Fork(Fork {})), @"12:00:00.123Z fork       bash[1234]             alice      from /usr/lib/systemd/systemd[1] [unit:ssh.service]");
 }
 
 #[test]
 fn exits() {
     let exit = |exit| event(Some(process()), event::Body::Exit(exit));
-    insta::assert_snapshot!(exit(Exit { code: Some(3), ..Exit::default() }), @"");
-    insta::assert_snapshot!(exit(Exit { signal: Some(11), core_dumped: true, ..Exit::default() }), @"");
+    insta::assert_snapshot!(exit(Exit { code: Some(3), ..Exit::default() }), @"12:00:00.123Z exit       bash[1234]             alice      code 3 [unit:ssh.service]");
+    insta::assert_snapshot!(exit(Exit { signal: Some(11), core_dumped: true, ..Exit::default() }), @"12:00:00.123Z exit       bash[1234]             alice      killed by SIGSEGV, core dumped [unit:ssh.service]");
 }
 
 #[test]
 fn connections() {
     insta::assert_snapshot!(
-        event(Some(process()), event::Body::Connect(Connect { flow_id: 1, tuple: tuple() })), @"");
+        event(Some(process()), event::Body::Connect(Connect { flow_id: 1, tuple: tuple() })), @"12:00:00.123Z connect    bash[1234]             alice      to [2001:db8::1]:50000 [unit:ssh.service]");
     insta::assert_snapshot!(
-        event(Some(process()), event::Body::Accept(Accept { tuple: tuple(), ..Accept::default() })), @"");
+        event(Some(process()), event::Body::Accept(Accept { tuple: tuple(), ..Accept::default() })), @"12:00:00.123Z accept     bash[1234]             alice      from [2001:db8::1]:50000 on 10.0.0.1:22 [unit:ssh.service]");
     let listen = Listen {
         address: "::".into(),
         port: 80,
         backlog: 128,
     };
-    insta::assert_snapshot!(event(Some(process()), event::Body::Listen(listen)), @"");
+    insta::assert_snapshot!(event(Some(process()), event::Body::Listen(listen)), @"12:00:00.123Z listen     bash[1234]             alice      on [::]:80 (backlog 128) [unit:ssh.service]");
     let flow = FlowClose {
         tuple: tuple(),
         inbound: true,
@@ -130,13 +130,13 @@ fn connections() {
         rtt_us: 350,
         ..FlowClose::default()
     };
-    insta::assert_snapshot!(event(None, event::Body::FlowClose(flow.clone())), @"");
+    insta::assert_snapshot!(event(None, event::Body::FlowClose(flow.clone())), @"12:00:00.123Z flow_close                                   from [2001:db8::1]:50000 on 10.0.0.1:22, sent 1.2 kB, received 99 B in 1.5 s, rtt 350.0 µs, 2 retransmits");
     let refused = FlowClose {
         established: false,
         inbound: false,
         ..flow
     };
-    insta::assert_snapshot!(event(Some(process()), event::Body::FlowClose(refused)), @"");
+    insta::assert_snapshot!(event(Some(process()), event::Body::FlowClose(refused)), @"12:00:00.123Z flow_close bash[1234]             alice      to [2001:db8::1]:50000, never established [unit:ssh.service]");
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn conclusions() {
         event: Some(event),
         ..Signal::default()
     };
-    insta::assert_snapshot!(show(entry::Body::Signal(signal)), @"");
+    insta::assert_snapshot!(show(entry::Body::Signal(signal)), @"12:00:00.123Z signal     bash[1234]             alice      8.2 bits: nginx never started bash (first-seen) [unit:ssh.service]");
     let incident = Incident {
         id: "i-7".into(),
         updated_ns: NOON,
@@ -163,7 +163,7 @@ fn conclusions() {
         count: 3,
         ..Incident::default()
     };
-    insta::assert_snapshot!(show(entry::Body::Incident(incident)), @"");
+    insta::assert_snapshot!(show(entry::Body::Incident(incident)), @"12:00:00.123Z incident   bash[1234]             alice      HIGH nginx started bash, which it never did (i-7, seen 3 times) [unit:ssh.service]");
     let action = Action {
         kind: ActionKind::Kill.into(),
         target: process().id,
@@ -177,7 +177,7 @@ fn conclusions() {
         time_ns: NOON,
         latency_ns: 1_200_000,
     };
-    insta::assert_snapshot!(show(entry::Body::Outcome(outcome)), @"");
+    insta::assert_snapshot!(show(entry::Body::Outcome(outcome)), @"12:00:00.123Z outcome                                      kill [1234]: done, SIGKILL sent (i-7, after 1.2 ms)");
 }
 
 #[test]
@@ -190,12 +190,12 @@ fn loss() {
         to_ns: NOON,
         ..Loss::default()
     };
-    insta::assert_snapshot!(show(entry::Body::Loss(loss)), @"");
+    insta::assert_snapshot!(show(entry::Body::Loss(loss)), @"12:00:00.123Z loss                                         12 connect events lost (ring): the ring was full");
 }
 
 #[test]
 fn what_is_unknown_is_said_to_be() {
-    insta::assert_snapshot!(line(&Entry::default(), Style { host: true, colour: false }), @"");
+    insta::assert_snapshot!(line(&Entry::default(), Style { host: true, colour: false }), @"00:00:00.000Z                                                           something this version does not know");
 }
 
 #[test]

@@ -64,9 +64,7 @@ impl Packer {
                     }
                 },
             };
-            let dropped = reader.take_dropped();
-            self.shared.link().dropped += dropped;
-            self.lose(dropped);
+            self.lose(reader.take_dropped());
             if taken == 0 {
                 break;
             }
@@ -81,7 +79,6 @@ impl Packer {
         let entry = self.converter.entry(item);
         if entry.encoded_len() > ENTRY_BYTES_MAX {
             // The collector would refuse the message that holds it.
-            self.shared.link().dropped += 1;
             self.lose(1);
             return;
         }
@@ -120,7 +117,6 @@ impl Packer {
             return;
         }
         let appended = self.shared.spool().append(Package {
-            entries,
             body: body.into(),
             important,
         });
@@ -138,6 +134,10 @@ impl Packer {
     }
 
     fn lose(&mut self, count: u64) {
+        if count == 0 {
+            return;
+        }
+        self.shared.link().shed += count;
         if self.lost.count == 0 {
             self.lost.from = WallTime::now();
         }
