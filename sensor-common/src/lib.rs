@@ -14,10 +14,7 @@ pub mod settings;
 pub mod signal;
 
 pub use account::Account;
-<<<<<<< HEAD
 pub use layout::{Features, Layout};
-=======
->>>>>>> h3
 pub use record::{Accept, Connect, Exec, Exit, FlowClose, Fork, Header, Identity, Listen, Tuple, UNSET_ID};
 pub use settings::Settings;
 pub use signal::{Class, Signal};

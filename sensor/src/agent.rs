@@ -20,8 +20,8 @@ use crate::{
     config::Config,
     detect::Detector,
     export::{
-        Converter, Hub, LocalError, LocalServer, LocalService, MemorySpool, Uplink, UplinkConfig, UplinkError,
-        UplinkMonitor, Users,
+        Converter, Hub, LocalError, LocalServer, LocalService, MemorySpool, Uplink, UplinkConfig,
+        UplinkError, Users,
     },
     host::{CgroupMount, Host, Listener, WallClock},
     links::OwnLinks,
@@ -68,7 +68,12 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), A
 
     let (pipeline, status) = start(&config, name, &hub, links)?;
     announce(&config, &status);
-    let service = LocalService { hub: hub.clone(), converter, status: Arc::new(status), uplink: monitor };
+    let service = LocalService {
+        hub: hub.clone(),
+        converter,
+        status: Arc::new(status),
+        uplink: monitor,
+    };
     let serving = tokio::spawn(local.serve(service));
     let delivering = tokio::spawn(async move {
         if let Some(uplink) = uplink {
@@ -105,7 +110,9 @@ fn uplink(
     }
     // Two agents of one name and start would share a numbering: the nanosecond tells them apart.
     let epoch = WallTime::now().0;
-    let seed = host.bytes().fold(epoch, |seed, byte| seed.rotate_left(5) ^ u64::from(byte));
+    let seed = host
+        .bytes()
+        .fold(epoch, |seed, byte| seed.rotate_left(5) ^ u64::from(byte));
     let links = Arc::clone(links);
     Uplink::new(
         UplinkConfig::new(&config.uplink.collector, seed),
@@ -141,18 +148,23 @@ fn start(
     hub: &Hub,
     links: Arc<OwnLinks>,
 ) -> Result<(Running, AgentStatus), AgentError> {
-    let cgroups = CgroupMount::detect().inspect_err(|error| tracing::warn!("{error}")).ok();
+    let cgroups = CgroupMount::detect()
+        .inspect_err(|error| tracing::warn!("{error}"))
+        .ok();
     let mut capture = Capture::start(&capture_options(config, cgroups.as_ref()))?;
     let clock = WallClock::new(BootTime::now(), WallTime::now());
     let mut host = Host::new(config.host.limits(), cgroups, clock);
     host.take_snapshot(config.host.max_processes);
     capture.add_listeners(host.listeners().iter().map(Listener::to_kernel));
 
+    let mut detector = Detector::new(&config.detect, &host_name);
+    detector.seed(host.tree(), BootTime::now());
+
     let vitals = Arc::new(Vitals::default());
-    let status = AgentStatus::new(host_name.clone(), config, &capture, Arc::clone(&vitals));
+    let status = AgentStatus::new(host_name, config, &capture, Arc::clone(&vitals));
     let stages = Stages {
         host,
-        detector: Detector::new(&config.detect, host_name),
+        detector,
         responder: Responder::new(&config.respond),
         hub: hub.clone(),
         accounts: capture.accounts(),
@@ -170,13 +182,20 @@ fn spawn(pipeline: Pipeline) -> io::Result<Running> {
     let thread = std::thread::Builder::new()
         .name("pipeline".to_owned())
         .spawn(move || pipeline.run(&wait, || stop.load(Ordering::Acquire)))?;
-    Ok(Running { thread, stopping, wake })
+    Ok(Running {
+        thread,
+        stopping,
+        wake,
+    })
 }
 
 fn capture_options<'a>(config: &Config, cgroups: Option<&'a CgroupMount>) -> capture::Options<'a> {
     let capture = &config.capture;
     capture::Options {
-        rings: RingSizes { critical: capture.ring_bytes_critical, bulk: capture.ring_bytes_bulk },
+        rings: RingSizes {
+            critical: capture.ring_bytes_critical,
+            bulk: capture.ring_bytes_bulk,
+        },
         bulk_watermark: u64::from(capture.bulk_watermark_bytes),
         bulk_interval: BULK_INTERVAL,
         reorder_window: capture.reorder_window,
@@ -195,7 +214,10 @@ fn host_name(config: &Config) -> String {
 fn announce(config: &Config, status: &AgentStatus) {
     let degraded = status.degraded();
     if !degraded.is_empty() {
-        tracing::warn!("not at its best on this kernel: {}; `sensor doctor` tells more", degraded.join(", "));
+        tracing::warn!(
+            "not at its best on this kernel: {}; `sensor doctor` tells more",
+            degraded.join(", ")
+        );
     }
     tracing::info!(
         "watching; local service on {}, {}",

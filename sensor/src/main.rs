@@ -48,11 +48,19 @@ fn main() -> ExitCode {
 /// 2 for what the operator has to change before it can work, 1 for what went wrong.
 fn exit_code(error: &anyhow::Error) -> ExitCode {
     let unusable = error.is::<ConfigError>() || error.is::<AgentError>();
-    if unusable { ExitCode::from(2) } else { ExitCode::FAILURE }
+    if unusable {
+        ExitCode::from(2)
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(work)
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?
+        .block_on(work)
 }
 
 fn log_to_stderr() {

@@ -65,7 +65,12 @@ impl Pipeline {
     /// Puts the stages behind `capture`.
     #[must_use]
     pub fn new(capture: Capture, stages: Stages) -> Self {
-        Self { capture, stages, losses: Losses::default(), housekept: BootTime::now() }
+        Self {
+            capture,
+            stages,
+            losses: Losses::default(),
+            housekept: BootTime::now(),
+        }
     }
 
     /// Works until `stop` becomes readable, then hands on what is left and detaches everything.
@@ -74,14 +79,24 @@ impl Pipeline {
         while !stopping() {
             self.turn(stop.as_fd());
         }
-        let Self { capture, stages, losses, .. } = &mut self;
+        let Self {
+            capture,
+            stages,
+            losses,
+            ..
+        } = &mut self;
         capture.read_rest(|record| stages.take(record));
         losses.report(stages);
     }
 
     fn turn(&mut self, stop: BorrowedFd<'_>) {
         self.capture.wait(stop);
-        let Self { capture, stages, losses, housekept } = self;
+        let Self {
+            capture,
+            stages,
+            losses,
+            housekept,
+        } = self;
         capture.read(|record| stages.take(record));
         let now = BootTime::now();
         if now.since(*housekept) >= HOUSEKEEPING {
@@ -89,7 +104,9 @@ impl Pipeline {
             stages.host.clock().refresh(now, WallTime::now());
             losses.report(stages);
             let vitals = &stages.vitals;
-            vitals.processes.store(stages.host.tree().len() as u64, Ordering::Relaxed);
+            vitals
+                .processes
+                .store(stages.host.tree().len() as u64, Ordering::Relaxed);
             vitals.late.store(capture.late(), Ordering::Relaxed);
         }
     }
@@ -102,16 +119,17 @@ impl Stages {
             Ok(record) => record,
             Err(error) => {
                 tracing::warn!("a record is left out: {error}");
+                self.accounts.unreadable(bytes);
                 return;
             }
         };
         match self.host.attribute(&record) {
             Attributed::Event(event) => self.pass_on(event),
-            Attributed::Duplicate(signal) => self.accounts.aggregated(signal),
+            Attributed::Duplicate => self.accounts.aggregated(Signal::Exit),
         }
     }
 
-    fn pass_on(&mut self, event: Event) {
+    fn pass_on(&mut self, event: Arc<Event>) {
         let signal = event.body.signal();
         if let Body::Accept(flow) | Body::FlowClose(flow, _) = &event.body
             && self.links.contain(flow)
@@ -119,7 +137,6 @@ impl Stages {
             self.accounts.muted(signal);
             return;
         }
-        let event = Arc::new(event);
         self.accounts.delivered(signal);
         self.hub.publish(&Entry::Event(Arc::clone(&event)));
         let findings = self.detector.detect(&event);
@@ -151,7 +168,9 @@ impl Losses {
     fn report(&mut self, stages: &Stages) {
         let now = WallTime::now();
         for signal in Signal::ALL {
-            let Ok(tally) = stages.accounts.tally(signal) else { continue };
+            let Ok(tally) = stages.accounts.tally(signal) else {
+                continue;
+            };
             let reported = &mut self.reported[signal as usize];
             let count = tally.lost.saturating_sub(*reported);
             if count > 0 {

@@ -41,14 +41,21 @@ impl AgentStatus {
             respond_mode: config.respond.mode.to_string(),
             ..v1::Status::default()
         };
-        Self { accounts: capture.accounts(), vitals, fixed }
+        Self {
+            accounts: capture.accounts(),
+            vitals,
+            fixed,
+        }
     }
 
     /// Signals that are captured on a lower rung than the best, or not at all.
     #[must_use]
     pub fn degraded(&self) -> Vec<&str> {
         let hooks = self.fixed.hooks.iter();
-        hooks.filter(|hook| !hook.refused.is_empty() || hook.rung.is_empty()).map(|hook| &*hook.signal).collect()
+        hooks
+            .filter(|hook| !hook.refused.is_empty() || hook.rung.is_empty())
+            .map(|hook| &*hook.signal)
+            .collect()
     }
 }
 
@@ -56,7 +63,10 @@ impl StatusSource for AgentStatus {
     fn status(&self) -> v1::Status {
         let (rss_bytes, peak_rss_bytes) = memory();
         v1::Status {
-            accounts: Signal::ALL.into_iter().map(|signal| account(&self.accounts, signal)).collect(),
+            accounts: Signal::ALL
+                .into_iter()
+                .map(|signal| account(&self.accounts, signal))
+                .collect(),
             processes: self.vitals.processes.load(Ordering::Relaxed),
             incidents: self.vitals.incidents.load(Ordering::Relaxed),
             late: self.vitals.late.load(Ordering::Relaxed),
@@ -75,9 +85,15 @@ fn hook(status: &HookStatus) -> v1::Hook {
         refused: status
             .refused
             .iter()
-            .map(|(rung, reason)| v1::Refusal { rung: rung.hook.to_string(), reason: reason.clone() })
+            .map(|(rung, reason)| v1::Refusal {
+                rung: rung.hook.to_string(),
+                reason: reason.clone(),
+            })
             .collect(),
-        blind_spot: status.rung.map(|rung| rung.blind_spot.to_owned()).unwrap_or_default(),
+        blind_spot: status
+            .rung
+            .map(|rung| rung.blind_spot.to_owned())
+            .unwrap_or_default(),
     }
 }
 
@@ -98,7 +114,8 @@ fn memory() -> (u64, u64) {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let kibibytes = |name: &str| -> u64 {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
-        line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+        line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok())
+            .unwrap_or(0)
     };
     (kibibytes("VmRSS:") * 1024, kibibytes("VmHWM:") * 1024)
 }

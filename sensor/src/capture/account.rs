@@ -10,7 +10,8 @@ use aya::{
     Pod,
     maps::{MapData, MapError, PerCpuArray},
 };
-use sensor_common::{Account, Signal};
+use sensor_common::{Account, Header, Signal};
+use zerocopy::FromBytes as _;
 
 /// [`Account`] as the map library wants it.
 #[derive(Clone, Copy)]
@@ -94,11 +95,14 @@ impl Accounts {
             .fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a record that could not be read.
-    pub fn unreadable(&self, signal: Signal) {
-        self.agent[signal as usize]
-            .unreadable
-            .fetch_add(1, Ordering::Relaxed);
+    /// Counts a record that could not be read as lost, if its signal can be told.
+    pub fn unreadable(&self, record: &[u8]) {
+        let header = Header::ref_from_prefix(record).ok();
+        if let Some(signal) = header.and_then(|(header, _)| Signal::from_number(header.signal)) {
+            self.agent[signal as usize]
+                .unreadable
+                .fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Where the events of `signal` are. The parts add up whenever none is in flight.

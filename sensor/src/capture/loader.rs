@@ -186,6 +186,7 @@ fn hooks() -> impl Iterator<Item = Hook> {
 
 /// The kernel's own words, where it refuses.
 fn attach(ebpf: &mut Ebpf, rung: &Rung, btf: &Btf) -> Result<(), String> {
+    tracing::debug!("attaching {} to {}", rung.program, rung.hook);
     let Some(program) = ebpf.program_mut(rung.program) else {
         return Err(format!("the kernel object has no program '{}'", rung.program));
     };

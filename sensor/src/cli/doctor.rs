@@ -4,7 +4,7 @@ use std::{fmt::Write as _, process::ExitCode, time::Duration};
 
 use crate::{
     capture::{Capture, HookStatus, Options, RingSizes},
-    host::Hierarchy,
+    host::{CgroupError, CgroupMount},
     preflight::{self, Check, Verdict},
 };
 
@@ -15,13 +15,24 @@ pub struct Args {}
 /// Looks at everything and prints it. Exit status 2 where something prevents capturing.
 pub fn run(_: &Args) -> ExitCode {
     let mut checks = preflight::checks();
-    let hierarchy = Hierarchy::detect();
-    checks.push(Check { name: "cgroups", verdict: cgroups(&hierarchy) });
-    let controller = hierarchy.as_ref().ok().and_then(Hierarchy::controller);
-    let hooks = if preflight::may_load_programs() { try_hooks(controller) } else { Trial::NotAllowed };
+    let mount = CgroupMount::detect();
+    checks.push(Check {
+        name: "cgroups",
+        verdict: cgroups(&mount),
+    });
+    let controller = mount.as_ref().ok().and_then(CgroupMount::controller);
+    let hooks = if preflight::may_load_programs() {
+        try_hooks(controller)
+    } else {
+        Trial::NotAllowed
+    };
     print!("{}", render(&preflight::release(), &checks, &hooks));
     let unfit = matches!(hooks, Trial::Failed(_)) || hooks.allowed() && checks.iter().any(Check::is_problem);
-    if unfit { ExitCode::from(2) } else { ExitCode::SUCCESS }
+    if unfit {
+        ExitCode::from(2)
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 /// What came of attaching every hook for a moment.
@@ -37,16 +48,21 @@ impl Trial {
     }
 }
 
-fn cgroups(hierarchy: &Result<Hierarchy, crate::host::CgroupError>) -> Verdict {
-    match hierarchy {
-        Ok(hierarchy) => Verdict::Good(hierarchy.to_string()),
-        Err(error) => Verdict::Note(format!("{error}; processes are not told apart by unit or container")),
+fn cgroups(mount: &Result<CgroupMount, CgroupError>) -> Verdict {
+    match mount {
+        Ok(mount) => Verdict::Good(mount.to_string()),
+        Err(error) => Verdict::Note(format!(
+            "{error}; processes are not told apart by unit or container"
+        )),
     }
 }
 
 fn try_hooks(cgroup_controller: Option<&str>) -> Trial {
     let options = Options {
-        rings: RingSizes { critical: 4096, bulk: 4096 },
+        rings: RingSizes {
+            critical: 4096,
+            bulk: 4096,
+        },
         bulk_watermark: u64::MAX,
         bulk_interval: Duration::from_secs(1),
         reorder_window: Duration::ZERO,
@@ -90,7 +106,10 @@ fn render(release: &str, checks: &[Check], hooks: &Trial) -> String {
 fn render_hooks(out: &mut String, hooks: &[HookStatus], load: Duration, btf: Duration) {
     for status in hooks {
         let (mark, rung) = match &status.rung {
-            Some(rung) => (if status.refused.is_empty() { "ok" } else { "note" }, rung.hook.to_string()),
+            Some(rung) => (
+                if status.refused.is_empty() { "ok" } else { "note" },
+                rung.hook.to_string(),
+            ),
             None => ("PROBLEM", "no hook: this signal is not captured".to_owned()),
         };
         let _ = writeln!(out, "{mark:<8} {:<17} {rung}", status.signal.name());
@@ -123,13 +142,23 @@ mod tests {
             HookStatus {
                 signal: Signal::Accept,
                 rung: Some(accept.rungs[1]),
-                refused: vec![(accept.rungs[0], "load refused: Operation not permitted".to_owned())],
+                refused: vec![(
+                    accept.rungs[0],
+                    "load refused: Operation not permitted".to_owned(),
+                )],
             },
-            HookStatus { signal: Signal::Exec, rung: None, refused: Vec::new() },
+            HookStatus {
+                signal: Signal::Exec,
+                rung: None,
+                refused: Vec::new(),
+            },
         ];
         let checks = [Check {
             name: "type information",
-            verdict: Verdict::Problem { what: "there is none".to_owned(), remedy: "boot another kernel".to_owned() },
+            verdict: Verdict::Problem {
+                what: "there is none".to_owned(),
+                remedy: "boot another kernel".to_owned(),
+            },
         }];
         let trial = Trial::Hooks(hooks, Duration::from_millis(200), Duration::from_millis(12));
         insta::assert_snapshot!(render("6.1.0", &checks, &trial), @"");

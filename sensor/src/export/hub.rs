@@ -10,14 +10,32 @@ use sensor_proto::{
 use super::Entry;
 
 /// Hands entries to the local subscribers and to the uplink. Cloning gives another handle to the same.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Hub {
+    /// Entries that wait for a subscriber.
+    queue: usize,
     subscribers: Fanout<Entry>,
     /// Apart, so that what subscribers lose and what the uplink loses are counted apart.
     uplink: Fanout<Entry>,
 }
 
+impl Default for Hub {
+    fn default() -> Self {
+        Self::new(QUEUE_ITEMS)
+    }
+}
+
 impl Hub {
+    /// A hub whose subscribers each have room for `queue` entries.
+    #[must_use]
+    pub fn new(queue: usize) -> Self {
+        Self {
+            queue,
+            subscribers: Fanout::default(),
+            uplink: Fanout::default(),
+        }
+    }
+
     /// Hands on `entry`. Costs two loads when nobody listens, and never waits.
     pub fn publish(&self, entry: &Entry) {
         self.subscribers.publish(entry);
@@ -29,7 +47,7 @@ impl Hub {
     #[must_use]
     pub fn subscribe(&self, filter: Arc<Filter>) -> Reader<Entry> {
         self.subscribers
-            .subscribe(QUEUE_ITEMS, move |entry| filter.may_pass(entry.name()))
+            .subscribe(self.queue, move |entry| filter.may_pass(entry.name()))
     }
 
     /// The reader that delivers to the collector, with room for `capacity` entries.

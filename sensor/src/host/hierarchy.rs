@@ -1,6 +1,7 @@
 //! Which cgroup hierarchy tells workloads apart on this host.
 
 use std::{
+    fmt,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
@@ -42,7 +43,29 @@ pub enum CgroupError {
     None,
 }
 
+impl fmt::Display for CgroupMount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.hierarchy {
+            Hierarchy::Unified => write!(f, "version 2, on {}", self.path.display()),
+            Hierarchy::V1 { controller } => write!(
+                f,
+                "version 1, hierarchy of '{controller}', on {}",
+                self.path.display()
+            ),
+        }
+    }
+}
+
 impl CgroupMount {
+    /// The version 1 controller whose hierarchy this is.
+    #[must_use]
+    pub fn controller(&self) -> Option<&'static str> {
+        match self.hierarchy {
+            Hierarchy::Unified => None,
+            Hierarchy::V1 { controller } => Some(controller),
+        }
+    }
+
     /// The hierarchy to use on this host.
     ///
     /// # Errors

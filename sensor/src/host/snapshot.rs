@@ -10,6 +10,8 @@ use std::{
     path::Path,
 };
 
+use sensor_common::{Identity, record::ListenerKey};
+
 use super::{
     Facts, Image, Namespaces, ProcessId,
     cgroup::Cgroups,
@@ -42,6 +44,32 @@ pub struct Listener {
     pub address: SocketAddr,
     /// The process that has it open; the first of them where several share it. Its start is rounded down to a tick.
     pub process: ProcessId,
+}
+
+impl Listener {
+    /// The same, as the kernel programs keep it. Of its owner they learn no more than which process it is.
+    #[must_use]
+    pub fn to_kernel(&self) -> (ListenerKey, Identity) {
+        let address = match self.address.ip() {
+            ip if ip.is_unspecified() => [0; 16],
+            IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+            IpAddr::V6(address) => address.octets(),
+        };
+        let key = ListenerKey {
+            address,
+            net_ns: self.net_ns,
+            port: u32::from(self.address.port()),
+        };
+        let ProcessId { tgid, start } = self.process;
+        (
+            key,
+            Identity {
+                tgid,
+                start_time: start.0,
+                ..Identity::default()
+            },
+        )
+    }
 }
 
 /// What `/proc` says of the process of this directory, unless it has ended.

@@ -1,5 +1,7 @@
 //! What should be done about an incident.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Action, ActionKind};
@@ -17,6 +19,15 @@ pub enum Mode {
     Observe,
     /// Do it.
     Act,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Observe => "observe",
+            Self::Act => "act",
+        })
+    }
 }
 
 /// Which incidents ask for which action.
