@@ -3,7 +3,10 @@
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
 use sensor_common::record::PATH_MAX;
 
-use crate::kernel::{Access, Address, Probe, offset};
+use crate::{
+    kernel::{Access, Address, Probe, offset},
+    process::exec_tail,
+};
 
 /// Deepest path that is walked; each step is a component or a mount.
 const STEPS_MAX: u32 = 64;
@@ -68,45 +71,47 @@ impl Tail {
     }
 }
 
-/// Appends the path of `dentry` in `mount`, leaf first with a NUL after each component. True if the walk
-/// reached the root.
+/// Appends the path of `dentry` in `vfsmount` to the exec record under construction, leaf first with a NUL after each
+/// component. 1 if the walk reached the root, else 0.
 ///
-/// # Safety
-/// `tail` must be valid.
-#[inline(always)]
-pub unsafe fn push(tail: Tail, dentry: Address, vfsmount: Address) -> bool {
-    let mut dentry = dentry;
-    let mut vfsmount = vfsmount;
+/// A function of its own with nothing but numbers as arguments, so that the verifier checks it once, by itself. Inlined, the
+/// many ways out of the loop multiply with what follows: Linux 5.10 did not come to an end with it.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn push_path(dentry: u64, vfsmount: u64) -> u32 {
+    let Some(tail) = exec_tail() else { return 0 };
+    let mut dentry = dentry as Address;
+    let mut vfsmount = vfsmount as Address;
     let mut step = 0;
     while step < STEPS_MAX {
         step += 1;
         // SAFETY: `Probe` checks every address; the tail checks its own bounds.
         unsafe {
-            let parent: Address = Probe::load(dentry, offset!(dentry_parent));
             let root: Address = Probe::load(vfsmount, offset!(vfsmount_root));
             if dentry == root {
                 let mount = vfsmount.wrapping_sub(offset!(mount_mnt) as usize);
                 let above: Address = Probe::load(mount, offset!(mount_parent));
                 if above == mount || above.is_null() {
-                    return true;
+                    return 1;
                 }
                 dentry = Probe::load(mount, offset!(mount_mountpoint));
                 vfsmount = above.wrapping_add(offset!(mount_mnt) as usize);
                 continue;
             }
-            let Some(end) = tail.end() else { return false };
+            let Some(end) = tail.end() else { return 0 };
             let name: Address = Probe::load(dentry, offset!(dentry_name));
             let copied = bpf_probe_read_kernel_str(end.cast(), NAME_MAX, name.cast());
             if copied <= 0 {
-                return false;
+                return 0;
             }
             tail.advance(copied as u64);
+            let parent: Address = Probe::load(dentry, offset!(dentry_parent));
             // A file without a directory, as a memfd or a pipe.
             if parent == dentry {
-                return true;
+                return 1;
             }
             dentry = parent;
         }
     }
-    false
+    0
 }

@@ -15,7 +15,7 @@ use crate::{
     emit::{self, Admitted},
     identity,
     kernel::{Access, Address, Direct, Probe, offset},
-    path::{self, TAIL_SIZE, Tail},
+    path::{TAIL_SIZE, Tail, push_path},
 };
 
 const SIGNAL_GROUP_EXIT: u32 = 4;
@@ -31,6 +31,18 @@ struct Scratch {
 
 #[map]
 static EXEC_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// Where the variable parts of the exec record under construction go.
+#[inline(always)]
+pub fn exec_tail() -> Option<Tail> {
+    EXEC_SCRATCH.get_ptr_mut(0).map(tail_of)
+}
+
+#[inline(always)]
+fn tail_of(scratch: *mut Scratch) -> Tail {
+    // SAFETY: only addresses within the map's value are taken.
+    unsafe { Tail { cursor: &raw mut (*scratch).cursor, bytes: (&raw mut (*scratch).tail).cast() } }
+}
 
 /// `sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`: the new program is in
 /// place, none of its instructions has run.
@@ -50,10 +62,7 @@ fn exec(admitted: Admitted, task: Address, bprm: Address) {
     // SAFETY: the scratch memory is this CPU's and this program's alone; addresses come from the kernel.
     unsafe {
         (*scratch).cursor = 0;
-        let tail = Tail {
-            cursor: &raw mut (*scratch).cursor,
-            bytes: (&raw mut (*scratch).tail).cast(),
-        };
+        let tail = tail_of(scratch);
         let exec = &raw mut (*scratch).exec;
         (*exec).flags = 0;
 
@@ -126,7 +135,7 @@ unsafe fn executable(exec: *mut Exec, tail: Tail, mm: Address) {
 
         let before = tail.length();
         let dentry = Probe::load(file, offset!(file_dentry));
-        if !path::push(tail, dentry, Probe::load(file, offset!(file_mnt))) {
+        if push_path(dentry, Probe::load(file, offset!(file_mnt))) == 0 {
             (*exec).flags |= exec_flags::PATH_TRUNCATED;
         }
         (*exec).path_length = (tail.length() - before) as u32;
@@ -140,7 +149,7 @@ unsafe fn current_directory(exec: *mut Exec, tail: Tail, task: Address) {
         let fs: Address = Direct::load(task, offset!(task_fs));
         let before = tail.length();
         let dentry = Probe::load(fs, offset!(fs_pwd_dentry));
-        if !path::push(tail, dentry, Probe::load(fs, offset!(fs_pwd_mnt))) {
+        if push_path(dentry, Probe::load(fs, offset!(fs_pwd_mnt))) == 0 {
             (*exec).flags |= exec_flags::CWD_TRUNCATED;
         }
         (*exec).cwd_length = (tail.length() - before) as u32;
