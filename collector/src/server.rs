@@ -38,12 +38,12 @@ pub struct Config {
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}; stop what listens there, or choose another with --listen")]
+    #[error("cannot listen on {address}: {cause}; stop what listens there, or choose another with --listen")]
     Listen {
         /// The address.
         address: SocketAddr,
         /// What the system said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The data directory or the database cannot be used.
     #[error(transparent)]
@@ -75,9 +75,9 @@ impl Server {
     /// # Errors
     /// If the address is taken, or the data directory cannot be used.
     pub async fn bind(config: &Config) -> Result<Self, ServerError> {
-        let refused = |source| ServerError::Listen {
+        let refused = |cause| ServerError::Listen {
             address: config.listen,
-            source,
+            cause,
         };
         let listener = TcpListener::bind(config.listen).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;

@@ -53,12 +53,12 @@ CREATE TABLE batches (
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The directory cannot be made or written.
-    #[error("cannot use {} as data directory: {source}; name another with --data, or mend its permissions", path.display())]
+    #[error("cannot use {} as data directory: {cause}; name another with --data, or mend its permissions", path.display())]
     Directory {
         /// The file or directory that it failed at.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Another collector has it.
     #[error("another collector uses {}; stop it, or name another directory with --data", path.display())]
@@ -75,12 +75,12 @@ pub enum StoreError {
         found: i64,
     },
     /// SQLite failed.
-    #[error("database {}: {source}", path.display())]
+    #[error("database {}: {cause}", path.display())]
     Database {
         /// The database.
         path: PathBuf,
         /// What SQLite said.
-        source: rusqlite::Error,
+        cause: rusqlite::Error,
     },
     /// A number was left out: what would be stored does not continue what is.
     #[error(
@@ -121,10 +121,10 @@ impl Store {
         let lock = lock(directory)?;
         let path = directory.join("collector.db");
         let connection = match connect(&path) {
-            Err(StoreError::Database { source, .. }) if is_corrupt(&source) => {
+            Err(StoreError::Database { cause, .. }) if is_corrupt(&cause) => {
                 let aside = set_aside(&path)?;
                 tracing::error!(
-                    "database {} is corrupt ({source}): set aside as {}, a new one is begun",
+                    "database {} is corrupt ({cause}): set aside as {}, a new one is begun",
                     path.display(),
                     aside.display()
                 );
@@ -145,9 +145,9 @@ impl Store {
     /// If SQLite fails: then nothing that `work` did is kept.
     pub fn commit<T>(&mut self, work: impl FnOnce(&Writing<'_>) -> T) -> Result<T, StoreError> {
         let path = &self.path;
-        let failed = |source| StoreError::Database {
+        let failed = |cause| StoreError::Database {
             path: path.clone(),
-            source,
+            cause,
         };
         let transaction = self
             .connection
@@ -181,9 +181,9 @@ impl Store {
             })?;
             hosts.collect::<rusqlite::Result<Vec<_>>>()
         };
-        read().map_err(|source| StoreError::Database {
+        read().map_err(|cause| StoreError::Database {
             path: self.path.clone(),
-            source,
+            cause,
         })
     }
 }
@@ -256,9 +256,9 @@ impl Writing<'_> {
         &self,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        work(self.transaction).map_err(|source| StoreError::Database {
+        work(self.transaction).map_err(|cause| StoreError::Database {
             path: self.path.to_owned(),
-            source,
+            cause,
         })
     }
 }
@@ -282,7 +282,7 @@ fn insert(transaction: &Transaction<'_>, stream: i64, host: i64, batch: &Batch) 
 fn lock(directory: &Path) -> Result<File, StoreError> {
     let refused = |path: &Path| {
         let path = path.to_owned();
-        move |source| StoreError::Directory { path, source }
+        move |cause| StoreError::Directory { path, cause }
     };
     fs::DirBuilder::new()
         .recursive(true)
@@ -300,7 +300,7 @@ fn lock(directory: &Path) -> Result<File, StoreError> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StoreError::Locked { path }),
-        Err(TryLockError::Error(source)) => Err(StoreError::Directory { path, source }),
+        Err(TryLockError::Error(cause)) => Err(StoreError::Directory { path, cause }),
     }
 }
 
@@ -312,9 +312,9 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
         .write(true)
         .mode(0o600)
         .open(path)
-        .map_err(|source| StoreError::Directory {
+        .map_err(|cause| StoreError::Directory {
             path: path.to_owned(),
-            source,
+            cause,
         })?;
     let prepare = || -> rusqlite::Result<(Connection, i64)> {
         let mut connection = Connection::open(path)?;
@@ -345,9 +345,9 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
             .optional()?;
         Ok((connection, found))
     };
-    let (connection, found) = prepare().map_err(|source| StoreError::Database {
+    let (connection, found) = prepare().map_err(|cause| StoreError::Database {
         path: path.to_owned(),
-        source,
+        cause,
     })?;
     if found > SCHEMA {
         return Err(StoreError::Newer {
@@ -378,7 +378,7 @@ fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
         let from = named(suffix, "");
         match fs::rename(&from, named(suffix, &stamp)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            result => result.map_err(|source| StoreError::Directory { path: from, source })?,
+            result => result.map_err(|cause| StoreError::Directory { path: from, cause })?,
         }
     }
     Ok(named("", &stamp))

@@ -41,7 +41,12 @@ pub fn exec_tail() -> Option<Tail> {
 #[inline(always)]
 fn tail_of(scratch: *mut Scratch) -> Tail {
     // SAFETY: only addresses within the map's value are taken.
-    unsafe { Tail { cursor: &raw mut (*scratch).cursor, bytes: (&raw mut (*scratch).tail).cast() } }
+    unsafe {
+        Tail {
+            cursor: &raw mut (*scratch).cursor,
+            bytes: (&raw mut (*scratch).tail).cast(),
+        }
+    }
 }
 
 /// `sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`: the new program is in

@@ -4,6 +4,12 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duratio
 
 use hyper_util::rt::TokioIo;
 use sensor::{
+    cli::{
+        Output,
+        connect::SocketArgs,
+        events::{self, EventsArgs},
+        status::{self, StatusArgs},
+    },
     export::{Converter, Entry, Hub, LocalServer, LocalService, Loss, Users, local::LocalError},
     time::WallTime,
 };
@@ -144,4 +150,34 @@ async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     fs::write(&path, b"precious").expect("writes");
     assert!(matches!(LocalServer::bind(&path), Err(LocalError::InTheWay(_))));
     assert_eq!(fs::read(&path).expect("reads"), b"precious");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_follows_it_up_to_its_limit() {
+    let home = tempfile::tempdir().expect("a directory");
+    let path = home.path().join("sensor.sock");
+    let (hub, _served) = start(&path);
+    let args = EventsArgs {
+        output: Output::Json,
+        signal: vec!["loss".into()],
+        process: vec![],
+        cgroup: vec![],
+        user: vec![],
+        host: vec![],
+        limit: Some(3),
+        socket: SocketArgs { socket: path.clone() },
+        collector: None,
+    };
+    let following = tokio::spawn(events::run(args));
+    while !following.is_finished() {
+        hub.publish(&loss(1));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    following.await.expect("ends").expect("ends well");
+
+    let args = StatusArgs {
+        output: Output::Json,
+        socket: SocketArgs { socket: path },
+    };
+    status::run(args).await.expect("the agent answers");
 }

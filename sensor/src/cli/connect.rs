@@ -69,3 +69,40 @@ pub async fn collector(address: &str) -> anyhow::Result<Channel> {
         )
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_absent_agent_is_named_with_what_to_do() {
+        let home = tempfile::tempdir().expect("a directory");
+        let socket = home.path().join("sensor.sock");
+        let error = SocketArgs {
+            socket: socket.clone(),
+        }
+        .connect()
+        .await
+        .expect_err("nobody is there")
+        .to_string();
+        let expected = format!(
+            "no agent answers on {}: No such file or directory (os error 2); start it with `sensor run`, or name its \
+             socket with --socket",
+            socket.display()
+        );
+        assert_eq!(error, expected);
+    }
+
+    #[tokio::test]
+    async fn an_absent_collector_is_named_with_what_to_do() {
+        // Nothing listens on port 1 of this address; if something does, it is no collector of ours.
+        let error = collector("http://127.0.0.1:1")
+            .await
+            .expect_err("nobody is there")
+            .to_string();
+        assert!(
+            error.starts_with("no collector answers on http://127.0.0.1:1; start it"),
+            "{error}"
+        );
+    }
+}

@@ -42,12 +42,12 @@ pub enum LocalError {
     #[error("{} is in the way and not a socket; remove it, or name another path for the socket", .0.display())]
     InTheWay(PathBuf),
     /// The socket cannot be made.
-    #[error("cannot make the socket {}: {source}; run as root, or name another socket", path.display())]
+    #[error("cannot make the socket {}: {cause}; run as root, or name another socket", path.display())]
     Socket {
         /// Where.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The descriptors of the services do not fit the services: a defect of the build.
     #[error("cannot offer gRPC reflection: {0}")]
@@ -125,9 +125,9 @@ impl LocalServer {
     /// # Errors
     /// If an agent answers there, or the socket cannot be made.
     pub fn bind(path: &Path) -> Result<Self, LocalError> {
-        let failed = |source| LocalError::Socket {
+        let failed = |cause| LocalError::Socket {
             path: path.to_owned(),
-            source,
+            cause,
         };
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             fs::DirBuilder::new()
@@ -206,10 +206,10 @@ fn check_free(path: &Path) -> Result<(), LocalError> {
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(source) => {
+        Err(cause) => {
             return Err(LocalError::Socket {
                 path: path.to_owned(),
-                source,
+                cause,
             });
         }
     };
@@ -219,9 +219,9 @@ fn check_free(path: &Path) -> Result<(), LocalError> {
     match UnixStream::connect(path) {
         Ok(_) => Err(LocalError::Taken(path.to_owned())),
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
-        Err(source) => Err(LocalError::Socket {
+        Err(cause) => Err(LocalError::Socket {
             path: path.to_owned(),
-            source,
+            cause,
         }),
     }
 }
