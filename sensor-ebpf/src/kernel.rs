@@ -1,8 +1,8 @@
 //! Reading kernel memory: offsets come from [`LAYOUT`], which the agent filled in from the kernel's BTF.
 
-use core::ptr;
+use core::{mem::MaybeUninit, ptr};
 
-use aya_ebpf::helpers::bpf_probe_read_kernel;
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use sensor_common::{Features, Layout};
 
 /// An address in the kernel. The verifier knows what is behind it; Rust need not.
@@ -63,13 +63,13 @@ impl Access for Direct {
 impl Access for Probe {
     #[inline(always)]
     unsafe fn load<T: Copy>(base: Address, offset: u32) -> T {
-        let source = base.wrapping_add(offset as usize).cast::<T>();
-        // SAFETY: the helper checks the address; on failure it leaves zeroes.
+        let source = base.wrapping_add(offset as usize);
+        let mut value = MaybeUninit::<T>::uninit();
+        // SAFETY: the helper writes the whole value, zeroes where the address is bad. That its result is not looked at
+        // matters: the verifier would follow both outcomes of every load, and they multiply.
         unsafe {
-            match bpf_probe_read_kernel(source) {
-                Ok(value) => value,
-                Err(_) => core::mem::zeroed(),
-            }
+            bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, source.cast());
+            value.assume_init()
         }
     }
 }

@@ -75,7 +75,7 @@ impl Tail {
 /// component. 1 if the walk reached the root, else 0.
 ///
 /// A function of its own with nothing but numbers as arguments, so that the verifier checks it once, by itself. Inlined, the
-/// many ways out of the loop multiply with what follows: Linux 5.10 did not come to an end with it.
+/// many ways out of the loop multiply with what follows.
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub extern "C" fn push_path(dentry: u64, vfsmount: u64) -> u32 {

@@ -48,10 +48,10 @@ pub struct Capture {
         deserialize_with = "values::reorder_window"
     )]
     pub reorder_window: Duration,
-    /// Size of each ring for process, credential, kernel and response events: a power of two, 4 KiB to 256 MiB.
+    /// Size of all rings together for process, credential, kernel and response events: a power of two, 4 KiB to 256 MiB.
     #[serde(deserialize_with = "values::ring_bytes")]
     pub ring_bytes_critical: u32,
-    /// Size of each ring for file, flow and syscall events, likewise.
+    /// Size of all rings together for file, flow and syscall events, likewise.
     #[serde(deserialize_with = "values::ring_bytes")]
     pub ring_bytes_bulk: u32,
     /// Bytes waiting in a bulk ring at which its reader is woken; less than the ring.
@@ -61,8 +61,8 @@ pub struct Capture {
 impl Default for Capture {
     fn default() -> Self {
         Self {
-            reorder_window: Duration::from_millis(2),
-            ring_bytes_critical: 4 << 20,
+            reorder_window: Duration::from_micros(200),
+            ring_bytes_critical: 2 << 20,
             ring_bytes_bulk: 4 << 20,
             bulk_watermark_bytes: 64 << 10,
         }
