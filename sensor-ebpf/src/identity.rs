@@ -7,10 +7,14 @@ use crate::kernel::{Access, Address, Direct, Probe, features, offset};
 
 const PF_KTHREAD: u32 = 0x0020_0000;
 
-/// Writes who the current task is into `out`.
+/// Writes who the current task is into `out`. To be called from a function of its own: by helper, the loads of one
+/// identity take half of the stack.
+///
+/// # Safety
+/// `out` must be valid for writes.
 #[inline(always)]
-pub fn current(out: *mut Identity) {
-    // SAFETY: helpers without arguments; before 5.11 only the untyped one exists.
+pub unsafe fn write_current(out: *mut Identity) {
+    // SAFETY: as promised; before 5.11 only the helper without a type exists.
     unsafe {
         if features().current_task_btf == 1 {
             write::<Direct>(bpf_get_current_task_btf().cast_const().cast(), out);

@@ -1,4 +1,5 @@
 //! Sensor's kernel programs, one file per subject.
+#![feature(asm_experimental_arch)]
 #![no_std]
 #![no_main]
 

@@ -4,9 +4,10 @@
 //! a segment came in. Who owns a connection is therefore kept from the moments at which it is known.
 
 use aya_ebpf::{
+    EbpfContext as _,
     helpers::{bpf_ktime_get_boot_ns, generated::bpf_skc_to_tcp_sock},
     macros::{btf_tracepoint, fexit, map},
-    maps::{HashMap, LruHashMap},
+    maps::{HashMap, LruHashMap, PerCpuArray},
     programs::{BtfTracePointContext, FExitContext},
 };
 use sensor_common::{
@@ -47,6 +48,17 @@ struct Owner {
 #[map]
 static FLOWS: LruHashMap<u64, Owner> = LruHashMap::with_max_entries(65_536, 0);
 
+/// Whose scratch memory: one program can interrupt another on the same CPU, but never itself.
+#[derive(Clone, Copy)]
+enum Caller {
+    TcpState = 0,
+    TcpAccept = 1,
+}
+
+/// An owner under construction; it would crowd the stack.
+#[map]
+static SCRATCH: PerCpuArray<Owner> = PerCpuArray::with_max_entries(2, 0);
+
 /// Sockets that listen, so that a connection is known to somebody before it is accepted. The agent adds those that
 /// were there before it.
 #[map]
@@ -74,10 +86,14 @@ pub fn tcp_state(ctx: BtfTracePointContext) -> i32 {
 /// `struct sock *inet_csk_accept(struct sock *sk, …)`: the process that takes the connection is known here.
 #[fexit(function = "inet_csk_accept")]
 pub fn tcp_accept(ctx: FExitContext) -> i32 {
-    let sock: Address = if features().accept_arguments == 2 {
-        ctx.arg(2)
-    } else {
-        ctx.arg(4)
+    // The return value lies behind the arguments: two of them since 6.10, four before.
+    // SAFETY: the verifier checks the offset against the function's prototype.
+    let sock = unsafe {
+        if features().accept_arguments == 2 {
+            argument::<2>(&ctx)
+        } else {
+            argument::<4>(&ctx)
+        }
     };
     if !sock.is_null() {
         accepted(sock);
@@ -85,15 +101,54 @@ pub fn tcp_accept(ctx: FExitContext) -> i32 {
     0
 }
 
+/// Argument number `N`, loaded at a fixed offset from the context. The verifier accepts nothing else, and the compiler would
+/// join two such loads into one at a computed address.
+#[inline(always)]
+unsafe fn argument<const N: usize>(ctx: &FExitContext) -> Address {
+    let value: Address;
+    // SAFETY: a load that the verifier checks.
+    unsafe {
+        core::arch::asm!(
+            "{value} = *(u64 *)({context} + {offset})",
+            value = out(reg) value,
+            context = in(reg) ctx.as_ptr(),
+            offset = const N * 8,
+            options(pure, readonly, nostack),
+        );
+    }
+    value
+}
+
+/// The current task as the owner of a connection that begins now.
+#[inline(always)]
+fn current_owner(caller: Caller, flags: u32) -> Option<&'static mut Owner> {
+    read_current(caller as u32);
+    let owner = SCRATCH.get_ptr_mut(caller as u32)?;
+    // SAFETY: the entry is this CPU's and the caller's own.
+    let owner = unsafe { &mut *owner };
+    owner.start_time = now();
+    owner.flags = u64::from(flags);
+    Some(owner)
+}
+
+/// A function of its own, verified once, by itself, with a stack of its own.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn read_current(caller: u32) -> u32 {
+    let Some(owner) = SCRATCH.get_ptr_mut(caller) else {
+        return 0;
+    };
+    // SAFETY: the entry is this CPU's and the caller's own.
+    unsafe { identity::write_current(&raw mut (*owner).identity) };
+    1
+}
+
 #[inline(always)]
 fn connect(sock: Address) {
-    let mut owner = Owner {
-        identity: Identity::default(),
-        start_time: now(),
-        flags: 0,
+    let Some(owner) = current_owner(Caller::TcpState, 0) else {
+        return;
     };
-    identity::current(&raw mut owner.identity);
-    let _ = FLOWS.insert(key(sock), owner, 0);
+    let _ = FLOWS.insert(key(sock), &*owner, 0);
     let Some(admitted) = emit::admit(Signal::Connect) else {
         return;
     };
@@ -113,21 +168,22 @@ fn connect(sock: Address) {
 
 #[inline(always)]
 fn listen(sock: Address) {
-    let mut who = Identity::default();
-    identity::current(&raw mut who);
+    let Some(owner) = current_owner(Caller::TcpState, 0) else {
+        return;
+    };
     // SAFETY: the socket is one by the tracepoint's prototype.
     let local = unsafe { listener_key(sock) };
-    let _ = LISTENERS.insert(local, who, 0);
+    let _ = LISTENERS.insert(local, &owner.identity, 0);
     let Some(admitted) = emit::admit(Signal::Listen) else {
         return;
     };
-    let Some(admitted) = admitted.unless_own(who.tgid) else {
+    let Some(admitted) = admitted.unless_own(owner.identity.tgid) else {
         return;
     };
     admitted.submit::<Listen>(|record| {
         // SAFETY: the record is valid for writes.
         unsafe {
-            (*record).header.identity = who;
+            (*record).header.identity = owner.identity;
             write_tuple(sock, &raw mut (*record).body.tuple);
             (*record).body.tuple.remote_address = [0; 16];
             (*record).body.tuple.remote_port = 0;
@@ -158,11 +214,11 @@ fn established_inbound(sock: Address) {
     // SAFETY: the socket is one by the tracepoint's prototype; map memory is valid while the program runs.
     unsafe {
         let flags = flow_flags::INBOUND | flow_flags::ESTABLISHED;
-        let mut owner = Owner {
-            identity: Identity::default(),
-            start_time: now(),
-            flags: u64::from(flags | flow_flags::LISTENER),
+        let Some(owner) = SCRATCH.get_ptr_mut(Caller::TcpState as u32) else {
+            return;
         };
+        (*owner).start_time = now();
+        (*owner).flags = u64::from(flags | flow_flags::LISTENER);
         let mut local = listener_key(sock);
         let mut listener = LISTENERS.get_ptr(local);
         if listener.is_none() {
@@ -170,20 +226,23 @@ fn established_inbound(sock: Address) {
             listener = LISTENERS.get_ptr(local);
         }
         match listener {
-            Some(listener) => owner.identity = *listener,
-            None => owner.flags |= u64::from(flow_flags::NO_OWNER),
+            Some(listener) => (*owner).identity = *listener,
+            None => {
+                (*owner).identity = Identity::default();
+                (*owner).flags |= u64::from(flow_flags::NO_OWNER);
+            }
         }
-        let _ = FLOWS.insert(key(sock), owner, 0);
+        let _ = FLOWS.insert(key(sock), &*owner, 0);
         if emit::settings().is_none_or(|settings| settings.is_taken_over(Signal::Accept)) {
             return;
         }
         let Some(admitted) = emit::admit(Signal::Accept) else {
             return;
         };
-        let Some(admitted) = admitted.unless_own(owner.identity.tgid) else {
+        let Some(admitted) = admitted.unless_own((*owner).identity.tgid) else {
             return;
         };
-        submit_accept(admitted, sock, &owner);
+        submit_accept(admitted, sock, &*owner);
     }
 }
 
@@ -192,23 +251,20 @@ fn accepted(sock: Address) {
     // SAFETY: the socket is one by the function's prototype; map memory is valid while the program runs.
     unsafe {
         let flags = flow_flags::INBOUND | flow_flags::ESTABLISHED;
-        let mut owner = Owner {
-            identity: Identity::default(),
-            start_time: now(),
-            flags: u64::from(flags),
+        let Some(owner) = current_owner(Caller::TcpAccept, flags) else {
+            return;
         };
-        identity::current(&raw mut owner.identity);
         if let Some(known) = FLOWS.get_ptr(key(sock)) {
             owner.start_time = (*known).start_time;
         }
-        let _ = FLOWS.insert(key(sock), owner, 0);
+        let _ = FLOWS.insert(key(sock), &*owner, 0);
         let Some(admitted) = emit::admit(Signal::Accept) else {
             return;
         };
         let Some(admitted) = admitted.unless_own(owner.identity.tgid) else {
             return;
         };
-        submit_accept(admitted, sock, &owner);
+        submit_accept(admitted, sock, owner);
     }
 }
 
@@ -234,8 +290,10 @@ fn adopt(sock: Address) {
     let listener = u64::from(flow_flags::LISTENER | flow_flags::NO_OWNER);
     // SAFETY: map memory is valid while the program runs; the socket is held by its closer.
     unsafe {
-        if (*owner).flags & listener != 0 {
-            identity::current(&raw mut (*owner).identity);
+        if (*owner).flags & listener != 0
+            && let Some(current) = current_owner(Caller::TcpState, 0)
+        {
+            (*owner).identity = current.identity;
             (*owner).flags &= !listener;
         }
     }

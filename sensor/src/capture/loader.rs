@@ -216,10 +216,11 @@ fn reason(error: &ProgramError) -> String {
         } => {
             let log = verifier_log.to_string();
             tracing::debug!("verifier: {log}");
+            let statistics = ["processed", "verification time", "stack depth"];
             let said = log
                 .lines()
                 .rev()
-                .find(|line| !line.is_empty() && !line.starts_with("processed"));
+                .find(|line| !line.is_empty() && !statistics.iter().any(|word| line.starts_with(word)));
             match said {
                 Some(line) => format!("load refused: {io_error}: {line}"),
                 None => format!("load refused: {io_error}"),
