@@ -51,11 +51,22 @@ fn long_arguments() -> Result<()> {
     let (process, exec) = history.exec()?;
     ensure!(process.args_truncated, "not marked as truncated");
     let total = process.args_total_bytes;
-    ensure!(total == sent.len() as u64, "{} bytes of arguments came as {total}", sent.len());
+    ensure!(
+        total == sent.len() as u64,
+        "{} bytes of arguments came as {total}",
+        sent.len()
+    );
     let got = process.args.join("\0");
     let lengths = CARRIED - 1..=CARRIED;
-    ensure!(lengths.contains(&got.len()), "{} bytes of arguments were carried", got.len());
-    ensure!(sent.starts_with(&got), "the arguments differ from those that were sent");
+    ensure!(
+        lengths.contains(&got.len()),
+        "{} bytes of arguments were carried",
+        got.len()
+    );
+    ensure!(
+        sent.starts_with(&got),
+        "the arguments differ from those that were sent"
+    );
     ensure!(!exec.args_unreadable, "marked as unreadable");
     Ok(())
 }
@@ -68,17 +79,48 @@ fn not_utf8() -> Result<()> {
     fs::create_dir(&cwd)?;
     let program = copy_self(&cwd.join(OsStr::from_bytes(b"program-\xff\xfe")))?;
     let odd = OsStr::from_bytes(b"odd-\x80\xc0\xaf");
-    let pid = succeed(Command::new(&program).args([SWITCH, "exit", "0"]).arg(odd).current_dir(&cwd))?;
+    let pid = succeed(
+        Command::new(&program)
+            .args([SWITCH, "exit", "0"])
+            .arg(odd)
+            .current_dir(&cwd),
+    )?;
 
     let history = stream.history(pid)?;
     let (process, exec) = history.exec()?;
-    ensure!(process.executable_raw == program.as_bytes(), "executable {:?}", process.executable_raw);
-    ensure!(process.cwd_raw == cwd.as_os_str().as_bytes(), "cwd {:?}", process.cwd_raw);
-    ensure!(exec.filename_raw == program.as_bytes(), "file name {:?}", exec.filename_raw);
-    let args: [&[u8]; 5] = [program.as_bytes(), SWITCH.as_bytes(), b"exit", b"0", odd.as_bytes()];
+    ensure!(
+        process.executable_raw == program.as_bytes(),
+        "executable {:?}",
+        process.executable_raw
+    );
+    ensure!(
+        process.cwd_raw == cwd.as_os_str().as_bytes(),
+        "cwd {:?}",
+        process.cwd_raw
+    );
+    ensure!(
+        exec.filename_raw == program.as_bytes(),
+        "file name {:?}",
+        exec.filename_raw
+    );
+    let args: [&[u8]; 5] = [
+        program.as_bytes(),
+        SWITCH.as_bytes(),
+        b"exit",
+        b"0",
+        odd.as_bytes(),
+    ];
     ensure!(process.args_raw == args, "arguments {:?}", process.args_raw);
-    ensure!(process.executable.ends_with(r"program-\xFF\xFE"), "text of the executable {:?}", process.executable);
-    ensure!(process.args.last().is_some_and(|arg| arg == r"odd-\x80\xC0\xAF"), "text of arguments {:?}", process.args);
+    ensure!(
+        process.executable.ends_with(r"program-\xFF\xFE"),
+        "text of the executable {:?}",
+        process.executable
+    );
+    ensure!(
+        process.args.last().is_some_and(|arg| arg == r"odd-\x80\xC0\xAF"),
+        "text of arguments {:?}",
+        process.args
+    );
     Ok(())
 }
 
@@ -95,7 +137,11 @@ fn memfd() -> Result<()> {
     let (process, exec) = history.exec()?;
     ensure!(exec.memfd, "not marked as a memory file: {exec:?}");
     ensure!(exec.filename == path, "file name {:?}", exec.filename);
-    ensure!(process.executable.contains(&format!("memfd:{name}")), "executable {:?}", process.executable);
+    ensure!(
+        process.executable.contains(&format!("memfd:{name}")),
+        "executable {:?}",
+        process.executable
+    );
     Ok(())
 }
 
@@ -112,7 +158,10 @@ fn unlinked() -> Result<()> {
 
     let history = stream.history(pid)?;
     let (_, exec) = history.exec()?;
-    ensure!(exec.unlinked && !exec.memfd, "expected unlinked and no memory file: {exec:?}");
+    ensure!(
+        exec.unlinked && !exec.memfd,
+        "expected unlinked and no memory file: {exec:?}"
+    );
     Ok(())
 }
 
@@ -127,7 +176,11 @@ fn arguments_not_resident() -> Result<()> {
     history.complete(2)?;
     let (process, exec) = history.execs()[1];
     ensure!(!exec.args_unreadable, "marked as unreadable");
-    ensure!(process.args == ["/bin/true", &marker, &filler], "arguments {:?}", process.args);
+    ensure!(
+        process.args == ["/bin/true", &marker, &filler],
+        "arguments {:?}",
+        process.args
+    );
     Ok(())
 }
 
@@ -138,8 +191,16 @@ fn empty_arguments() -> Result<()> {
     let pid = succeed(Command::new("/bin/true").args(["", &marker, ""]))?;
     let history = stream.history(pid)?;
     let (process, _) = history.exec()?;
-    ensure!(process.args == ["/bin/true", "", &marker, ""], "arguments {:?}", process.args);
-    ensure!(process.args_total_bytes == 10 + 1 + marker.len() as u64 + 1 + 1, "total {}", process.args_total_bytes);
+    ensure!(
+        process.args == ["/bin/true", "", &marker, ""],
+        "arguments {:?}",
+        process.args
+    );
+    ensure!(
+        process.args_total_bytes == 10 + 1 + marker.len() as u64 + 1 + 1,
+        "total {}",
+        process.args_total_bytes
+    );
     Ok(())
 }
 

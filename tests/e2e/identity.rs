@@ -20,9 +20,15 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         case("identity::user_after_setuid", user),
         case("identity::cgroup_by_its_path", cgroup),
-        case("identity::process_that_was_there_before_the_agent", before_the_agent),
+        case(
+            "identity::process_that_was_there_before_the_agent",
+            before_the_agent,
+        ),
         case("identity::agent_is_not_in_its_own_stream", not_the_agent_itself),
-        case("identity::second_process_of_the_agents_program_is_seen", same_program),
+        case(
+            "identity::second_process_of_the_agents_program_is_seen",
+            same_program,
+        ),
     ]
 }
 
@@ -46,7 +52,12 @@ fn cgroup() -> Result<()> {
     let pid = succeed(cgroup.enter(Command::new("/bin/true").arg(marker())))?;
     let history = stream.history(pid)?;
     let (process, _) = history.exec()?;
-    ensure!(process.cgroup == cgroup.path(), "cgroup {:?}, expected {:?}", process.cgroup, cgroup.path());
+    ensure!(
+        process.cgroup == cgroup.path(),
+        "cgroup {:?}, expected {:?}",
+        process.cgroup,
+        cgroup.path()
+    );
     ensure!(process.cgroup_id != 0, "no cgroup id");
     Ok(())
 }
@@ -63,16 +74,47 @@ fn before_the_agent() -> Result<()> {
     wait(&mut child)?;
 
     let history = stream.history(pid)?;
-    ensure!(history.order() == ["exit"], "expected nothing but its end, got {:?}", history.order());
-    let process = history.events[0].process.as_ref().context("the event has no process")?;
+    ensure!(
+        history.order() == ["exit"],
+        "expected nothing but its end, got {:?}",
+        history.order()
+    );
+    let process = history.events[0]
+        .process
+        .as_ref()
+        .context("the event has no process")?;
     let executable = real_path(std::env::current_exe()?)?;
-    ensure!(process.executable == executable, "executable {:?}", process.executable);
-    ensure!(process.args.last() == Some(&marker), "arguments {:?}", process.args);
-    ensure!(process.parent_id.map(|id| id.tgid) == Some(std::process::id()), "parent {:?}", process.parent_id);
-    ensure!(process.parent_executable == executable, "parent's executable {:?}", process.parent_executable);
-    ensure!(process.uid == NOBODY && process.user == "nobody", "user {} {:?}", process.uid, process.user);
+    ensure!(
+        process.executable == executable,
+        "executable {:?}",
+        process.executable
+    );
+    ensure!(
+        process.args.last() == Some(&marker),
+        "arguments {:?}",
+        process.args
+    );
+    ensure!(
+        process.parent_id.map(|id| id.tgid) == Some(std::process::id()),
+        "parent {:?}",
+        process.parent_id
+    );
+    ensure!(
+        process.parent_executable == executable,
+        "parent's executable {:?}",
+        process.parent_executable
+    );
+    ensure!(
+        process.uid == NOBODY && process.user == "nobody",
+        "user {} {:?}",
+        process.uid,
+        process.user
+    );
     let nanoseconds = history.id()?.start_time_ns;
-    ensure!(nanoseconds / 10_000_000 == start_ticks, "started at {nanoseconds} ns, by /proc {start_ticks} x 10 ms");
+    ensure!(
+        nanoseconds / 10_000_000 == start_ticks,
+        "started at {nanoseconds} ns, by /proc {start_ticks} x 10 ms"
+    );
     Ok(())
 }
 
@@ -80,7 +122,11 @@ fn before_the_agent() -> Result<()> {
 fn start_ticks(pid: u32) -> Result<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let (_, rest) = stat.rsplit_once(") ").context("/proc/PID/stat has no name")?;
-    Ok(rest.split(' ').nth(19).context("/proc/PID/stat is short")?.parse()?)
+    Ok(rest
+        .split(' ')
+        .nth(19)
+        .context("/proc/PID/stat is short")?
+        .parse()?)
 }
 
 fn not_the_agent_itself() -> Result<()> {
@@ -93,7 +139,9 @@ fn not_the_agent_itself() -> Result<()> {
     }
     let got = stream.got();
     let agent = stack.agent.pid();
-    let own: Vec<&Event> = events(&got.entries).filter(|event| tgid(event) == Some(agent)).collect();
+    let own: Vec<&Event> = events(&got.entries)
+        .filter(|event| tgid(event) == Some(agent))
+        .collect();
     ensure!(own.is_empty(), "the agent reports itself: {own:#?}");
     Ok(())
 }
@@ -107,7 +155,11 @@ fn same_program() -> Result<()> {
         let history = stream.history(pid)?;
         history.complete(1)?;
         let (process, _) = history.exec()?;
-        ensure!(process.executable == real_path(&sensor)?, "executable {:?}", process.executable);
+        ensure!(
+            process.executable == real_path(&sensor)?,
+            "executable {:?}",
+            process.executable
+        );
         ensure!(process.args[1..] == [argument], "arguments {:?}", process.args);
     }
     Ok(())

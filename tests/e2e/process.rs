@@ -15,7 +15,10 @@ use crate::case;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        case("process::shell_pipeline_has_every_part_with_its_parent", shell_pipeline),
+        case(
+            "process::shell_pipeline_has_every_part_with_its_parent",
+            shell_pipeline,
+        ),
         case("process::script_is_told_from_its_interpreter", script),
         case("process::two_programs_in_one_process", two_programs),
         case("process::program_started_by_a_thread", thread_exec),
@@ -31,38 +34,65 @@ fn shell_pipeline() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("lines");
     std::fs::write(&file, "b\na\nb\n")?;
-    let script = format!("/bin/cat {} | /usr/bin/sort | /usr/bin/wc -l; exit 7", file.display());
+    let script = format!(
+        "/bin/cat {} | /usr/bin/sort | /usr/bin/wc -l; exit 7",
+        file.display()
+    );
     let mut shell = Command::new("/bin/sh");
     let (pid, status) = run(shell.args(["-c", &script]).stdout(std::process::Stdio::null()))?;
-    ensure!(status.code() == Some(7), "the pipeline itself ended with {status}");
+    ensure!(
+        status.code() == Some(7),
+        "the pipeline itself ended with {status}"
+    );
 
     let shell = stream.history(pid)?;
     let shell_id = shell.complete(1)?;
     ensure!(shell.exit()?.code == Some(7), "exit {:?}", shell.exit()?);
     let children = children_of(&stream.got().entries, shell_id);
-    ensure!(children.len() == 3, "expected three children of the shell, got {children:?}");
+    ensure!(
+        children.len() == 3,
+        "expected three children of the shell, got {children:?}"
+    );
     let mut programs = Vec::new();
     for child in children {
         let child = stream.history(child.tgid)?;
         child.complete(1)?;
-        ensure!(child.parent()? == shell_id, "parent {:?}, shell {shell_id:?}", child.parent()?);
+        ensure!(
+            child.parent()? == shell_id,
+            "parent {:?}, shell {shell_id:?}",
+            child.parent()?
+        );
         ensure!(child.exit()?.code == Some(0), "exit {:?}", child.exit()?);
         let (process, exec) = child.exec()?;
-        ensure!(process.executable == real_path(&exec.filename)?, "executable of {}: {process:#?}", exec.filename);
-        ensure!(process.parent_executable == real_path("/bin/sh")?, "parent's executable of {process:#?}");
+        ensure!(
+            process.executable == real_path(&exec.filename)?,
+            "executable of {}: {process:#?}",
+            exec.filename
+        );
+        ensure!(
+            process.parent_executable == real_path("/bin/sh")?,
+            "parent's executable of {process:#?}"
+        );
         programs.push(exec.filename.clone());
     }
     programs.sort();
-    ensure!(programs == ["/bin/cat", "/usr/bin/sort", "/usr/bin/wc"], "programs {programs:?}");
+    ensure!(
+        programs == ["/bin/cat", "/usr/bin/sort", "/usr/bin/wc"],
+        "programs {programs:?}"
+    );
     Ok(())
 }
 
 fn children_of(entries: &[Entry], parent: ProcessId) -> Vec<ProcessId> {
     let is_child = |event: &&Event| {
         let process = event.process.as_ref();
-        matches!(event.body, Some(event::Body::Fork(_))) && process.and_then(|process| process.parent_id) == Some(parent)
+        matches!(event.body, Some(event::Body::Fork(_)))
+            && process.and_then(|process| process.parent_id) == Some(parent)
     };
-    events(entries).filter(is_child).filter_map(|event| event.process.as_ref()?.id).collect()
+    events(entries)
+        .filter(is_child)
+        .filter_map(|event| event.process.as_ref()?.id)
+        .collect()
 }
 
 fn script() -> Result<()> {
@@ -70,7 +100,10 @@ fn script() -> Result<()> {
     let stream = stack.subscribe()?;
     let folder = tempfile::tempdir()?;
     let script = folder.path().join("script.py");
-    std::fs::write(&script, "#!/usr/bin/python3\nimport sys\nsys.exit(len(sys.argv))\n")?;
+    std::fs::write(
+        &script,
+        "#!/usr/bin/python3\nimport sys\nsys.exit(len(sys.argv))\n",
+    )?;
     std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755))?;
     let marker = marker();
     let (pid, status) = run(Command::new(&script).args(["one", &marker]))?;
@@ -82,7 +115,11 @@ fn script() -> Result<()> {
     let script = script.to_string_lossy().into_owned();
     ensure!(exec.script, "not marked as a script: {exec:?}");
     ensure!(exec.filename == script, "file name {:?}", exec.filename);
-    ensure!(process.executable == real_path("/usr/bin/python3")?, "executable {:?}", process.executable);
+    ensure!(
+        process.executable == real_path("/usr/bin/python3")?,
+        "executable {:?}",
+        process.executable
+    );
     let expected = ["/usr/bin/python3", script.as_str(), "one", marker.as_str()];
     ensure!(process.args == expected, "arguments {:?}", process.args);
     Ok(())
@@ -97,13 +134,37 @@ fn two_programs() -> Result<()> {
 
     let history = stream.history(pid)?;
     history.complete(3)?;
-    let programs: Vec<&[String]> = history.execs().iter().map(|(process, _)| process.args.as_slice()).collect();
+    let programs: Vec<&[String]> = history
+        .execs()
+        .iter()
+        .map(|(process, _)| process.args.as_slice())
+        .collect();
     let first = &programs[0][1..];
-    ensure!(first == ["-c", r#"exec /bin/sh -c "$1""#, "first", &last], "first program {first:?}");
-    ensure!(programs[1] == ["/bin/sh", "-c", &last], "second program {:?}", programs[1]);
-    ensure!(programs[2] == ["/bin/true", &marker], "third program {:?}", programs[2]);
-    let parents: Vec<_> = history.execs().iter().map(|(process, _)| process.parent_id).collect();
-    ensure!(parents.iter().all(|parent| *parent == Some(history.parent().unwrap_or_default())), "parents {parents:?}");
+    ensure!(
+        first == ["-c", r#"exec /bin/sh -c "$1""#, "first", &last],
+        "first program {first:?}"
+    );
+    ensure!(
+        programs[1] == ["/bin/sh", "-c", &last],
+        "second program {:?}",
+        programs[1]
+    );
+    ensure!(
+        programs[2] == ["/bin/true", &marker],
+        "third program {:?}",
+        programs[2]
+    );
+    let parents: Vec<_> = history
+        .execs()
+        .iter()
+        .map(|(process, _)| process.parent_id)
+        .collect();
+    ensure!(
+        parents
+            .iter()
+            .all(|parent| *parent == Some(history.parent().unwrap_or_default())),
+        "parents {parents:?}"
+    );
     Ok(())
 }
 
@@ -116,8 +177,16 @@ fn thread_exec() -> Result<()> {
     let history = stream.history(pid)?;
     let id = history.complete(2)?;
     let (process, _) = history.execs()[1];
-    ensure!(process.args == ["/bin/true", &marker], "arguments {:?}", process.args);
-    ensure!(process.tid == id.tgid, "the thread takes the process's id over, but tid is {}", process.tid);
+    ensure!(
+        process.args == ["/bin/true", &marker],
+        "arguments {:?}",
+        process.args
+    );
+    ensure!(
+        process.tid == id.tgid,
+        "the thread takes the process's id over, but tid is {}",
+        process.tid
+    );
     Ok(())
 }
 
@@ -133,17 +202,29 @@ fn fork_chain() -> Result<()> {
     for generation in 1..=GENERATIONS {
         // 2,000 times through some thousands of entries: a moment, and plain.
         let children = children_of(&entries, id);
-        ensure!(children.len() == 1, "generation {generation}: children of {id:?} are {children:?}");
+        ensure!(
+            children.len() == 1,
+            "generation {generation}: children of {id:?} are {children:?}"
+        );
         id = children[0];
         let process = forked(&entries, id).with_context(|| format!("generation {generation}"))?;
-        ensure!(process.executable == executable, "generation {generation} runs {:?}", process.executable);
+        ensure!(
+            process.executable == executable,
+            "generation {generation} runs {:?}",
+            process.executable
+        );
     }
-    ensure!(children_of(&entries, id).is_empty(), "the chain is longer than it should be");
+    ensure!(
+        children_of(&entries, id).is_empty(),
+        "the chain is longer than it should be"
+    );
     Ok(())
 }
 
 fn forked(entries: &[Entry], id: ProcessId) -> Result<&Process> {
-    let found = events(entries).filter_map(|event| event.process.as_ref()).find(|process| process.id == Some(id));
+    let found = events(entries)
+        .filter_map(|event| event.process.as_ref())
+        .find(|process| process.id == Some(id));
     found.context("it has no events")
 }
 
@@ -154,15 +235,24 @@ fn quick_ends() -> Result<()> {
     let marker = marker();
     let mut pids = Vec::new();
     for number in 0..PROCESSES {
-        pids.push((number, succeed(Command::new("/bin/true").arg(&marker).arg(number.to_string()))?));
+        pids.push((
+            number,
+            succeed(Command::new("/bin/true").arg(&marker).arg(number.to_string()))?,
+        ));
     }
     stream.history(pids[PROCESSES - 1].1)?;
 
     let entries = stream.got().entries.clone();
     let (lives, ends) = (lives(&entries, &marker), ends(&entries));
-    ensure!(lives.len() == PROCESSES, "{} of {PROCESSES} processes have come", lives.len());
+    ensure!(
+        lives.len() == PROCESSES,
+        "{} of {PROCESSES} processes have come",
+        lives.len()
+    );
     for (number, pid) in pids {
-        let id = lives.get(&number.to_string()).with_context(|| format!("number {number}, process {pid}"))?;
+        let id = lives
+            .get(&number.to_string())
+            .with_context(|| format!("number {number}, process {pid}"))?;
         ensure!(id.tgid == pid, "number {number} was process {pid}, not {id:?}");
         let end = ends.get(&(id.tgid, id.start_time_ns));
         ensure!(end == Some(&vec![Some(0)]), "process {id:?} ended {end:?}");
@@ -175,8 +265,12 @@ fn lives(entries: &[Entry], marker: &str) -> HashMap<String, ProcessId> {
     let execs = events(entries).filter(|event| matches!(event.body, Some(event::Body::Exec(_))));
     let numbered = execs.filter_map(|event| {
         let process = event.process.as_ref()?;
-        let [_, word, number] = process.args.as_slice() else { return None };
-        (word == marker).then(|| Some((number.clone(), process.id?))).flatten()
+        let [_, word, number] = process.args.as_slice() else {
+            return None;
+        };
+        (word == marker)
+            .then(|| Some((number.clone(), process.id?)))
+            .flatten()
     });
     numbered.collect()
 }
@@ -188,7 +282,9 @@ fn ends(entries: &[Entry]) -> HashMap<(u32, u64), Vec<Option<u32>>> {
         if let Some(event::Body::Exit(exit)) = &event.body
             && let Some(id) = event.process.as_ref().and_then(|process| process.id)
         {
-            ends.entry((id.tgid, id.start_time_ns)).or_default().push(exit.code);
+            ends.entry((id.tgid, id.start_time_ns))
+                .or_default()
+                .push(exit.code);
         }
     }
     ends
@@ -202,7 +298,10 @@ fn codes_and_signals() -> Result<()> {
         let history = stream.history(pid)?;
         history.complete(1)?;
         let exit = history.exit()?;
-        ensure!(exit.code == Some(code) && exit.signal.is_none(), "exit code {code} came as {exit:?}");
+        ensure!(
+            exit.code == Some(code) && exit.signal.is_none(),
+            "exit code {code} came as {exit:?}"
+        );
     }
     for signal in [9, 11, 15] {
         let mut child = spawn(helper("die")?.arg(signal.to_string()))?;
@@ -210,7 +309,10 @@ fn codes_and_signals() -> Result<()> {
         let history = stream.history(child.id())?;
         history.complete(1)?;
         let exit = history.exit()?;
-        ensure!(exit.signal == Some(signal) && exit.code.is_none(), "signal {signal} came as {exit:?}");
+        ensure!(
+            exit.signal == Some(signal) && exit.code.is_none(),
+            "signal {signal} came as {exit:?}"
+        );
     }
     Ok(())
 }

@@ -20,8 +20,12 @@ use crate::case;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        case("tcp::both_ends_over_ipv4", || both_ends((Ipv4Addr::LOCALHOST, 0).into())),
-        case("tcp::both_ends_over_ipv6", || both_ends((Ipv6Addr::LOCALHOST, 0).into())),
+        case("tcp::both_ends_over_ipv4", || {
+            both_ends((Ipv4Addr::LOCALHOST, 0).into())
+        }),
+        case("tcp::both_ends_over_ipv6", || {
+            both_ends((Ipv6Addr::LOCALHOST, 0).into())
+        }),
         case("tcp::refused_connection", refused),
     ]
 }
@@ -66,7 +70,13 @@ fn connection_of(stream: &Stream, pid: u32) -> Result<History> {
 }
 
 fn check_listen(server: &History, at: &SocketAddr, port: u16) -> Result<()> {
-    let listens = server.bodies(|body| if let Body::Listen(listen) = body { Some(listen) } else { None });
+    let listens = server.bodies(|body| {
+        if let Body::Listen(listen) = body {
+            Some(listen)
+        } else {
+            None
+        }
+    });
     ensure!(listens.len() == 1, "expected one listen, got {listens:?}");
     let listen = listens[0].1;
     ensure!(listen.address == at.ip().to_string(), "listens at {listen:?}");
@@ -75,7 +85,13 @@ fn check_listen(server: &History, at: &SocketAddr, port: u16) -> Result<()> {
 }
 
 fn check_client<'a>(client: &'a History, server: &SocketAddr) -> Result<&'a FlowClose> {
-    let connects = client.bodies(|body| if let Body::Connect(connect) = body { Some(connect) } else { None });
+    let connects = client.bodies(|body| {
+        if let Body::Connect(connect) = body {
+            Some(connect)
+        } else {
+            None
+        }
+    });
     ensure!(connects.len() == 1, "expected one connect, got {connects:?}");
     let (process, connect) = connects[0];
     ensure!(process.uid == NOBODY, "the client runs as user {}", process.uid);
@@ -84,35 +100,71 @@ fn check_client<'a>(client: &'a History, server: &SocketAddr) -> Result<&'a Flow
     let (process, close) = only_close(client)?;
     ensure!(process.uid == NOBODY, "the client runs as user {}", process.uid);
     check_remote(close.tuple.as_ref(), server)?;
-    ensure!(close.flow_id == connect.flow_id, "flow ids {} and {}", connect.flow_id, close.flow_id);
+    ensure!(
+        close.flow_id == connect.flow_id,
+        "flow ids {} and {}",
+        connect.flow_id,
+        close.flow_id
+    );
     ensure!(!close.inbound, "the client's connection is inbound");
     check_totals(close, TO_SERVER, TO_CLIENT)?;
     Ok(close)
 }
 
 fn check_server(server: &History, address: &SocketAddr, client: &Tuple) -> Result<()> {
-    let accepts = server.bodies(|body| if let Body::Accept(accept) = body { Some(accept) } else { None });
+    let accepts = server.bodies(|body| {
+        if let Body::Accept(accept) = body {
+            Some(accept)
+        } else {
+            None
+        }
+    });
     ensure!(accepts.len() == 1, "expected one accept, got {accepts:?}");
     let accept = accepts[0].1;
     let (_, close) = only_close(server)?;
     for tuple in [&accept.tuple, &close.tuple] {
         let tuple = tuple.as_ref().context("no addresses")?;
         let local = (tuple.local_address.as_str(), tuple.local_port);
-        ensure!(local == (address.ip().to_string().as_str(), u32::from(address.port())), "{tuple:?}");
+        ensure!(
+            local == (address.ip().to_string().as_str(), u32::from(address.port())),
+            "{tuple:?}"
+        );
         let remote = (&tuple.remote_address, tuple.remote_port);
-        ensure!(remote == (&client.local_address, client.local_port), "{tuple:?}, client {client:?}");
+        ensure!(
+            remote == (&client.local_address, client.local_port),
+            "{tuple:?}, client {client:?}"
+        );
     }
-    ensure!(close.flow_id == accept.flow_id, "flow ids {} and {}", accept.flow_id, close.flow_id);
+    ensure!(
+        close.flow_id == accept.flow_id,
+        "flow ids {} and {}",
+        accept.flow_id,
+        close.flow_id
+    );
     ensure!(close.inbound, "the server's connection is not inbound");
     check_totals(close, TO_CLIENT, TO_SERVER)
 }
 
 fn check_totals(close: &FlowClose, sent: u64, received: u64) -> Result<()> {
     ensure!(close.established, "not established: {close:?}");
-    ensure!(close.bytes_sent == sent, "{sent} bytes sent came as {}", close.bytes_sent);
-    ensure!(close.bytes_received == received, "{received} bytes received came as {}", close.bytes_received);
-    ensure!(close.segments_sent > 0 && close.segments_received > 0, "no segments: {close:?}");
-    ensure!(close.duration_ns.is_some_and(|duration| duration > 0), "no duration: {close:?}");
+    ensure!(
+        close.bytes_sent == sent,
+        "{sent} bytes sent came as {}",
+        close.bytes_sent
+    );
+    ensure!(
+        close.bytes_received == received,
+        "{received} bytes received came as {}",
+        close.bytes_received
+    );
+    ensure!(
+        close.segments_sent > 0 && close.segments_received > 0,
+        "no segments: {close:?}"
+    );
+    ensure!(
+        close.duration_ns.is_some_and(|duration| duration > 0),
+        "no duration: {close:?}"
+    );
     ensure!(close.rtt_us > 0, "no round-trip time: {close:?}");
     Ok(())
 }
@@ -120,7 +172,10 @@ fn check_totals(close: &FlowClose, sent: u64, received: u64) -> Result<()> {
 fn check_remote(tuple: Option<&Tuple>, server: &SocketAddr) -> Result<()> {
     let tuple = tuple.context("no addresses")?;
     let remote = (tuple.remote_address.as_str(), tuple.remote_port);
-    ensure!(remote == (server.ip().to_string().as_str(), u32::from(server.port())), "{tuple:?}");
+    ensure!(
+        remote == (server.ip().to_string().as_str(), u32::from(server.port())),
+        "{tuple:?}"
+    );
     Ok(())
 }
 
@@ -129,23 +184,37 @@ fn refused() -> Result<()> {
     let stream = stack.subscribe()?;
     // A port that was free a moment ago.
     let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-    let (pid, status) = run(helper("tcp-client")?.args([&address.to_string(), "1", "1"]).stderr(Stdio::null()))?;
+    let (pid, status) = run(helper("tcp-client")?
+        .args([&address.to_string(), "1", "1"])
+        .stderr(Stdio::null()))?;
     ensure!(!status.success(), "somebody else listens at {address}");
 
     let client = connection_of(&stream, pid)?;
     let (_, close) = only_close(&client)?;
     check_remote(close.tuple.as_ref(), &address)?;
     ensure!(!close.established, "marked as established: {close:?}");
-    ensure!(close.bytes_sent == 0 && close.bytes_received == 0, "carried bytes: {close:?}");
+    ensure!(
+        close.bytes_sent == 0 && close.bytes_received == 0,
+        "carried bytes: {close:?}"
+    );
     Ok(())
 }
 
 fn closes(history: &History) -> Vec<(&Process, &FlowClose)> {
-    history.bodies(|body| if let Body::FlowClose(close) = body { Some(close) } else { None })
+    history.bodies(|body| {
+        if let Body::FlowClose(close) = body {
+            Some(close)
+        } else {
+            None
+        }
+    })
 }
 
 fn only_close(history: &History) -> Result<(&Process, &FlowClose)> {
     let closes = closes(history);
-    ensure!(closes.len() == 1, "expected one end of a connection, got {closes:?}");
+    ensure!(
+        closes.len() == 1,
+        "expected one end of a connection, got {closes:?}"
+    );
     Ok(closes[0])
 }

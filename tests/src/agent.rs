@@ -34,7 +34,12 @@ impl Agent {
         let file = folder.path().join("sensor.toml");
         fs::write(&file, config)?;
         let mut command = Command::new(sensor()?);
-        command.arg("run").arg("--config").arg(file).arg("--socket").arg(folder.path().join("sensor.sock"));
+        command
+            .arg("run")
+            .arg("--config")
+            .arg(file)
+            .arg("--socket")
+            .arg(folder.path().join("sensor.sock"));
         if let Some(address) = collector {
             command.args(["--collector", address]);
         }
@@ -89,7 +94,10 @@ impl Agent {
             Err(error) => return Err(error.context(format!("{:#?}", self.status()?.accounts))),
         };
         ensure!(!accounts.is_empty(), "the agent keeps no accounts");
-        ensure!(accounts.iter().all(|account| account.lost == 0), "events were lost: {accounts:#?}");
+        ensure!(
+            accounts.iter().all(|account| account.lost == 0),
+            "events were lost: {accounts:#?}"
+        );
         Ok(())
     }
 
@@ -99,7 +107,11 @@ impl Agent {
     /// If it does not.
     pub fn stop(&mut self) -> Result<()> {
         let status = self.daemon.stop_within(2)?;
-        ensure!(status.success(), "the agent ended with {status} and said:\n{}", self.daemon.messages());
+        ensure!(
+            status.success(),
+            "the agent ended with {status} and said:\n{}",
+            self.daemon.messages()
+        );
         Ok(())
     }
 
@@ -108,9 +120,13 @@ impl Agent {
         let daemon = &mut self.daemon;
         let ready = wait_for("the agent to be ready", patience(20), || {
             daemon.check()?;
-            Ok(status::of(&socket).ok().filter(|status| is_ready(status, with_collector)))
+            Ok(status::of(&socket)
+                .ok()
+                .filter(|status| is_ready(status, with_collector)))
         });
-        ready.map(|_| ()).with_context(|| format!("the agent said:\n{}", self.daemon.messages()))
+        ready
+            .map(|_| ())
+            .with_context(|| format!("the agent said:\n{}", self.daemon.messages()))
     }
 }
 

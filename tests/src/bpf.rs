@@ -24,7 +24,9 @@ pub fn programs_of(pid: u32) -> Result<Vec<u32>> {
     for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
         // A descriptor that was closed meanwhile is no error.
         let text = fs::read_to_string(entry?.path()).unwrap_or_default();
-        let id: Option<u32> = text.lines().find_map(|line| line.strip_prefix("prog_id:")?.trim().parse().ok());
+        let id: Option<u32> = text
+            .lines()
+            .find_map(|line| line.strip_prefix("prog_id:")?.trim().parse().ok());
         ids.extend(id);
     }
     Ok(ids)
@@ -35,9 +37,20 @@ pub fn programs_of(pid: u32) -> Result<Vec<u32>> {
 /// # Errors
 /// If the kernel does not want to say.
 pub fn is_loaded(id: u32) -> Result<bool> {
-    let attribute = ById { id, next: 0, flags: 0 };
+    let attribute = ById {
+        id,
+        next: 0,
+        flags: 0,
+    };
     // SAFETY: the pointer and the length are those of a live value that the kernel only reads.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, PROGRAM_BY_ID, &raw const attribute, size_of::<ById>()) };
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            PROGRAM_BY_ID,
+            &raw const attribute,
+            size_of::<ById>(),
+        )
+    };
     if let Ok(descriptor) = i32::try_from(result)
         && descriptor >= 0
     {
@@ -46,5 +59,9 @@ pub fn is_loaded(id: u32) -> Result<bool> {
         return Ok(true);
     }
     let error = io::Error::last_os_error();
-    if error.raw_os_error() == Some(libc::ENOENT) { Ok(false) } else { Err(error.into()) }
+    if error.raw_os_error() == Some(libc::ENOENT) {
+        Ok(false)
+    } else {
+        Err(error.into())
+    }
 }

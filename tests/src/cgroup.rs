@@ -22,12 +22,18 @@ impl Cgroup {
     /// # Errors
     /// If no hierarchy is mounted.
     pub fn new(name: &str) -> Result<Self> {
-        let folders: Vec<PathBuf> = hierarchies()?.iter().map(|hierarchy| hierarchy.join(name)).collect();
+        let folders: Vec<PathBuf> = hierarchies()?
+            .iter()
+            .map(|hierarchy| hierarchy.join(name))
+            .collect();
         ensure!(!folders.is_empty(), "no cgroup hierarchy is mounted");
         for folder in &folders {
             fs::create_dir_all(folder).with_context(|| format!("could not make {}", folder.display()))?;
         }
-        Ok(Self { name: name.to_owned(), folders })
+        Ok(Self {
+            name: name.to_owned(),
+            folders,
+        })
     }
 
     /// As `/proc/PID/cgroup` says it.
@@ -38,7 +44,11 @@ impl Cgroup {
 
     /// Makes `command` begin its life in it.
     pub fn enter<'a>(&self, command: &'a mut Command) -> &'a mut Command {
-        let files: Vec<PathBuf> = self.folders.iter().map(|folder| folder.join("cgroup.procs")).collect();
+        let files: Vec<PathBuf> = self
+            .folders
+            .iter()
+            .map(|folder| folder.join("cgroup.procs"))
+            .collect();
         // SAFETY: between fork and exec of a child of this process, which may have other threads, the closure opens and
         // writes files by paths made before; it takes no lock. Allocating a path for `open` is safe with glibc, whose
         // allocator is usable after a fork.
@@ -66,7 +76,9 @@ fn hierarchies() -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for line in mounts.lines() {
         let words: Vec<&str> = line.split(' ').collect();
-        let [_, folder, kind, options, ..] = words[..] else { continue };
+        let [_, folder, kind, options, ..] = words[..] else {
+            continue;
+        };
         let plain = |option: &str| matches!(option, "pids" | "freezer" | "name=systemd" | "memory");
         if kind == "cgroup2" || kind == "cgroup" && options.split(',').any(plain) {
             found.push(PathBuf::from(folder));

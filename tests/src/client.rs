@@ -12,7 +12,13 @@ use tonic::transport::{Channel, Endpoint};
 /// If the system gives it no threads.
 pub fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    let build = || Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime for the clients");
+    let build = || {
+        Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("a runtime for the clients")
+    };
     RUNTIME.get_or_init(build)
 }
 
@@ -22,7 +28,9 @@ pub fn runtime() -> &'static Runtime {
 /// If it takes too long.
 pub fn wait<T>(call: impl Future<Output = T>) -> Result<T> {
     let limit = crate::patience::patience(10);
-    runtime().block_on(async { tokio::time::timeout(limit, call).await }).context("a gRPC call got no answer")
+    runtime()
+        .block_on(async { tokio::time::timeout(limit, call).await })
+        .context("a gRPC call got no answer")
 }
 
 /// A connection to a collector.

@@ -75,7 +75,9 @@ impl Collector {
     /// If it does not answer.
     pub fn hosts(&self) -> Result<Vec<Host>> {
         let mut client = CollectorClient::new(client::connect(&self.address())?);
-        Ok(client::wait(client.list_hosts(ListHostsRequest {}))??.into_inner().hosts)
+        Ok(client::wait(client.list_hosts(ListHostsRequest {}))??
+            .into_inner()
+            .hosts)
     }
 }
 
@@ -83,7 +85,9 @@ fn serve(folder: &Path, port: u16) -> Result<(Daemon, u16)> {
     let port_file = folder.join("port");
     let _ = fs::remove_file(&port_file);
     let mut command = Command::new(program("COLLECTOR_BIN", "collector")?);
-    command.args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--data"]).arg(folder.join("data"));
+    command
+        .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--data"])
+        .arg(folder.join("data"));
     command.arg("--port-file").arg(&port_file);
     let mut daemon = Daemon::start("collector", &mut command, folder)?;
     let port = wait_for("the collector to listen", patience(15), || {
@@ -95,5 +99,11 @@ fn serve(folder: &Path, port: u16) -> Result<(Daemon, u16)> {
 }
 
 fn read_port(file: &Path) -> Option<u16> {
-    fs::read_to_string(file).ok()?.trim().rsplit(':').next()?.parse().ok()
+    fs::read_to_string(file)
+        .ok()?
+        .trim()
+        .rsplit(':')
+        .next()?
+        .parse()
+        .ok()
 }

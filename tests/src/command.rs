@@ -23,7 +23,12 @@ pub fn program(variable: &str, name: &str) -> Result<PathBuf> {
         return Ok(path.into());
     }
     let here = std::env::current_exe()?;
-    let found = here.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.is_file());
+    let found = here
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file());
     found.with_context(|| format!("{name} is not beside {}: set {variable}", here.display()))
 }
 
@@ -39,7 +44,11 @@ pub fn sensor() -> Result<PathBuf> {
 #[must_use]
 pub fn marker() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("sensor-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    format!(
+        "sensor-test-{}-{}",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    )
 }
 
 /// This program in one of its other roles, see [`helper`](crate::helper).
@@ -79,7 +88,9 @@ pub fn succeed(command: &mut Command) -> Result<u32> {
 /// # Errors
 /// If it cannot be started.
 pub fn spawn(command: &mut Command) -> Result<Child> {
-    command.spawn().with_context(|| format!("could not start {command:?}"))
+    command
+        .spawn()
+        .with_context(|| format!("could not start {command:?}"))
 }
 
 /// Waits for the end of `child`; ends it if that takes too long.
@@ -87,7 +98,11 @@ pub fn spawn(command: &mut Command) -> Result<Child> {
 /// # Errors
 /// If it had to be ended.
 pub fn wait(child: &mut Child) -> Result<ExitStatus> {
-    let status = wait_for("the end of a test program", patience(60), || Ok(child.try_wait()?));
+    let status = wait_for(
+        "the end of a test program",
+        patience(60),
+        || Ok(child.try_wait()?),
+    );
     if status.is_err() {
         let _ = child.kill();
         let _ = child.wait();
@@ -106,6 +121,8 @@ pub fn as_nobody(command: &mut Command) -> &mut Command {
 /// If there is no such file.
 pub fn real_path(path: impl AsRef<Path>) -> Result<String> {
     let path = path.as_ref();
-    let real = path.canonicalize().with_context(|| format!("could not find {}", path.display()))?;
+    let real = path
+        .canonicalize()
+        .with_context(|| format!("could not find {}", path.display()))?;
     Ok(real.to_string_lossy().into_owned())
 }

@@ -26,7 +26,12 @@ impl Daemon {
     pub fn start(name: &str, command: &mut Command, folder: &Path) -> Result<Self> {
         let messages = folder.join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&messages)?;
-        let child = command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).process_group(0).spawn();
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .process_group(0)
+            .spawn();
         let child = child.with_context(|| format!("could not start {}", command.get_program().display()))?;
         Ok(Self { child, messages })
     }
@@ -50,7 +55,11 @@ impl Daemon {
     pub fn check(&mut self) -> Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
-            Some(status) => bail!("process {} ended with {status} and said:\n{}", self.pid(), self.messages()),
+            Some(status) => bail!(
+                "process {} ended with {status} and said:\n{}",
+                self.pid(),
+                self.messages()
+            ),
         }
     }
 
@@ -62,7 +71,9 @@ impl Daemon {
         if self.child.try_wait()?.is_none() {
             kill_process(Pid::from_child(&self.child), Signal::TERM)?;
         }
-        wait_for("the end of a process after SIGTERM", patience(seconds), || Ok(self.child.try_wait()?))
+        wait_for("the end of a process after SIGTERM", patience(seconds), || {
+            Ok(self.child.try_wait()?)
+        })
     }
 
     /// Ends it with SIGKILL: it has no say.

@@ -40,6 +40,10 @@ fn dispatch(role: &str, args: &[String]) -> Result<()> {
 
 /// An argument that is a number.
 fn number<T: std::str::FromStr>(args: &[String], index: usize) -> Result<T> {
-    let text = args.get(index).with_context(|| format!("argument {index} is missing"))?;
-    text.parse().ok().with_context(|| format!("{text:?} is not a number that fits"))
+    let text = args
+        .get(index)
+        .with_context(|| format!("argument {index} is missing"))?;
+    text.parse()
+        .ok()
+        .with_context(|| format!("{text:?} is not a number that fits"))
 }

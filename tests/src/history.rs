@@ -14,8 +14,16 @@ impl History {
     /// Picks the events of process `pid` out of `entries`.
     #[must_use]
     pub fn of(entries: &[Entry], pid: u32) -> Self {
-        let is_its = |event: &&Event| event.process.as_ref().and_then(|process| process.id).is_some_and(|id| id.tgid == pid);
-        Self { events: events(entries).filter(is_its).cloned().collect() }
+        let is_its = |event: &&Event| {
+            event
+                .process
+                .as_ref()
+                .and_then(|process| process.id)
+                .is_some_and(|id| id.tgid == pid)
+        };
+        Self {
+            events: events(entries).filter(is_its).cloned().collect(),
+        }
     }
 
     /// The one process that all of them belong to.
@@ -25,15 +33,27 @@ impl History {
     pub fn id(&self) -> Result<ProcessId> {
         let mut ids: Vec<ProcessId> = self.processes().filter_map(|process| process.id).collect();
         ids.dedup();
-        ensure!(ids.len() == 1, "expected the events of one process, got those of {ids:?}");
-        ensure!(ids[0].start_time_ns != 0, "the process has no start time: {ids:?}");
+        ensure!(
+            ids.len() == 1,
+            "expected the events of one process, got those of {ids:?}"
+        );
+        ensure!(
+            ids[0].start_time_ns != 0,
+            "the process has no start time: {ids:?}"
+        );
         Ok(ids[0])
     }
 
     /// Its programs, with the process as it was afterwards.
     #[must_use]
     pub fn execs(&self) -> Vec<(&Process, &Exec)> {
-        self.bodies(|body| if let event::Body::Exec(exec) = body { Some(exec) } else { None })
+        self.bodies(|body| {
+            if let event::Body::Exec(exec) = body {
+                Some(exec)
+            } else {
+                None
+            }
+        })
     }
 
     /// Its only program.
@@ -51,7 +71,13 @@ impl History {
     /// # Errors
     /// If there is none, or more than one.
     pub fn exit(&self) -> Result<&Exit> {
-        let exits = self.bodies(|body| if let event::Body::Exit(exit) = body { Some(exit) } else { None });
+        let exits = self.bodies(|body| {
+            if let event::Body::Exit(exit) = body {
+                Some(exit)
+            } else {
+                None
+            }
+        });
         ensure!(exits.len() == 1, "expected one exit, got {exits:?}");
         Ok(exits[0].1)
     }
@@ -84,11 +110,22 @@ impl History {
     /// What is missing or out of order.
     pub fn complete(&self, execs: usize) -> Result<ProcessId> {
         let id = self.id()?;
-        let expected: Vec<&str> =
-            ["fork"].into_iter().chain(std::iter::repeat_n("exec", execs)).chain(["exit"]).collect();
-        ensure!(self.order() == expected, "expected {expected:?}, got {:?}", self.order());
+        let expected: Vec<&str> = ["fork"]
+            .into_iter()
+            .chain(std::iter::repeat_n("exec", execs))
+            .chain(["exit"])
+            .collect();
+        ensure!(
+            self.order() == expected,
+            "expected {expected:?}, got {:?}",
+            self.order()
+        );
         let sorted = self.events.is_sorted_by_key(|event| event.boot_time_ns);
-        ensure!(sorted, "the events of a process are out of order: {:#?}", self.events);
+        ensure!(
+            sorted,
+            "the events of a process are out of order: {:#?}",
+            self.events
+        );
         Ok(id)
     }
 

@@ -10,7 +10,9 @@ use anyhow::{Result, bail};
 /// `seconds`, or more on a slow machine: `SENSOR_TEST_PATIENCE` is the factor.
 #[must_use]
 pub fn patience(seconds: u64) -> Duration {
-    let factor = std::env::var("SENSOR_TEST_PATIENCE").ok().and_then(|factor| factor.parse().ok());
+    let factor = std::env::var("SENSOR_TEST_PATIENCE")
+        .ok()
+        .and_then(|factor| factor.parse().ok());
     Duration::from_secs(seconds) * factor.unwrap_or(1)
 }
 

@@ -9,8 +9,8 @@ use std::{
 
 use anyhow::{Result, bail};
 use sensor_proto::v1::{
-    Entry, Filter, SubscribeRequest, SubscribeResponse, agent_client::AgentClient, collector_client::CollectorClient,
-    entry, event,
+    Entry, Filter, SubscribeRequest, SubscribeResponse, agent_client::AgentClient,
+    collector_client::CollectorClient, entry, event,
 };
 use tokio::task::JoinHandle;
 use tonic::Streaming;
@@ -104,7 +104,12 @@ impl Stream {
             if left.is_zero() {
                 bail!("{what} did not come within {limit:?}; {}", summary(&got));
             }
-            got = self.shared.changed.wait_timeout(got, left).unwrap_or_else(PoisonError::into_inner).0;
+            got = self
+                .shared
+                .changed
+                .wait_timeout(got, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 
@@ -126,7 +131,9 @@ impl Stream {
     /// # Errors
     /// If its end does not come in time.
     pub fn history(&self, pid: u32) -> Result<History> {
-        self.wait_for(&format!("the exit of process {pid}"), |entry| is_exit_of(entry, pid).then_some(()))?;
+        self.wait_for(&format!("the exit of process {pid}"), |entry| {
+            is_exit_of(entry, pid).then_some(())
+        })?;
         Ok(History::of(&self.shared.lock().entries, pid))
     }
 
@@ -168,13 +175,26 @@ pub fn unread(socket: &Path, filter: Filter) -> Result<Streaming<SubscribeRespon
 }
 
 fn is_exit_of(entry: &Entry, pid: u32) -> bool {
-    let Some(entry::Body::Event(event)) = &entry.body else { return false };
-    let tgid = event.process.as_ref().and_then(|process| process.id).map(|id| id.tgid);
+    let Some(entry::Body::Event(event)) = &entry.body else {
+        return false;
+    };
+    let tgid = event
+        .process
+        .as_ref()
+        .and_then(|process| process.id)
+        .map(|id| id.tgid);
     tgid == Some(pid) && matches!(event.body, Some(event::Body::Exit(_)))
 }
 
 fn summary(got: &Got) -> String {
-    let lost: Vec<_> = got.entries.iter().filter(|entry| matches!(entry.body, Some(entry::Body::Loss(_)))).collect();
+    let lost: Vec<_> = got
+        .entries
+        .iter()
+        .filter(|entry| matches!(entry.body, Some(entry::Body::Loss(_))))
+        .collect();
     let Got { entries, dropped, .. } = got;
-    format!("{} entries came, {dropped} were dropped, losses: {lost:?}", entries.len())
+    format!(
+        "{} entries came, {dropped} were dropped, losses: {lost:?}",
+        entries.len()
+    )
 }

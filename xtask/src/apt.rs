@@ -49,6 +49,10 @@ fn apt_get(packages: &[&str]) -> Result<()> {
 }
 
 fn lists_are_missing() -> bool {
-    let Ok(lists) = fs::read_dir("/var/lib/apt/lists") else { return true };
-    !lists.flatten().any(|entry| entry.file_name().to_string_lossy().contains("_Packages"))
+    let Ok(lists) = fs::read_dir("/var/lib/apt/lists") else {
+        return true;
+    };
+    !lists
+        .flatten()
+        .any(|entry| entry.file_name().to_string_lossy().contains("_Packages"))
 }

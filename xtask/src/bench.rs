@@ -28,7 +28,9 @@ enum Bench {
 pub(crate) fn main(args: &Args) -> Result<()> {
     let Bench::Capture { quick } = args.bench;
     if !is_root() {
-        return Err(Remedy::error("only root can load kernel programs: run `cargo xtask bench` as root"));
+        return Err(Remedy::error(
+            "only root can load kernel programs: run `cargo xtask bench` as root",
+        ));
     }
     let toolchain = setup::for_build()?;
     let programs = binaries::programs(toolchain, "release")?;
@@ -36,11 +38,21 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     std::fs::create_dir_all(&folder)?;
 
     let mut bench = cargo::cargo(Some(toolchain));
-    bench.args(["bench", "-p", "sensor-tests", "--bench", "capture", "--", "--output"]);
+    bench.args([
+        "bench",
+        "-p",
+        "sensor-tests",
+        "--bench",
+        "capture",
+        "--",
+        "--output",
+    ]);
     bench.arg(folder.join("capture.json"));
     if quick {
         bench.arg("--quick");
     }
-    bench.env("SENSOR_BIN", &programs.sensor).env("COLLECTOR_BIN", &programs.collector);
+    bench
+        .env("SENSOR_BIN", &programs.sensor)
+        .env("COLLECTOR_BIN", &programs.collector);
     cargo::run(&mut bench)
 }

@@ -37,27 +37,46 @@ pub(crate) fn end_to_end(toolchain: Toolchain) -> Result<EndToEnd> {
     let folder = cargo::target().join("static");
     let mut build = static_cargo(toolchain, &folder, "build");
     cargo::run(build.args(["-p", "sensor", "-p", "collector"]))?;
-    Ok(EndToEnd { programs: Programs::in_folder(&folder.join(TARGET).join("e2e")), tests: tests(toolchain, &folder)? })
+    Ok(EndToEnd {
+        programs: Programs::in_folder(&folder.join(TARGET).join("e2e")),
+        tests: tests(toolchain, &folder)?,
+    })
 }
 
 impl Programs {
     fn in_folder(folder: &Path) -> Self {
-        Self { sensor: folder.join("sensor"), collector: folder.join("collector") }
+        Self {
+            sensor: folder.join("sensor"),
+            collector: folder.join("collector"),
+        }
     }
 }
 
 fn tests(toolchain: Toolchain, folder: &Path) -> Result<PathBuf> {
     let mut build = static_cargo(toolchain, folder, "test");
-    build.args(["--no-run", "-p", "sensor-tests", "--test", "e2e", "--message-format=json-render-diagnostics"]);
-    let output = build.stderr(Stdio::inherit()).output().context("could not start cargo")?;
+    build.args([
+        "--no-run",
+        "-p",
+        "sensor-tests",
+        "--test",
+        "e2e",
+        "--message-format=json-render-diagnostics",
+    ]);
+    let output = build
+        .stderr(Stdio::inherit())
+        .output()
+        .context("could not start cargo")?;
     if !output.status.success() {
         bail!("{} ended with {}", cargo::describe(&build), output.status);
     }
     let text = String::from_utf8_lossy(&output.stdout);
-    let executable = text.lines().filter_map(|line| serde_json::from_str::<Message>(line).ok()).find_map(|message| {
-        let is_tests = message.target.is_some_and(|target| target.name == "e2e");
-        message.executable.filter(|_| is_tests)
-    });
+    let executable = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Message>(line).ok())
+        .find_map(|message| {
+            let is_tests = message.target.is_some_and(|target| target.name == "e2e");
+            message.executable.filter(|_| is_tests)
+        });
     executable.context("cargo built the end-to-end tests but did not say where they are")
 }
 

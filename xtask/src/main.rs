@@ -46,7 +46,13 @@ fn main() -> ExitCode {
         Task::Vm(args) => vm::main(&args),
         Task::Bench(args) => bench::main(&args),
     };
-    let Err(error) = result else { return ExitCode::SUCCESS };
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
     eprintln!("error: {error:#}");
-    if error.is::<Remedy>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+    if error.is::<Remedy>() {
+        ExitCode::from(2)
+    } else {
+        ExitCode::FAILURE
+    }
 }

@@ -59,18 +59,30 @@ fn stop_flag() -> Result<Arc<AtomicBool>> {
 
 fn follow(programs: &Programs, folder: &Path, events: &[String], stop: &AtomicBool) -> Result<()> {
     let mut collector = start_collector(programs, folder)?;
-    let address = wait_for("the collector to listen", stop, &mut [&mut collector], || address(folder))?;
+    let address = wait_for("the collector to listen", stop, &mut [&mut collector], || {
+        address(folder)
+    })?;
     let socket = folder.join("sensor.sock");
     let mut agent = Command::new(&programs.sensor);
-    agent.arg("run").arg("--socket").arg(&socket).args(["--collector", &address]);
+    agent
+        .arg("run")
+        .arg("--socket")
+        .arg(&socket)
+        .args(["--collector", &address]);
     let mut agent = Child::start("sensor run", agent, folder)?;
-    let ready = wait_for("the agent to be ready", stop, &mut [&mut collector, &mut agent], || {
-        summary::status(&programs.sensor, &socket).ok()
-    })?;
+    let ready = wait_for(
+        "the agent to be ready",
+        stop,
+        &mut [&mut collector, &mut agent],
+        || summary::status(&programs.sensor, &socket).ok(),
+    )?;
     eprintln!("{}", summary::greeting(&ready));
 
     let mut reader = Command::new(&programs.sensor);
-    reader.args(["events", "--collector", &address]).args(events_args(events)).stdout(Stdio::inherit());
+    reader
+        .args(["events", "--collector", &address])
+        .args(events_args(events))
+        .stdout(Stdio::inherit());
     let mut reader = Child::start("sensor events", reader, folder)?;
     let ended = watch(stop, &mut [&mut collector, &mut agent], &mut reader);
 
@@ -86,18 +98,32 @@ fn follow(programs: &Programs, folder: &Path, events: &[String], stop: &AtomicBo
 
 fn start_collector(programs: &Programs, folder: &Path) -> Result<Child> {
     let mut collector = Command::new(&programs.collector);
-    collector.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(folder.join("data"));
+    collector
+        .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+        .arg(folder.join("data"));
     collector.arg("--port-file").arg(folder.join("port"));
     Child::start("collector serve", collector, folder)
 }
 
 fn address(folder: &Path) -> Option<String> {
-    let port: u16 = fs::read_to_string(folder.join("port")).ok()?.trim().rsplit(':').next()?.parse().ok()?;
+    let port: u16 = fs::read_to_string(folder.join("port"))
+        .ok()?
+        .trim()
+        .rsplit(':')
+        .next()?
+        .parse()
+        .ok()?;
     Some(format!("http://127.0.0.1:{port}"))
 }
 
 fn events_args(events: &[String]) -> impl Iterator<Item = &str> {
-    events.iter().flat_map(|arg| if arg == "--json" { vec!["-o", "json"] } else { vec![arg.as_str()] })
+    events.iter().flat_map(|arg| {
+        if arg == "--json" {
+            vec!["-o", "json"]
+        } else {
+            vec![arg.as_str()]
+        }
+    })
 }
 
 /// Until Ctrl-C, the end of the reader, or the early death of a child, which is an error.

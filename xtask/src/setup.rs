@@ -47,14 +47,20 @@ impl Toolchain {
 
     /// The one that is here, if any.
     pub(crate) fn find() -> Option<Self> {
-        [Self::Nightly, Self::Debian].into_iter().find(|toolchain| toolchain.has_source())
+        [Self::Nightly, Self::Debian]
+            .into_iter()
+            .find(|toolchain| toolchain.has_source())
     }
 
     fn has_source(self) -> bool {
         let mut rustc = Command::new("rustup");
         rustc.args(["run", self.name(), "rustc", "--print", "sysroot"]);
-        let Ok(sysroot) = cargo::output(&mut rustc) else { return false };
-        Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core/src/lib.rs").exists()
+        let Ok(sysroot) = cargo::output(&mut rustc) else {
+            return false;
+        };
+        Path::new(sysroot.trim())
+            .join("lib/rustlib/src/rust/library/core/src/lib.rs")
+            .exists()
     }
 }
 
@@ -63,7 +69,10 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     if args.tests {
         for_tests()?;
     }
-    println!("setup: everything is here; the kernel programs build with the toolchain `{}`", toolchain.name());
+    println!(
+        "setup: everything is here; the kernel programs build with the toolchain `{}`",
+        toolchain.name()
+    );
     Ok(())
 }
 
@@ -87,12 +96,26 @@ pub(crate) fn is_ready() -> Option<Toolchain> {
 /// Makes sure that VMs can be started and Python scripts run.
 pub(crate) fn for_tests() -> Result<()> {
     let needs: [(&str, &str, bool, &str); 3] = [
-        ("qemu-system-x86_64", "qemu-system-x86", true, "an emulator for the tests on other kernels"),
+        (
+            "qemu-system-x86_64",
+            "qemu-system-x86",
+            true,
+            "an emulator for the tests on other kernels",
+        ),
         ("dpkg-deb", "dpkg", true, "a reader of kernel packages"),
-        ("/usr/bin/python3", "python3-minimal", false, "a Python for the test of scripts"),
+        (
+            "/usr/bin/python3",
+            "python3-minimal",
+            false,
+            "a Python for the test of scripts",
+        ),
     ];
     for (program, package, search, why) in needs {
-        let here = if search { cargo::on_path(program) } else { Path::new(program).exists() };
+        let here = if search {
+            cargo::on_path(program)
+        } else {
+            Path::new(program).exists()
+        };
         if !here {
             apt::install(&[package], why)?;
         }
@@ -112,9 +135,13 @@ fn install_toolchain() -> Result<Toolchain> {
              rustup toolchain install nightly --profile minimal --component rust-src",
         ));
     }
-    apt::install(&COMPILER, "a compiler for the kernel programs (rustc with the source of its core library)")?;
+    apt::install(
+        &COMPILER,
+        "a compiler for the kernel programs (rustc with the source of its core library)",
+    )?;
     cargo::run(Command::new("rustup").args(["toolchain", "link", Toolchain::Debian.name(), "/usr"]))?;
-    Toolchain::find().context("Debian's rustc is installed, but the source of its core library is not where it should be")
+    Toolchain::find()
+        .context("Debian's rustc is installed, but the source of its core library is not where it should be")
 }
 
 fn find_linker() -> Option<PathBuf> {
@@ -127,14 +154,27 @@ fn find_linker() -> Option<PathBuf> {
 
 fn install_linker() -> Result<()> {
     if !apt::is_debian() {
-        return Err(Remedy::error("the linker of the kernel programs is missing. Run: cargo install bpf-linker --locked"));
+        return Err(Remedy::error(
+            "the linker of the kernel programs is missing. Run: cargo install bpf-linker --locked",
+        ));
     }
     if !Path::new(LLVM_PREFIX).join("bin/llvm-config").exists() {
         apt::install(&LLVM, "LLVM for bpf-linker, which links the kernel programs")?;
     }
-    eprintln!("setup: installing bpf-linker with cargo, which takes a minute or two: it links the kernel programs");
+    eprintln!(
+        "setup: installing bpf-linker with cargo, which takes a minute or two: it links the kernel programs"
+    );
     let mut install = cargo::cargo(None);
-    install.args(["install", "bpf-linker", "--quiet", "--locked", "--version", LINKER_VERSION]);
-    install.args(["--no-default-features", "--features", "llvm-22"]).env("LLVM_PREFIX", LLVM_PREFIX);
+    install.args([
+        "install",
+        "bpf-linker",
+        "--quiet",
+        "--locked",
+        "--version",
+        LINKER_VERSION,
+    ]);
+    install
+        .args(["--no-default-features", "--features", "llvm-22"])
+        .env("LLVM_PREFIX", LLVM_PREFIX);
     cargo::run(&mut install)
 }

@@ -26,15 +26,23 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     let mut report = Report::default();
     let toolchain = report.step_with("setup", set_up);
     if args.filter.is_none() {
-        report.step("format", || passed(cargo::run(cargo::cargo(None).args(["fmt", "--all", "--check"]))));
+        report.step("format", || {
+            passed(cargo::run(cargo::cargo(None).args(["fmt", "--all", "--check"])))
+        });
         report.step("licences", || passed(licences::check()));
         report.step("clippy", || passed(clippy(toolchain)));
     }
-    report.step("unit tests", || passed(unit_tests(toolchain, args.filter.as_deref())));
-    let built = toolchain.and_then(|toolchain| {
-        report.step_with("build of end-to-end tests", || judged(binaries::end_to_end(toolchain)))
+    report.step("unit tests", || {
+        passed(unit_tests(toolchain, args.filter.as_deref()))
     });
-    report.step("end-to-end, this kernel", || end_to_end(built.as_ref(), args.filter.as_deref()));
+    let built = toolchain.and_then(|toolchain| {
+        report.step_with("build of end-to-end tests", || {
+            judged(binaries::end_to_end(toolchain))
+        })
+    });
+    report.step("end-to-end, this kernel", || {
+        end_to_end(built.as_ref(), args.filter.as_deref())
+    });
     report.step("end-to-end, VMs", || vms(built.as_ref(), args));
     report.finish()
 }
@@ -55,7 +63,12 @@ fn set_up() -> (Outcome, Option<Toolchain>) {
 /// "All targets" are those that `cargo test` takes by default; the end-to-end tests are not among them.
 fn clippy(toolchain: Option<Toolchain>) -> Result<()> {
     for targets in [&["--all-targets"][..], &["-p", "sensor-tests", "--test", "e2e"]] {
-        cargo::run(cargo::cargo(toolchain).arg("clippy").args(targets).args(["--", "-D", "warnings"]))?;
+        cargo::run(
+            cargo::cargo(toolchain)
+                .arg("clippy")
+                .args(targets)
+                .args(["--", "-D", "warnings"]),
+        )?;
     }
     Ok(())
 }
@@ -65,13 +78,20 @@ fn unit_tests(toolchain: Option<Toolchain>, filter: Option<&str>) -> Result<()> 
 }
 
 fn end_to_end(built: Option<&EndToEnd>, filter: Option<&str>) -> Outcome {
-    let Some(built) = built else { return Outcome::skipped("the end-to-end tests are not built") };
+    let Some(built) = built else {
+        return Outcome::skipped("the end-to-end tests are not built");
+    };
     if !is_root() {
         return Outcome::skipped("only root can load kernel programs: run `cargo xtask test` as root");
     }
     let mut tests = std::process::Command::new(&built.tests);
-    tests.arg("--test-threads=1").args(filter).current_dir(cargo::root());
-    tests.env("SENSOR_BIN", &built.programs.sensor).env("COLLECTOR_BIN", &built.programs.collector);
+    tests
+        .arg("--test-threads=1")
+        .args(filter)
+        .current_dir(cargo::root());
+    tests
+        .env("SENSOR_BIN", &built.programs.sensor)
+        .env("COLLECTOR_BIN", &built.programs.collector);
     passed(cargo::run(&mut tests))
 }
 
@@ -79,7 +99,9 @@ fn vms(built: Option<&EndToEnd>, args: &Args) -> Outcome {
     if args.no_vm {
         return Outcome::skipped("--no-vm");
     }
-    let Some(built) = built else { return Outcome::skipped("the end-to-end tests are not built") };
+    let Some(built) = built else {
+        return Outcome::skipped("the end-to-end tests are not built");
+    };
     let filter: Vec<String> = args.filter.iter().cloned().collect();
     passed(setup::for_tests().and_then(|()| vm::run_all(built, &filter)))
 }

@@ -39,7 +39,11 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     let toolchain = setup::for_build()?;
     setup::for_tests()?;
     let end_to_end = binaries::end_to_end(toolchain)?;
-    let suites = if args.kernels.is_empty() { &KERNELS[..] } else { &args.kernels };
+    let suites = if args.kernels.is_empty() {
+        &KERNELS[..]
+    } else {
+        &args.kernels
+    };
     run(&end_to_end, suites, &args.tests)
 }
 
@@ -50,7 +54,10 @@ pub(crate) fn run_all(end_to_end: &EndToEnd, tests: &[String]) -> Result<()> {
 
 fn run(end_to_end: &EndToEnd, suites: &[Suite], tests: &[String]) -> Result<()> {
     let folder = cargo::target().join("vm");
-    let kernels = suites.iter().map(|suite| kernel::fetch(&folder, *suite)).collect::<Result<Vec<_>>>()?;
+    let kernels = suites
+        .iter()
+        .map(|suite| kernel::fetch(&folder, *suite))
+        .collect::<Result<Vec<_>>>()?;
     let initramfs = initramfs::build(&folder, end_to_end, tests)?;
     let boots = boot_all(&kernels, &initramfs, &folder);
     println!("\n{}", matrix::table(&boots));

@@ -47,5 +47,9 @@ fn wait(child: libc::pid_t) -> Result<i32> {
     if unsafe { libc::waitpid(child, &raw mut status, 0) } != child {
         return Err(io::Error::last_os_error().into());
     }
-    Ok(if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 255 })
+    Ok(if libc::WIFEXITED(status) {
+        libc::WEXITSTATUS(status)
+    } else {
+        255
+    })
 }

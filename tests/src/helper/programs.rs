@@ -1,6 +1,9 @@
 //! Unusual ways to start a program.
 
-use std::{ffi::CString, io, io::Write as _, os::fd::AsRawFd as _, os::unix::process::CommandExt as _, process::Command, ptr};
+use std::{
+    ffi::CString, io, io::Write as _, os::fd::AsRawFd as _, os::unix::process::CommandExt as _,
+    process::Command, ptr,
+};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -30,14 +33,23 @@ pub(super) fn mapped_exec(args: &[String]) -> Result<()> {
     }
     // SAFETY: a new private mapping of a file that is as long as the mapping; nobody else changes the file.
     let base = unsafe {
-        libc::mmap(ptr::null_mut(), length, libc::PROT_READ, libc::MAP_PRIVATE, file.as_raw_fd(), 0)
+        libc::mmap(
+            ptr::null_mut(),
+            length,
+            libc::PROT_READ,
+            libc::MAP_PRIVATE,
+            file.as_raw_fd(),
+            0,
+        )
     };
     if base == libc::MAP_FAILED {
         return Err(io::Error::last_os_error().into());
     }
     // SAFETY: every offset is within the mapping, where a string with its NUL was written.
-    let mut pointers: Vec<*const libc::c_char> =
-        offsets.into_iter().map(|offset| unsafe { base.cast::<libc::c_char>().add(offset).cast_const() }).collect();
+    let mut pointers: Vec<*const libc::c_char> = offsets
+        .into_iter()
+        .map(|offset| unsafe { base.cast::<libc::c_char>().add(offset).cast_const() })
+        .collect();
     pointers.push(ptr::null());
     let environment = [ptr::null()];
     // SAFETY: both lists end with a null pointer, and every string in them with a NUL.

@@ -39,13 +39,19 @@ pub(super) fn run(args: &[String]) -> Result<()> {
 
 fn spawn(count: u32, program: &str) -> Result<String> {
     for _ in 0..count {
-        ensure!(Command::new(program).status()?.success(), "{program} did not end well");
+        ensure!(
+            Command::new(program).status()?.success(),
+            "{program} did not end well"
+        );
     }
     Ok(format!("spawned {count}"))
 }
 
 fn start(shell: &str) -> Result<Child> {
-    Ok(Command::new(shell).args(["-c", "read line"]).stdin(Stdio::piped()).spawn()?)
+    Ok(Command::new(shell)
+        .args(["-c", "read line"])
+        .stdin(Stdio::piped())
+        .spawn()?)
 }
 
 /// Waits for the end of the shell and says how it came.

@@ -35,5 +35,7 @@ fn address(args: &[String]) -> Result<SocketAddr> {
 }
 
 fn receive(stream: &mut TcpStream, length: usize) -> Result<()> {
-    stream.read_exact(&mut vec![0; length]).context("the other end sent less than it should")
+    stream
+        .read_exact(&mut vec![0; length])
+        .context("the other end sent less than it should")
 }

@@ -26,10 +26,15 @@ impl Child {
     /// Starts `command` in a process group of its own, so that Ctrl-C does not reach it.
     pub(crate) fn start(name: &'static str, mut command: Command, folder: &Path) -> Result<Self> {
         let messages = folder.join(format!("{}.log", name.replace(' ', "-")));
-        let file = File::create(&messages).with_context(|| format!("could not create {}", messages.display()))?;
+        let file =
+            File::create(&messages).with_context(|| format!("could not create {}", messages.display()))?;
         let child = command.stdin(Stdio::null()).stderr(file).process_group(0).spawn();
         let child = child.with_context(|| format!("could not start {name}"))?;
-        Ok(Self { name, child, messages })
+        Ok(Self {
+            name,
+            child,
+            messages,
+        })
     }
 
     /// How it ended, if it has.
@@ -39,12 +44,17 @@ impl Child {
 
     /// An error with its last words if it has ended.
     pub(crate) fn check(&mut self) -> Result<()> {
-        let Some(status) = self.try_wait()? else { return Ok(()) };
+        let Some(status) = self.try_wait()? else {
+            return Ok(());
+        };
         let text = fs::read(&self.messages).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.lines().collect();
         let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n  ");
-        bail!("{} ended with {status}; its last lines were:\n  {last}", self.name)
+        bail!(
+            "{} ended with {status}; its last lines were:\n  {last}",
+            self.name
+        )
     }
 
     /// Asks it to end, and makes it if it does not.
@@ -56,7 +66,10 @@ impl Child {
             let Ok(None) = self.child.try_wait() else { return };
             std::thread::sleep(Duration::from_millis(20));
         }
-        eprintln!("{} did not end within {PATIENCE:?} of SIGTERM and is killed", self.name);
+        eprintln!(
+            "{} did not end within {PATIENCE:?} of SIGTERM and is killed",
+            self.name
+        );
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

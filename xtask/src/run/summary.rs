@@ -52,13 +52,22 @@ impl From<Value> for Number {
 
 /// Asks the agent at `socket`.
 pub(crate) fn status(sensor: &Path, socket: &Path) -> Result<Status> {
-    let output = cargo::output(Command::new(sensor).args(["status", "-o", "json", "--socket"]).arg(socket))?;
+    let output = cargo::output(
+        Command::new(sensor)
+            .args(["status", "-o", "json", "--socket"])
+            .arg(socket),
+    )?;
     serde_json::from_str(&output).context("sensor status printed what is not its JSON")
 }
 
 /// One line for the beginning.
 pub(crate) fn greeting(status: &Status) -> String {
-    let Status { version, kernel, respond_mode, .. } = status;
+    let Status {
+        version,
+        kernel,
+        respond_mode,
+        ..
+    } = status;
     let attached = status.hooks.iter().filter(|hook| !hook.rung.is_empty()).count();
     format!(
         "sensor {version} on kernel {kernel}: {attached} of {} signals captured, response mode {respond_mode}. \
@@ -73,13 +82,28 @@ pub(crate) fn table(status: &Status) -> String {
         "{:<12}{:>12}{:>12}{:>12}{:>12}{:>12}\n",
         "signal", "seen", "delivered", "muted", "aggregated", "lost"
     );
-    for Account { signal, seen, delivered, muted, aggregated, lost } in &status.accounts {
+    for Account {
+        signal,
+        seen,
+        delivered,
+        muted,
+        aggregated,
+        lost,
+    } in &status.accounts
+    {
         let (seen, delivered, muted) = (seen.0, delivered.0, muted.0);
         let (aggregated, lost) = (aggregated.0, lost.0);
-        let _ = writeln!(text, "{signal:<12}{seen:>12}{delivered:>12}{muted:>12}{aggregated:>12}{lost:>12}");
+        let _ = writeln!(
+            text,
+            "{signal:<12}{seen:>12}{delivered:>12}{muted:>12}{aggregated:>12}{lost:>12}"
+        );
     }
     let mib = status.peak_rss_bytes.0 as f64 / (1024.0 * 1024.0);
-    let _ = write!(text, "incidents {}, peak memory of the agent {mib:.1} MiB", status.incidents.0);
+    let _ = write!(
+        text,
+        "incidents {}, peak memory of the agent {mib:.1} MiB",
+        status.incidents.0
+    );
     text
 }
 

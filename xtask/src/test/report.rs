@@ -25,7 +25,11 @@ pub(crate) struct Report {
 impl Outcome {
     /// In CI nothing may be skipped.
     pub(crate) fn skipped(why: &str) -> Self {
-        if is_ci() { Self::Failed(format!("skipped in CI: {why}")) } else { Self::Skipped(why.to_owned()) }
+        if is_ci() {
+            Self::Failed(format!("skipped in CI: {why}"))
+        } else {
+            Self::Skipped(why.to_owned())
+        }
     }
 }
 
@@ -56,7 +60,11 @@ impl Report {
     /// Prints the summary; an error if a step failed.
     pub(crate) fn finish(&self) -> Result<()> {
         println!("\n{}", self.summary());
-        let failed = self.steps.iter().filter(|(_, outcome, _)| matches!(outcome, Outcome::Failed(_))).count();
+        let failed = self
+            .steps
+            .iter()
+            .filter(|(_, outcome, _)| matches!(outcome, Outcome::Failed(_)))
+            .count();
         if failed > 0 {
             bail!("{failed} of {} steps failed", self.steps.len());
         }
@@ -94,8 +102,12 @@ mod tests {
         let mut report = Report::default();
         let second = Duration::from_secs(1);
         report.steps.push(("one", Outcome::Passed, second));
-        report.steps.push(("two", Outcome::Failed("broken\nin detail".into()), second));
-        report.steps.push(("three", Outcome::Skipped("not root".into()), second));
+        report
+            .steps
+            .push(("two", Outcome::Failed("broken\nin detail".into()), second));
+        report
+            .steps
+            .push(("three", Outcome::Skipped("not root".into()), second));
         let summary = report.summary();
         assert!(summary.contains("FAIL         1.0  broken\n"), "{summary}");
         assert!(summary.contains("SKIP         1.0  not root\n"), "{summary}");

@@ -28,16 +28,39 @@ pub(crate) struct Boot {
 
 pub(crate) fn boot(kernel: &Kernel, initramfs: &Path, folder: &Path) -> Boot {
     let log = folder.join(format!("{}.log", kernel.suite.version));
-    let fault = run(kernel, initramfs, &log).err().map(|error| format!("{error:#}"));
+    let fault = run(kernel, initramfs, &log)
+        .err()
+        .map(|error| format!("{error:#}"));
     let text = read(&log);
-    let fault = fault.or_else(|| exit_status(&text).is_none().then(|| "the tests did not come to an end".into()));
-    Boot { suite: kernel.suite, release: kernel.release.clone(), tests: results(&text), fault, log }
+    let fault = fault.or_else(|| {
+        exit_status(&text)
+            .is_none()
+            .then(|| "the tests did not come to an end".into())
+    });
+    Boot {
+        suite: kernel.suite,
+        release: kernel.release.clone(),
+        tests: results(&text),
+        fault,
+        log,
+    }
 }
 
 fn run(kernel: &Kernel, initramfs: &Path, log: &Path) -> Result<()> {
     let output = File::create(log).with_context(|| format!("could not create {}", log.display()))?;
     let mut child = Command::new("qemu-system-x86_64")
-        .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2G", "-nographic", "-no-reboot"])
+        .args([
+            "-accel",
+            "tcg,thread=multi",
+            "-cpu",
+            "max",
+            "-smp",
+            "2",
+            "-m",
+            "2G",
+            "-nographic",
+            "-no-reboot",
+        ])
         .args(["-nodefaults", "-serial", "stdio", "-append"])
         .arg("console=ttyS0 quiet panic=-1 lsm=lockdown,capability,landlock,yama,apparmor,bpf")
         .arg("-kernel")
@@ -52,12 +75,19 @@ fn run(kernel: &Kernel, initramfs: &Path, log: &Path) -> Result<()> {
     let began = Instant::now();
     loop {
         if let Some(status) = child.try_wait()? {
-            return if status.success() { Ok(()) } else { bail!("the emulator ended with {status}") };
+            return if status.success() {
+                Ok(())
+            } else {
+                bail!("the emulator ended with {status}")
+            };
         }
         if began.elapsed() > LIMIT {
             child.kill()?;
             child.wait()?;
-            bail!("the machine was still running after {} minutes", LIMIT.as_secs() / 60);
+            bail!(
+                "the machine was still running after {} minutes",
+                LIMIT.as_secs() / 60
+            );
         }
         std::thread::sleep(Duration::from_millis(100));
     }
@@ -71,17 +101,33 @@ impl Boot {
     /// The test runner's closing line, and before it the output of what failed.
     pub(crate) fn report(&self, took: Duration) -> String {
         let text = read(&self.log);
-        let kernel = format!("kernel {} ({}), {} s", self.suite.version, self.release, took.as_secs());
-        let result = text.lines().find(|line| line.starts_with("test result:")).unwrap_or("no test result").to_owned();
+        let kernel = format!(
+            "kernel {} ({}), {} s",
+            self.suite.version,
+            self.release,
+            took.as_secs()
+        );
+        let result = text
+            .lines()
+            .find(|line| line.starts_with("test result:"))
+            .unwrap_or("no test result")
+            .to_owned();
         if self.passed() {
             return format!("{kernel}: {result}");
         }
         let lines: Vec<&str> = text.lines().collect();
         let begin = lines.iter().position(|line| line.starts_with("failures:"));
         let begin = begin.unwrap_or(lines.len().saturating_sub(30));
-        let fault = self.fault.as_deref().map(|fault| format!(": {fault}")).unwrap_or_default();
+        let fault = self
+            .fault
+            .as_deref()
+            .map(|fault| format!(": {fault}"))
+            .unwrap_or_default();
         let log = self.log.display();
-        format!("{kernel}: FAILED{fault}; all it said is in {log}\n{}\n{kernel}: {result}", lines[begin..].join("\n"))
+        format!(
+            "{kernel}: FAILED{fault}; all it said is in {log}\n{}\n{kernel}: {result}",
+            lines[begin..].join("\n")
+        )
     }
 }
 
@@ -90,7 +136,8 @@ fn read(log: &Path) -> String {
 }
 
 fn exit_status(text: &str) -> Option<i32> {
-    text.lines().find_map(|line| line.strip_prefix("vm: e2e ended with ")?.trim().parse().ok())
+    text.lines()
+        .find_map(|line| line.strip_prefix("vm: e2e ended with ")?.trim().parse().ok())
 }
 
 /// Lines `test NAME ... ok`. The kernel may write between the parts of a line, so its end counts wherever it is.
@@ -98,7 +145,9 @@ fn results(text: &str) -> BTreeMap<String, bool> {
     let mut results = BTreeMap::new();
     let mut current: Option<&str> = None;
     for line in text.lines() {
-        let named = line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... "));
+        let named = line
+            .strip_prefix("test ")
+            .and_then(|rest| rest.split_once(" ... "));
         let end = match named {
             Some((name, end)) => {
                 current = Some(name.trim());
@@ -106,7 +155,11 @@ fn results(text: &str) -> BTreeMap<String, bool> {
             }
             None => line,
         };
-        let verdict = if end.ends_with("ok") { Some(true) } else { end.ends_with("FAILED").then_some(false) };
+        let verdict = if end.ends_with("ok") {
+            Some(true)
+        } else {
+            end.ends_with("FAILED").then_some(false)
+        };
         if let (Some(name), Some(verdict)) = (current, verdict) {
             results.insert(name.to_owned(), verdict);
             current = None;
@@ -131,7 +184,13 @@ mod tests {
                     test three ... ignored\n\
                     test four  ... ";
         let expected = [("one", true), ("two", false), ("four", false)];
-        assert_eq!(results(text), expected.into_iter().map(|(name, passed)| (name.to_owned(), passed)).collect());
+        assert_eq!(
+            results(text),
+            expected
+                .into_iter()
+                .map(|(name, passed)| (name.to_owned(), passed))
+                .collect()
+        );
         assert_eq!(exit_status("x\nvm: e2e ended with 101\n"), Some(101));
         assert_eq!(exit_status("x\n"), None);
     }

@@ -50,9 +50,9 @@ impl<W: Write> Archive<W> {
         let name_size = path.len() as u32 + 1;
         write!(self.to, "070701")?;
         let (uid, gid, links, time, check) = (0, 0, 1, 0, 0);
-        for field in
-            [self.inode, mode, uid, gid, links, time, size, 0, 0, device.0, device.1, name_size, check]
-        {
+        for field in [
+            self.inode, mode, uid, gid, links, time, size, 0, 0, device.0, device.1, name_size, check,
+        ] {
             write!(self.to, "{field:08X}")?;
         }
         write!(self.to, "{path}\0")?;
@@ -80,7 +80,11 @@ mod tests {
         assert_eq!(bytes.len() % 4, 0);
         let second = 112;
         assert_eq!(&bytes[second..second + 6], b"070701");
-        assert_eq!(&bytes[second + 14..second + 22], b"000081A4", "regular file, 0644");
+        assert_eq!(
+            &bytes[second + 14..second + 22],
+            b"000081A4",
+            "regular file, 0644"
+        );
         assert_eq!(&bytes[second + 54..second + 62], b"00000005", "size");
         assert_eq!(&bytes[second + 116..second + 121], b"hello");
         assert!(bytes.windows(10).any(|window| window == b"TRAILER!!!"));

@@ -24,14 +24,22 @@ impl Root {
     /// Prepares the folders and fetches the lists.
     pub(crate) fn open(folder: &Path, suite: &str) -> Result<Self> {
         if !apt::is_debian() {
-            return Err(Remedy::error("kernels for the VMs are fetched with apt: run this on Debian, or in a container of it"));
+            return Err(Remedy::error(
+                "kernels for the VMs are fetched with apt: run this on Debian, or in a container of it",
+            ));
         }
-        let root = Self { folder: folder.join("apt").join(suite), suite: suite.to_owned() };
+        let root = Self {
+            folder: folder.join("apt").join(suite),
+            suite: suite.to_owned(),
+        };
         for part in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(root.folder.join(part))?;
         }
         let (mirror, keyring) = (mirror()?, keyring()?);
-        let line = format!("deb [arch=amd64 signed-by={}] {mirror} {suite} main\n", keyring.display());
+        let line = format!(
+            "deb [arch=amd64 signed-by={}] {mirror} {suite} main\n",
+            keyring.display()
+        );
         fs::write(root.folder.join("sources.list"), line)?;
         root.update(&mirror)?;
         Ok(root)
@@ -41,7 +49,9 @@ impl Root {
     pub(crate) fn depends(&self, package: &str) -> Result<Vec<String>> {
         let output = cargo::output(self.apt("apt-cache").args(["depends", package]))
             .with_context(|| format!("Debian {} has no package {package}", self.suite))?;
-        let names = output.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
+        let names = output
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("Depends: "));
         Ok(names.map(str::to_owned).collect())
     }
 
@@ -50,10 +60,15 @@ impl Root {
         let downloads = self.folder.join("downloads");
         let _ = fs::remove_dir_all(&downloads);
         fs::create_dir_all(&downloads)?;
-        cargo::output(self.apt("apt-get").args(["download", package]).current_dir(&downloads))?;
-        let file = fs::read_dir(&downloads)?.flatten().map(|entry| entry.path()).find(|path| {
-            path.extension().is_some_and(|extension| extension == "deb")
-        });
+        cargo::output(
+            self.apt("apt-get")
+                .args(["download", package])
+                .current_dir(&downloads),
+        )?;
+        let file = fs::read_dir(&downloads)?
+            .flatten()
+            .map(|entry| entry.path())
+            .find(|path| path.extension().is_some_and(|extension| extension == "deb"));
         let file = file.with_context(|| format!("apt downloaded no file for {package}"))?;
         fs::create_dir_all(into)?;
         cargo::output(Command::new("dpkg-deb").arg("--extract").arg(file).arg(into))?;
@@ -100,10 +115,17 @@ fn mirror() -> Result<String> {
         return Ok(mirror);
     }
     let format = "$(COMPONENT) $(RELEASE) $(REPO_URI)";
-    let targets = cargo::output(Command::new("apt-get").args(["indextargets", "--format", format, "Created-By: Packages"]))?;
+    let targets = cargo::output(Command::new("apt-get").args([
+        "indextargets",
+        "--format",
+        format,
+        "Created-By: Packages",
+    ]))?;
     let mirror = find_mirror(&targets).map(str::to_owned);
     mirror.ok_or_else(|| {
-        Remedy::error(format!("apt on this machine uses no Debian mirror. Name one: {MIRROR_VARIABLE}=http://…/debian"))
+        Remedy::error(format!(
+            "apt on this machine uses no Debian mirror. Name one: {MIRROR_VARIABLE}=http://…/debian"
+        ))
     })
 }
 
@@ -112,7 +134,8 @@ fn find_mirror(targets: &str) -> Option<&str> {
     targets.lines().find_map(|line| {
         let mut words = line.split(' ');
         let (component, release, address) = (words.next()?, words.next()?, words.next()?);
-        let is_archive = address.trim_end_matches('/').ends_with("/debian") && !release.ends_with("-security");
+        let is_archive =
+            address.trim_end_matches('/').ends_with("/debian") && !release.ends_with("-security");
         (component == "main" && is_archive).then_some(address)
     })
 }
@@ -120,10 +143,16 @@ fn find_mirror(targets: &str) -> Option<&str> {
 fn keyring() -> Result<PathBuf> {
     let find = || {
         let names = ["debian-archive-keyring.pgp", "debian-archive-keyring.gpg"];
-        names.into_iter().map(|name| Path::new("/usr/share/keyrings").join(name)).find(|path| path.exists())
+        names
+            .into_iter()
+            .map(|name| Path::new("/usr/share/keyrings").join(name))
+            .find(|path| path.exists())
     };
     if find().is_none() {
-        apt::install(&["debian-archive-keyring"], "Debian's keyring, to check the signatures of kernel packages")?;
+        apt::install(
+            &["debian-archive-keyring"],
+            "Debian's keyring, to check the signatures of kernel packages",
+        )?;
     }
     find().context("package debian-archive-keyring has no keyring where it should be")
 }

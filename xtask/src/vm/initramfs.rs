@@ -54,10 +54,17 @@ pub(crate) fn build(folder: &Path, end_to_end: &EndToEnd, arguments: &[String]) 
 }
 
 fn folders(archive: &mut Archive<impl Write>, files: &Files) -> Result<()> {
-    let fixed = ["dev", "etc", "bin", "proc", "sys", "tmp", "run", "root", "usr", "usr/bin", "var", "var/lib"];
+    let fixed = [
+        "dev", "etc", "bin", "proc", "sys", "tmp", "run", "root", "usr", "usr/bin", "var", "var/lib",
+    ];
     let mut all: BTreeSet<&str> = fixed.into_iter().collect();
     for file in files {
-        all.extend(file.ancestors().skip(1).map(relative).filter(|folder| !folder.is_empty()));
+        all.extend(
+            file.ancestors()
+                .skip(1)
+                .map(relative)
+                .filter(|folder| !folder.is_empty()),
+        );
     }
     for folder in all {
         archive.folder(folder, if folder == "tmp" { 0o1777 } else { 0o755 })?;
@@ -67,8 +74,10 @@ fn folders(archive: &mut Archive<impl Write>, files: &Files) -> Result<()> {
 
 fn etc(archive: &mut Archive<impl Write>, arguments: &[String]) -> Result<()> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let quoted: Vec<String> =
-        arguments.iter().map(|argument| format!("'{}'", argument.replace('\'', r"'\''"))).collect();
+    let quoted: Vec<String> = arguments
+        .iter()
+        .map(|argument| format!("'{}'", argument.replace('\'', r"'\''")))
+        .collect();
     archive.file("etc/build-time", 0o644, now.to_string().as_bytes())?;
     archive.file("etc/e2e-arguments", 0o644, quoted.join(" ").as_bytes())?;
     archive.file("etc/hosts", 0o644, b"127.0.0.1 localhost\n::1 localhost\n")?;
@@ -85,7 +94,10 @@ fn shell(archive: &mut Archive<impl Write>, busybox: &Path) -> Result<()> {
         archive.file(path, 0o755, &content)?;
     }
     let applets = cargo::output(Command::new(busybox).arg("--list"))?;
-    for applet in applets.lines().filter(|applet| !matches!(*applet, "busybox" | "sh" | "init" | "linuxrc")) {
+    for applet in applets
+        .lines()
+        .filter(|applet| !matches!(*applet, "busybox" | "sh" | "init" | "linuxrc"))
+    {
         for folder in ["bin", "usr/bin"] {
             archive.link(&format!("{folder}/{applet}"), "/bin/busybox")?;
         }
@@ -96,7 +108,12 @@ fn shell(archive: &mut Archive<impl Write>, busybox: &Path) -> Result<()> {
 /// Debian's static busybox, taken out of its package: installing it would replace the one that is installed.
 fn busybox(folder: &Path) -> Result<PathBuf> {
     let package = folder.join("busybox");
-    let find = || ["bin/busybox", "usr/bin/busybox"].map(|path| package.join(path)).into_iter().find(|path| path.exists());
+    let find = || {
+        ["bin/busybox", "usr/bin/busybox"]
+            .map(|path| package.join(path))
+            .into_iter()
+            .find(|path| path.exists())
+    };
     if find().is_none() {
         Root::open(folder, "bookworm")?.extract("busybox-static", &package)?;
     }
@@ -105,13 +122,19 @@ fn busybox(folder: &Path) -> Result<PathBuf> {
 
 /// The interpreter, the libraries that it is linked with and the modules that it loads when it starts.
 fn python() -> Result<Files> {
-    let mut files = Files::from([fs::canonicalize(PYTHON).with_context(|| format!("could not find {PYTHON}"))?]);
+    let mut files =
+        Files::from([fs::canonicalize(PYTHON).with_context(|| format!("could not find {PYTHON}"))?]);
     let libraries = cargo::output(Command::new("ldd").arg(PYTHON))?;
     let libraries = libraries.split_whitespace().filter(|word| word.starts_with('/'));
     files.extend(libraries.map(PathBuf::from));
     let modules = "import sys\nfor m in list(sys.modules.values()):\n f = getattr(m, '__file__', None)\n if f: print(f)";
     let modules = cargo::output(Command::new(PYTHON).args(["-I", "-c", modules]))?;
-    files.extend(modules.lines().map(PathBuf::from).filter(|path| path.is_absolute() && path.exists()));
+    files.extend(
+        modules
+            .lines()
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute() && path.exists()),
+    );
     Ok(files)
 }
 

@@ -18,10 +18,22 @@ pub(crate) struct Suite {
 
 /// The kernels that Sensor supports, by their ends: the oldest, the long-term ones between, the newest.
 pub(crate) const KERNELS: [Suite; 4] = [
-    Suite { version: "5.10", name: "bullseye" },
-    Suite { version: "6.1", name: "bookworm" },
-    Suite { version: "6.12", name: "trixie" },
-    Suite { version: "7.2", name: "sid" },
+    Suite {
+        version: "5.10",
+        name: "bullseye",
+    },
+    Suite {
+        version: "6.1",
+        name: "bookworm",
+    },
+    Suite {
+        version: "6.12",
+        name: "trixie",
+    },
+    Suite {
+        version: "7.2",
+        name: "sid",
+    },
 ];
 
 /// The package that depends on the newest kernel of a suite.
@@ -37,8 +49,15 @@ pub(crate) struct Kernel {
 
 /// The suite of a kernel version given on the command line.
 pub(crate) fn parse(version: &str) -> Result<Suite, String> {
-    let found = KERNELS.into_iter().find(|suite| suite.version == version || suite.name == version);
-    found.ok_or_else(|| format!("the kernels are {}", KERNELS.map(|suite| suite.version).join(", ")))
+    let found = KERNELS
+        .into_iter()
+        .find(|suite| suite.version == version || suite.name == version);
+    found.ok_or_else(|| {
+        format!(
+            "the kernels are {}",
+            KERNELS.map(|suite| suite.version).join(", ")
+        )
+    })
 }
 
 /// From the cache, else from the mirror.
@@ -47,7 +66,10 @@ pub(crate) fn fetch(folder: &Path, suite: Suite) -> Result<Kernel> {
     if let Some(kernel) = cached(&cache, suite) {
         return Ok(kernel);
     }
-    println!("kernel {}: fetching the newest kernel of Debian {}", suite.version, suite.name);
+    println!(
+        "kernel {}: fetching the newest kernel of Debian {}",
+        suite.version, suite.name
+    );
     let root = Root::open(folder, suite.name)?;
     let package = package(&root)?;
     root.extract(&package, &cache.join("package"))
@@ -59,7 +81,11 @@ pub(crate) fn fetch(folder: &Path, suite: Suite) -> Result<Kernel> {
 fn cached(cache: &Path, suite: Suite) -> Option<Kernel> {
     let release = fs::read_to_string(cache.join("release")).ok()?;
     let image = cache.join("vmlinuz");
-    image.exists().then_some(Kernel { suite, release, image })
+    image.exists().then_some(Kernel {
+        suite,
+        release,
+        image,
+    })
 }
 
 /// The package with the image: named by the one that depends on the newest. In newer suites that one is again only
@@ -68,7 +94,10 @@ fn package(root: &Root) -> Result<String> {
     let is_kernel = |name: &str| name.starts_with("linux-image-") && name.ends_with("-cloud-amd64");
     let image = root.depends(LATEST)?.into_iter().find(|name| is_kernel(name));
     let image = image.with_context(|| format!("package {LATEST} depends on no kernel"))?;
-    let binary = root.depends(&image)?.into_iter().find(|name| name.starts_with("linux-binary-"));
+    let binary = root
+        .depends(&image)?
+        .into_iter()
+        .find(|name| name.starts_with("linux-binary-"));
     Ok(binary.unwrap_or(image))
 }
 
