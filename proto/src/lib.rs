@@ -1,12 +1,21 @@
 //! Sensor's public wire contract, generated from `sensor/v1/*.proto`, and what both ends of a stream
-//! need to agree on: [`Filter`](v1::Filter) matching.
+//! need to agree on: [`Filter`](v1::Filter) matching, the bounds of messages, and how one publisher's
+//! entries reach many readers ([`fanout`]).
 
+pub mod fanout;
 mod filter;
 
-pub use filter::signal_name;
+pub use filter::{FilterError, PATTERN_BYTES_MAX, PATTERNS_MAX, SIGNAL_NAMES, event_name, signal_name};
 
 /// The messages and services of package `sensor.v1`.
-#[allow(missing_docs, unused_qualifications, unreachable_pub, clippy::all, clippy::unwrap_used, reason = "generated")]
+#[allow(
+    missing_docs,
+    unused_qualifications,
+    unreachable_pub,
+    clippy::all,
+    clippy::unwrap_used,
+    reason = "generated"
+)]
 pub mod v1 {
     tonic::include_proto!("sensor.v1");
 }
@@ -16,3 +25,21 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descrip
 
 /// Version of the agent-to-collector protocol that this crate speaks.
 pub const PROTOCOL: u32 = 1;
+
+/// Longest message that either end of any stream accepts, in bytes.
+pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
+
+/// Longest single entry that is sent, in bytes: beside a full response or batch it still fits a message.
+pub const ENTRY_BYTES_MAX: usize = 4 << 20;
+
+/// Most entries in a batch of `Deliver`.
+pub const BATCH_ENTRIES_MAX: usize = 512;
+
+/// A batch of `Deliver` is closed when it has at least this many bytes.
+pub const BATCH_BYTES: usize = 1 << 20;
+
+/// Most entries in one response of `Subscribe`.
+pub const RESPONSE_ENTRIES: usize = 256;
+
+/// A response of `Subscribe` is closed when it has at least this many bytes.
+pub const RESPONSE_BYTES: usize = 1 << 20;

@@ -24,7 +24,10 @@ impl Account {
     /// Events that were put into a ring.
     #[must_use]
     pub const fn submitted(&self) -> u64 {
-        self.seen.wrapping_sub(self.muted).wrapping_sub(self.aggregated).wrapping_sub(self.lost)
+        self.seen
+            .wrapping_sub(self.muted)
+            .wrapping_sub(self.aggregated)
+            .wrapping_sub(self.lost)
     }
 
     /// The sum of two accounts, as of two CPUs.

@@ -8,13 +8,16 @@
 #![no_std]
 
 pub mod account;
+pub mod layout;
 pub mod record;
 pub mod settings;
 pub mod signal;
 
 pub use account::Account;
-pub use record::{
-    Accept, Connect, Exec, Exit, FlowClose, Fork, Header, Identity, Listen, Tuple, UNSET_ID,
-};
+pub use layout::{Features, Layout};
+pub use record::{Accept, Connect, Exec, Exit, FlowClose, Fork, Header, Identity, Listen, Tuple, UNSET_ID};
 pub use settings::Settings;
 pub use signal::{Class, Signal};
+
+/// Most rings that one class may have; CPUs beyond that many share them.
+pub const RINGS_PER_CLASS: usize = 16;

@@ -236,3 +236,15 @@ pub mod flow_flags {
     /// No owner is known: the connection began before the agent, or its entry was pushed out.
     pub const NO_OWNER: u32 = 8;
 }
+
+/// Key of the `LISTENERS` map: where a socket listens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ListenerKey {
+    /// Address in network byte order, IPv4 as IPv4-mapped IPv6; zeroes for any address of either family.
+    pub address: [u8; 16],
+    /// Network namespace, as an inode number.
+    pub net_ns: u32,
+    /// Port.
+    pub port: u32,
+}

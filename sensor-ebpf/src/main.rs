@@ -1,1 +1,19 @@
-fn main(){}
+//! Sensor's kernel programs, one file per subject.
+#![no_std]
+#![no_main]
+
+mod emit;
+mod identity;
+mod kernel;
+mod network;
+mod path;
+mod process;
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,3 +1,223 @@
-//! From the rings to records.
+//! From the kernel to records in order: loads and attaches the programs, drains their rings, keeps the account.
+//!
+//! Invariants: a record is handed out once, and in the order of time unless it came later than the reorder
+//! window (counted); bulk records never make critical ones wait in a ring; everything detaches when a [`Capture`] is dropped.
 
+mod account;
+pub mod btf;
+pub mod ladder;
+pub mod layout;
+mod loader;
 pub mod record;
+pub mod reorder;
+mod rings;
+
+use std::{
+    io,
+    os::fd::{BorrowedFd, RawFd},
+    sync::Arc,
+    time::Duration,
+};
+
+use aya::{
+    Pod,
+    maps::{Array, HashMap, MapData, MapError, PerCpuArray},
+};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use sensor_common::{Identity, Settings, Signal, record::ListenerKey};
+
+pub use account::{Accounts, Tally};
+pub use loader::{HookStatus, LoadError};
+pub use rings::{Groups, RingSizes};
+
+use self::{account::KernelAccount, ladder::Hook, loader::Loaded, reorder::Reorder, rings::Rings};
+use crate::time::BootTime;
+
+/// How to capture.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'a> {
+    /// Bytes of ring memory.
+    pub rings: RingSizes,
+    /// Bytes waiting in a bulk ring at which the agent is woken.
+    pub bulk_watermark: u64,
+    /// Longest time that a bulk record waits for the watermark.
+    pub bulk_interval: Duration,
+    /// How late a record may come and still be put in its place.
+    pub reorder_window: Duration,
+    /// The v1 controller whose hierarchy names cgroups; `None` for the v2 hierarchy.
+    pub cgroup_controller: Option<&'a str>,
+    /// The process whose own doings are muted.
+    pub agent_tgid: u32,
+}
+
+/// Kernel programs at work, and the way to what they report.
+pub struct Capture {
+    loaded: Loaded,
+    rings: Rings,
+    ring_fds: Vec<RawFd>,
+    reorder: Reorder,
+    window: Duration,
+    bulk_interval: Duration,
+    accounts: Arc<Accounts>,
+    listeners: HashMap<MapData, KernelListener, KernelIdentity>,
+}
+
+macro_rules! pod {
+    ($($wrapper:ident($inner:ty);)+) => {
+        $(
+            #[derive(Clone, Copy)]
+            #[repr(transparent)]
+            struct $wrapper($inner);
+            // SAFETY: the inner type has no padding (it derives `IntoBytes`) and any bytes are valid.
+            unsafe impl Pod for $wrapper {}
+        )+
+    };
+}
+pod! {
+    KernelSettings(Settings);
+    KernelListener(ListenerKey);
+    KernelIdentity(Identity);
+}
+
+impl Capture {
+    /// Loads and attaches everything that this kernel accepts.
+    ///
+    /// # Errors
+    /// If nothing can be captured; see [`LoadError`].
+    pub fn start(options: &Options<'_>) -> Result<Self, LoadError> {
+        let groups = Groups::of_host();
+        let mut prepared = loader::prepare(groups, options.cgroup_controller)?;
+        let ebpf = &mut prepared.ebpf;
+        let rings = Rings::create(ebpf, options.rings, groups)?;
+        let accounts: PerCpuArray<_, KernelAccount> = take(ebpf, "ACCOUNTS")?.try_into()?;
+        let mut settings: Array<_, KernelSettings> = take(ebpf, "SETTINGS")?.try_into()?;
+        let listeners = take(ebpf, "LISTENERS")?.try_into()?;
+        let mut initial = Settings {
+            enabled: (1 << Signal::COUNT) - 1,
+            taken_over: 1 << Signal::Accept as u64,
+            bulk_watermark: options.bulk_watermark,
+            agent_tgid: options.agent_tgid,
+            ..Settings::default()
+        };
+        settings.set(0, KernelSettings(initial), 0)?;
+        let loaded = prepared.attach()?;
+        initial.taken_over = taken_over(&loaded.hooks);
+        settings.set(0, KernelSettings(initial), 0)?;
+
+        Ok(Self {
+            ring_fds: rings.descriptors(),
+            accounts: Arc::new(Accounts::new(accounts, loaded.programs())),
+            loaded,
+            rings,
+            reorder: Reorder::default(),
+            window: options.reorder_window,
+            bulk_interval: options.bulk_interval,
+            listeners,
+        })
+    }
+
+    /// Tells the kernel programs of sockets that listened before they did. What they have seen themselves since
+    /// is newer and stays.
+    pub fn add_listeners(&mut self, listeners: impl IntoIterator<Item = (ListenerKey, Identity)>) {
+        const BPF_NOEXIST: u64 = 1;
+        for (key, identity) in listeners {
+            let result = self
+                .listeners
+                .insert(KernelListener(key), KernelIdentity(identity), BPF_NOEXIST);
+            if let Err(MapError::SyscallError(error)) = result
+                && error.io_error.kind() != io::ErrorKind::AlreadyExists
+            {
+                tracing::warn!(
+                    "cannot note who listens on port {}: {}; its connections have no owner until they are closed",
+                    key.port,
+                    error.io_error
+                );
+                return;
+            }
+        }
+    }
+
+    /// Waits until there is something to read, a record is due, or `stop` becomes readable.
+    pub fn wait(&self, stop: BorrowedFd<'_>) {
+        let timeout = if self.reorder.is_empty() {
+            self.bulk_interval
+        } else {
+            self.window
+        };
+        let timeout = Timespec {
+            tv_sec: 0,
+            tv_nsec: timeout.as_nanos().min(999_999_999) as i64,
+        };
+        let mut fds = vec![PollFd::from_borrowed_fd(stop, PollFlags::IN)];
+        for fd in &self.ring_fds {
+            // SAFETY: the rings live as long as `self`, and so do their descriptors.
+            let fd = unsafe { BorrowedFd::borrow_raw(*fd) };
+            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        }
+        if let Err(error) = poll(&mut fds, Some(&timeout))
+            && error != rustix::io::Errno::INTR
+        {
+            tracing::warn!("cannot wait for records: {}", io::Error::from(error));
+            std::thread::sleep(self.bulk_interval);
+        }
+    }
+
+    /// Hands out the records that are due, in order.
+    pub fn read(&mut self, take: impl FnMut(&[u8])) {
+        let now = BootTime::now();
+        let seen_up_to = self
+            .rings
+            .drain(&mut self.reorder)
+            .map_or(now, |limit| limit.min(now));
+        let horizon = seen_up_to.0.saturating_sub(self.window.as_nanos() as u64);
+        self.reorder.release(BootTime(horizon), take);
+    }
+
+    /// Hands out everything that is left, due or not: for the end.
+    pub fn read_rest(&mut self, take: impl FnMut(&[u8])) {
+        while self.rings.drain(&mut self.reorder).is_some() {}
+        self.reorder.release(BootTime(u64::MAX), take);
+    }
+
+    /// The account of events.
+    #[must_use]
+    pub fn accounts(&self) -> Arc<Accounts> {
+        Arc::clone(&self.accounts)
+    }
+
+    /// How each signal is captured.
+    #[must_use]
+    pub fn hooks(&self) -> &[HookStatus] {
+        &self.loaded.hooks
+    }
+
+    /// Fields that this kernel lacks and the programs do without.
+    #[must_use]
+    pub fn absent_fields(&self) -> &[&'static str] {
+        &self.loaded.absent_fields
+    }
+
+    /// Time from the beginning to every hook attached, and the part that reading the kernel's type information took.
+    #[must_use]
+    pub fn load_times(&self) -> (Duration, Duration) {
+        (self.loaded.load_time, self.loaded.btf_time)
+    }
+
+    /// Records that came after a later one had been handed out.
+    #[must_use]
+    pub fn late(&self) -> u64 {
+        self.reorder.late()
+    }
+}
+
+/// Signals that the lower rung's program must leave to a better one.
+fn taken_over(hooks: &[HookStatus]) -> u64 {
+    hooks
+        .iter()
+        .filter(|status| matches!(status.rung.map(|rung| rung.hook), Some(Hook::FunctionExit(_))))
+        .fold(0, |bits, status| bits | 1 << status.signal as u64)
+}
+
+fn take(ebpf: &mut aya::Ebpf, name: &str) -> Result<aya::maps::Map, MapError> {
+    ebpf.take_map(name).ok_or(MapError::KeyNotFound)
+}

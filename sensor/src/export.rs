@@ -1,5 +1,17 @@
-//! Where it goes.
+//! Where it goes: to readers on this host ([`local`]) and to the collector ([`uplink`]).
 
+pub mod convert;
 mod entry;
+pub mod hub;
+pub mod local;
+pub mod spool;
+pub mod uplink;
+pub mod users;
 
+pub use convert::Converter;
 pub use entry::{Entry, Loss};
+pub use hub::Hub;
+pub use local::{LocalError, LocalServer, LocalService, StatusSource};
+pub use spool::{MemorySpool, Spool};
+pub use uplink::{Uplink, UplinkConfig, UplinkError, UplinkMonitor};
+pub use users::Users;

@@ -1,8 +1,18 @@
 //! Sensor's agent, in the order of its flow: [`capture`] → [`host`] → [`detect`] → [`respond`] → [`export`].
+//!
+//! [`pipeline`] takes a record through the stages, [`agent`] composes them. What an operator may set is in [`config`],
+//! what they may ask in [`cli`].
 
+pub mod agent;
 pub mod capture;
+pub mod cli;
+pub mod config;
 pub mod detect;
 pub mod export;
 pub mod host;
+pub mod links;
+pub mod pipeline;
+pub mod preflight;
 pub mod respond;
+pub mod status;
 pub mod time;

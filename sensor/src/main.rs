@@ -1,3 +1,74 @@
 //! The agent's command line.
 
-fn main() {}
+use std::{io::IsTerminal as _, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use sensor::{
+    agent::AgentError,
+    cli::{doctor, events, run, status},
+    config::ConfigError,
+};
+use tracing_subscriber::EnvFilter;
+
+/// Watches this host from inside the kernel, learns what is normal on it, and acts on what is not.
+#[derive(Parser)]
+#[command(name = "sensor", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::RunArgs),
+    Events(events::EventsArgs),
+    Status(status::StatusArgs),
+    /// Tell whether and how this host can be watched, and what stays invisible.
+    Doctor(doctor::Args),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    log_to_stderr();
+    let result = match arguments.command {
+        Command::Doctor(args) => return doctor::run(&args),
+        Command::Run(args) => block_on(run::run(args)),
+        Command::Events(args) => block_on(events::run(args)),
+        Command::Status(args) => block_on(status::run(args)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sensor: {error:#}");
+            exit_code(&error)
+        }
+    }
+}
+
+/// 2 for what the operator has to change before it can work, 1 for what went wrong.
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    let unusable = error.is::<ConfigError>() || error.is::<AgentError>();
+    if unusable {
+        ExitCode::from(2)
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?
+        .block_on(work)
+}
+
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("SENSOR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}

@@ -20,7 +20,9 @@ impl BootTime {
     /// Reads the clock.
     #[must_use]
     pub fn now() -> Self {
-        Self(nanoseconds(rustix::time::clock_gettime(rustix::time::ClockId::Boottime)))
+        Self(nanoseconds(rustix::time::clock_gettime(
+            rustix::time::ClockId::Boottime,
+        )))
     }
 }
 
@@ -28,7 +30,9 @@ impl WallTime {
     /// Reads the clock.
     #[must_use]
     pub fn now() -> Self {
-        Self(nanoseconds(rustix::time::clock_gettime(rustix::time::ClockId::Realtime)))
+        Self(nanoseconds(rustix::time::clock_gettime(
+            rustix::time::ClockId::Realtime,
+        )))
     }
 }
 

@@ -44,7 +44,9 @@ pub struct ExecRecord<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
     /// Fewer bytes than the header or the body takes, or not aligned to eight bytes.
-    #[error("record of {length} bytes is too short for a {what}, or not aligned; kernel programs and agent may be of different versions")]
+    #[error(
+        "record of {length} bytes is too short for a {what}, or not aligned; kernel programs and agent may be of different versions"
+    )]
     Short {
         /// What was to be read.
         what: &'static str,
@@ -79,12 +81,14 @@ impl<'a> Record<'a> {
     /// If `bytes` is too short, misaligned, of an unknown signal, or its lengths contradict each other.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, RecordError> {
         let (header, _) = prefix::<Header>(bytes, "header")?;
-        let bytes = bytes
-            .get(..header.length as usize)
-            .ok_or(RecordError::Length { length: bytes.len(), said: header.length })?;
-        let rest = bytes
-            .get(size_of::<Header>()..)
-            .ok_or(RecordError::Length { length: bytes.len(), said: header.length })?;
+        let bytes = bytes.get(..header.length as usize).ok_or(RecordError::Length {
+            length: bytes.len(),
+            said: header.length,
+        })?;
+        let rest = bytes.get(size_of::<Header>()..).ok_or(RecordError::Length {
+            length: bytes.len(),
+            said: header.length,
+        })?;
         let signal = Signal::from_number(header.signal).ok_or(RecordError::Signal(header.signal))?;
         let body = match signal {
             Signal::Exec => RecordBody::Exec(ExecRecord::decode(rest)?),
@@ -102,16 +106,30 @@ impl<'a> Record<'a> {
 impl<'a> ExecRecord<'a> {
     fn decode(bytes: &'a [u8]) -> Result<Self, RecordError> {
         let (exec, tail) = prefix::<Exec>(bytes, "exec")?;
-        let lengths = [exec.args_length, exec.path_length, exec.cwd_length, exec.filename_length];
+        let lengths = [
+            exec.args_length,
+            exec.path_length,
+            exec.cwd_length,
+            exec.filename_length,
+        ];
         let parts = lengths.iter().map(|length| u64::from(*length)).sum::<u64>();
         if parts > tail.len() as u64 {
-            return Err(RecordError::Tail { parts, tail: tail.len() });
+            return Err(RecordError::Tail {
+                parts,
+                tail: tail.len(),
+            });
         }
         let (args, tail) = tail.split_at(exec.args_length as usize);
         let (path, tail) = tail.split_at(exec.path_length as usize);
         let (cwd, tail) = tail.split_at(exec.cwd_length as usize);
         let filename = &tail[..exec.filename_length as usize];
-        Ok(Self { exec, args, path, cwd, filename })
+        Ok(Self {
+            exec,
+            args,
+            path,
+            cwd,
+            filename,
+        })
     }
 }
 
@@ -119,7 +137,10 @@ fn prefix<'a, T: FromBytes + KnownLayout + Immutable>(
     bytes: &'a [u8],
     what: &'static str,
 ) -> Result<(&'a T, &'a [u8]), RecordError> {
-    T::ref_from_prefix(bytes).map_err(|_| RecordError::Short { what, length: bytes.len() })
+    T::ref_from_prefix(bytes).map_err(|_| RecordError::Short {
+        what,
+        length: bytes.len(),
+    })
 }
 
 /// The path that `components`, leaf first with a NUL after each, stand for: `ls\0bin\0` is `/bin/ls`.

@@ -1,15 +1,24 @@
 //! Signals that belong together.
 
-use std::sync::Arc;
+use std::{hash::Hasher, sync::Arc, time::Duration};
 
-use super::Signal;
+use lru::LruCache;
+use serde::{Deserialize, Serialize};
+use siphasher::sip::SipHasher13;
+
+use super::{Signal, detector::Suspicion};
 use crate::{
+    config,
     host::Process,
     time::{BootTime, WallTime},
 };
 
+/// Signals that an incident keeps as evidence: the first ones.
+const EVIDENCE: usize = 16;
+
 /// How bad it would be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum Severity {
     Low,
@@ -41,4 +50,99 @@ pub struct Incident {
     pub signals: Vec<Arc<Signal>>,
     /// How often the same was seen since it was opened.
     pub count: u64,
+}
+
+/// The incidents that are open, a bounded number of them.
+///
+/// What has the same subject and the same cause is one incident for as long as it recurs within the window, so
+/// that a shell started every minute is one line for the analyst, and every one of the shells for the response.
+#[derive(Debug)]
+pub struct Incidents {
+    host: Box<str>,
+    window: Duration,
+    limit: usize,
+    /// By subject and cause; the one that grew the longest ago first.
+    open: LruCache<u64, Arc<Incident>>,
+}
+
+impl Incidents {
+    /// None are open.
+    #[must_use]
+    pub fn new(host: &str, config: &config::Detect) -> Self {
+        Self {
+            host: host.into(),
+            window: config.incident_window,
+            limit: config.max_incidents,
+            open: LruCache::unbounded(),
+        }
+    }
+
+    /// Adds to the open incident of this subject and cause, or opens one. An event without a process opens none.
+    pub(super) fn join(&mut self, suspicion: Suspicion) -> (Arc<Signal>, Option<Arc<Incident>>) {
+        let Suspicion {
+            signal,
+            severity,
+            cause,
+        } = suspicion;
+        let signal = Arc::new(signal);
+        let event = &signal.event;
+        let Some(process) = event.process.clone() else {
+            return (signal, None);
+        };
+        let key = stable_hash(&[signal.subject.as_bytes(), &cause.to_le_bytes()]);
+        if let Some(open) = self.open.get_mut(&key)
+            && event.time.since(open.updated_boot) < self.window
+        {
+            let grown = Arc::make_mut(open);
+            grown.count += 1;
+            grown.updated = grown.updated.max(event.wall);
+            grown.updated_boot = grown.updated_boot.max(event.time);
+            grown.severity = grown.severity.max(severity);
+            grown.process = process;
+            if grown.signals.len() < EVIDENCE {
+                grown.signals.push(Arc::clone(&signal));
+            }
+            let grown = Arc::clone(open);
+            return (signal, Some(grown));
+        }
+        let incident = Arc::new(Incident {
+            id: self.id(&signal, cause, &process).into(),
+            opened: event.wall,
+            updated: event.wall,
+            updated_boot: event.time,
+            severity,
+            summary: signal.reasons.first().cloned().unwrap_or_default(),
+            subject: signal.subject.clone(),
+            process,
+            signals: vec![Arc::clone(&signal)],
+            count: 1,
+        });
+        self.open.push(key, Arc::clone(&incident));
+        while self.open.len() > self.limit {
+            self.open.pop_lru();
+        }
+        (signal, Some(incident))
+    }
+
+    fn id(&self, signal: &Signal, cause: u64, process: &Process) -> String {
+        let parts: [&[u8]; 5] = [
+            self.host.as_bytes(),
+            signal.subject.as_bytes(),
+            &cause.to_le_bytes(),
+            &signal.event.time.0.to_le_bytes(),
+            &process.id.tgid.to_le_bytes(),
+        ];
+        format!("{:016x}", stable_hash(&parts))
+    }
+}
+
+/// SipHash-1-3 with fixed keys: the same on every host and in every version. Each part is hashed with its length,
+/// so that no two lists of parts run into one another.
+pub(super) fn stable_hash(parts: &[&[u8]]) -> u64 {
+    let mut hasher = SipHasher13::new_with_keys(0x5e05_0f1e_57ee_0002, 0);
+    for part in parts {
+        hasher.write(&(part.len() as u64).to_le_bytes());
+        hasher.write(part);
+    }
+    hasher.finish()
 }

@@ -24,6 +24,20 @@ pub enum Entry {
     Loss(Loss),
 }
 
+impl Entry {
+    /// What filters call it, the same as [`sensor_proto::signal_name`] says of what it is converted to.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Event(event) => event.body.signal().name(),
+            Self::Signal(_) => "signal",
+            Self::Incident(_) => "incident",
+            Self::Outcome(_) => "outcome",
+            Self::Loss(_) => "loss",
+        }
+    }
+}
+
 /// Events that were lost, and are said to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loss {

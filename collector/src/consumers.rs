@@ -1,0 +1,64 @@
+//! The consumers' side: entries as they become durable, and the hosts they come from.
+
+use std::{pin::Pin, sync::Arc};
+
+use sensor_proto::{
+    fanout::{Fanout, QUEUE_ITEMS},
+    signal_name,
+    v1::{
+        Entry, ListHostsRequest, ListHostsResponse, SubscribeRequest, SubscribeResponse,
+        collector_server::Collector,
+    },
+};
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status};
+
+use crate::{presence::Presence, writer::Writer};
+
+/// The service.
+#[derive(Debug)]
+pub struct CollectorService {
+    /// Reads what is stored.
+    pub writer: Writer,
+    /// Who is connected.
+    pub presence: Presence,
+    /// What has become durable.
+    pub entries: Fanout<Arc<Entry>>,
+}
+
+#[tonic::async_trait]
+impl Collector for CollectorService {
+    type SubscribeStream = Pin<Box<dyn Stream<Item = Result<SubscribeResponse, Status>> + Send>>;
+
+    async fn subscribe(
+        &self,
+        request: Request<SubscribeRequest>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
+        let filter = Arc::new(request.into_inner().filter.unwrap_or_default());
+        filter
+            .validate()
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let early = Arc::clone(&filter);
+        let reader = self
+            .entries
+            .subscribe(QUEUE_ITEMS, move |entry| early.may_pass(signal_name(entry)));
+        let responses = reader
+            .responses(move |entry: Arc<Entry>| filter.matches(&entry).then(|| Arc::unwrap_or_clone(entry)));
+        Ok(Response::new(Box::pin(responses)))
+    }
+
+    async fn list_hosts(
+        &self,
+        _request: Request<ListHostsRequest>,
+    ) -> Result<Response<ListHostsResponse>, Status> {
+        let mut hosts = self
+            .writer
+            .hosts()
+            .await
+            .map_err(|error| Status::unavailable(error.to_string()))?;
+        for host in &mut hosts {
+            host.connected = self.presence.is_connected(&host.name);
+        }
+        Ok(Response::new(ListHostsResponse { hosts }))
+    }
+}

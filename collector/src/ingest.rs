@@ -1,0 +1,201 @@
+//! The agents' side: one `Deliver` stream each.
+
+use std::sync::Arc;
+
+use sensor_proto::v1::{
+    Ack, DeliverRequest, DeliverResponse, Welcome, deliver_response::Frame, ingest_server::Ingest,
+};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::{
+    presence::{Presence, Present},
+    session::{CREDIT, FrameError, Session, Step, StreamId},
+    writer::{WriteError, Writer},
+};
+
+/// Answers on the way to an agent. Acknowledgements are cumulative, so few are enough.
+const ANSWERS: usize = 4;
+
+/// The service.
+#[derive(Debug)]
+pub struct IngestService {
+    /// Makes batches durable.
+    pub writer: Writer,
+    /// Who is connected.
+    pub presence: Presence,
+    /// Becomes true when the collector stops: streams take nothing more, acknowledge what they took, and end.
+    pub stopping: watch::Receiver<bool>,
+}
+
+#[tonic::async_trait]
+impl Ingest for IngestService {
+    type DeliverStream = ReceiverStream<Result<DeliverResponse, Status>>;
+
+    async fn deliver(
+        &self,
+        request: Request<Streaming<DeliverRequest>>,
+    ) -> Result<Response<Self::DeliverStream>, Status> {
+        let (answers, stream) = mpsc::channel(ANSWERS);
+        let (stored, acks) = mpsc::unbounded_channel();
+        let delivery = Delivery {
+            session: Session::default(),
+            stream: Arc::new(StreamId {
+                host: String::new(),
+                epoch: 0,
+            }),
+            writer: self.writer.clone(),
+            presence: self.presence.clone(),
+            present: None,
+            answers,
+            stored,
+            acks,
+        };
+        let peer = request
+            .remote_addr()
+            .map_or_else(|| "an agent".to_owned(), |address| address.to_string());
+        tokio::spawn(delivery.run(request.into_inner(), self.stopping.clone(), peer));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+struct Delivery {
+    session: Session,
+    stream: Arc<StreamId>,
+    writer: Writer,
+    presence: Presence,
+    present: Option<Present>,
+    answers: mpsc::Sender<Result<DeliverResponse, Status>>,
+    /// Where the writer says what became of a batch. Bounded by the credit.
+    stored: mpsc::UnboundedSender<Result<u64, WriteError>>,
+    acks: mpsc::UnboundedReceiver<Result<u64, WriteError>>,
+}
+
+impl Delivery {
+    async fn run(
+        mut self,
+        mut frames: Streaming<DeliverRequest>,
+        mut stopping: watch::Receiver<bool>,
+        peer: String,
+    ) {
+        let result = self.serve(&mut frames, &mut stopping).await;
+        let host = &self.stream.host;
+        match result {
+            Ok(()) => tracing::debug!(%host, %peer, "stream ended"),
+            Err(status) => {
+                tracing::warn!(%host, %peer, "stream ended: {}", status.message());
+                // If the agent is gone, nobody is there to be told.
+                let _ = self.answers.send(Err(status)).await;
+            }
+        }
+    }
+
+    /// Until the agent has ended and all that it sent is acknowledged, or something is wrong.
+    async fn serve(
+        &mut self,
+        frames: &mut Streaming<DeliverRequest>,
+        stopping: &mut watch::Receiver<bool>,
+    ) -> Result<(), Status> {
+        let mut ended = false;
+        let mut stop = false;
+        while !((ended || stop) && self.session.is_settled()) {
+            tokio::select! {
+                // What is durable is told before more is taken.
+                biased;
+                Some(stored) = self.acks.recv() => self.acknowledge(stored).await?,
+                () = stopped(stopping), if !stop => stop = true,
+                frame = frames.message(), if !ended && !stop => match frame? {
+                    Some(frame) => self.take(frame).await?,
+                    None => ended = true,
+                },
+            }
+        }
+        if stop {
+            Err(Status::unavailable("the collector is stopping; connect again"))
+        } else {
+            Ok(())
+        }
+    }
+
+    async fn take(&mut self, frame: DeliverRequest) -> Result<(), Status> {
+        match self.session.take(frame).map_err(refusal)? {
+            Step::Greet {
+                stream,
+                protocol,
+                agent_version,
+            } => {
+                self.stream = Arc::new(stream);
+                let stored = self
+                    .writer
+                    .greet(Arc::clone(&self.stream), agent_version)
+                    .await
+                    .map_err(failure)?;
+                self.session.open(stored);
+                self.present = Some(self.presence.enter(&self.stream.host));
+                tracing::info!(host = %self.stream.host, stored, "agent connected");
+                self.answer(Frame::Welcome(Welcome {
+                    protocol,
+                    stored,
+                    credit: CREDIT,
+                }))
+                .await
+            }
+            Step::Store(batch) => {
+                let (stream, reply) = (Arc::clone(&self.stream), self.stored.clone());
+                self.writer.store(stream, batch, reply).await.map_err(failure)
+            }
+            Step::Again(stored) => {
+                self.answer(Frame::Ack(Ack {
+                    sequence: stored,
+                    credit: CREDIT,
+                }))
+                .await
+            }
+        }
+    }
+
+    /// Acknowledges the latest of what is known to be durable.
+    async fn acknowledge(&mut self, stored: Result<u64, WriteError>) -> Result<(), Status> {
+        let mut sequence = stored.map_err(failure)?;
+        self.session.stored(sequence);
+        while let Ok(stored) = self.acks.try_recv() {
+            sequence = stored.map_err(failure)?;
+            self.session.stored(sequence);
+        }
+        self.answer(Frame::Ack(Ack {
+            sequence,
+            credit: CREDIT,
+        }))
+        .await
+    }
+
+    async fn answer(&self, frame: Frame) -> Result<(), Status> {
+        let sent = self
+            .answers
+            .send(Ok(DeliverResponse { frame: Some(frame) }))
+            .await;
+        sent.map_err(|_| Status::cancelled("the agent is gone"))
+    }
+}
+
+/// Returns when the collector stops.
+pub(crate) async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    // An error means that the sender is gone, which is as good a reason to stop.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
+fn refusal(error: FrameError) -> Status {
+    match error {
+        FrameError::Gap { .. } => Status::failed_precondition(error.to_string()),
+        FrameError::Credit { .. } => Status::resource_exhausted(error.to_string()),
+        error => Status::invalid_argument(error.to_string()),
+    }
+}
+
+fn failure(error: WriteError) -> Status {
+    match error {
+        WriteError::Gap(message) => Status::failed_precondition(message),
+        error => Status::unavailable(error.to_string()),
+    }
+}

@@ -1,0 +1,185 @@
+//! Composes the collector, and stops it in order.
+
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration};
+
+use sensor_proto::{
+    DESCRIPTORS, MESSAGE_BYTES_MAX,
+    fanout::Fanout,
+    v1::{Entry, collector_server::CollectorServer, ingest_server::IngestServer},
+};
+use tokio::{net::TcpListener, sync::watch};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::server::Router;
+
+use crate::{
+    consumers::CollectorService,
+    ingest::{IngestService, stopped},
+    presence::Presence,
+    store::{Store, StoreError},
+    writer::Writer,
+};
+
+/// How long connections may take to end when the collector stops; then they are cut.
+const DRAIN: Duration = Duration::from_millis(1500);
+
+/// A peer that is silent is asked whether it is there after this time, and given up after the next.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+
+/// Where the collector listens and keeps what it stores.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Address to listen on; port 0 lets the kernel choose one.
+    pub listen: SocketAddr,
+    /// Directory for the database; made where it is missing.
+    pub data: PathBuf,
+}
+
+/// Why the collector cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}; stop what listens there, or choose another with --listen")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The data directory or the database cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No thread could be started.
+    #[error("cannot start the thread that writes: {0}; there may be too many processes on this host")]
+    Thread(io::Error),
+    /// The descriptors of the services do not fit the services: a defect of the build.
+    #[error("cannot offer gRPC reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// Serving failed.
+    #[error("cannot serve: {0}")]
+    Serve(#[from] tonic::transport::Error),
+}
+
+/// A collector that listens, but does not serve yet.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    writer: Writer,
+    thread: thread::JoinHandle<()>,
+    entries: Fanout<Arc<Entry>>,
+}
+
+impl Server {
+    /// Opens the store and the address. Agents may connect from here on; they are answered by [`run`](Self::run).
+    ///
+    /// # Errors
+    /// If the address is taken, or the data directory cannot be used.
+    pub async fn bind(config: &Config) -> Result<Self, ServerError> {
+        let refused = |source| ServerError::Listen {
+            address: config.listen,
+            source,
+        };
+        let listener = TcpListener::bind(config.listen).await.map_err(refused)?;
+        let address = listener.local_addr().map_err(refused)?;
+        let store = Store::open(&config.data)?;
+        let entries = Fanout::default();
+        let (writer, thread) = Writer::start(store, entries.clone()).map_err(ServerError::Thread)?;
+        Ok(Self {
+            listener,
+            address,
+            writer,
+            thread,
+            entries,
+        })
+    }
+
+    /// The address that it listens on.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop` is ready. Then agents get the acknowledgements they have earned, consumers what
+    /// waits for them, and whoever takes longer than 1.5 s is cut off.
+    ///
+    /// # Errors
+    /// If serving fails.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServerError> {
+        let Self {
+            listener,
+            writer,
+            thread,
+            entries,
+            ..
+        } = self;
+        let (stopping, mut watcher) = watch::channel(false);
+        let router = services(writer, &entries, watcher.clone()).await?;
+        let incoming = TcpListenerStream::new(listener);
+        let mut served = Box::pin(
+            router.serve_with_incoming_shutdown(incoming, async move { stopped(&mut watcher).await }),
+        );
+        let early = tokio::select! {
+            result = &mut served => Some(result),
+            () = stop => None,
+        };
+        stopping.send_replace(true);
+        entries.close();
+        match early {
+            Some(result) => result?,
+            None => match tokio::time::timeout(DRAIN, &mut served).await {
+                Ok(result) => result?,
+                Err(_) => tracing::warn!("connections did not end within {DRAIN:?}; they are cut off"),
+            },
+        }
+        drop(served);
+        // It ends when the last connection has let go of it; what was accepted is committed then.
+        if tokio::time::timeout(DRAIN / 4, tokio::task::spawn_blocking(|| thread.join()))
+            .await
+            .is_err()
+        {
+            tracing::warn!("the writer still waits for connections; what was acknowledged is on disk");
+        }
+        Ok(())
+    }
+}
+
+async fn services(
+    writer: Writer,
+    entries: &Fanout<Arc<Entry>>,
+    stopping: watch::Receiver<bool>,
+) -> Result<Router, ServerError> {
+    let presence = Presence::default();
+    let ingest = IngestServer::new(IngestService {
+        writer: writer.clone(),
+        presence: presence.clone(),
+        stopping,
+    })
+    .max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let collector = CollectorServer::new(CollectorService {
+        writer,
+        presence,
+        entries: entries.clone(),
+    })
+    .max_encoding_message_size(MESSAGE_BYTES_MAX);
+
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<IngestServer<IngestService>>().await;
+    health.set_serving::<CollectorServer<CollectorService>>().await;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .with_service_name("sensor.v1.Ingest")
+            .with_service_name("sensor.v1.Collector")
+            .with_service_name("grpc.health.v1.Health")
+    };
+    Ok(tonic::transport::Server::builder()
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .add_service(ingest)
+        .add_service(collector)
+        .add_service(health_service)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?))
+}

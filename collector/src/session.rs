@@ -1,0 +1,395 @@
+//! What an agent may say, and when: the rules of one `Deliver` stream, as a state machine without I/O.
+
+use sensor_proto::{
+    BATCH_ENTRIES_MAX, PROTOCOL,
+    v1::{Batch, DeliverRequest, Hello, deliver_request::Frame},
+};
+
+/// Batches that may be on the way without an acknowledgement.
+pub const CREDIT: u32 = 32;
+
+/// Longest host name in bytes, as DNS has it.
+pub const HOST_BYTES_MAX: usize = 253;
+
+/// Longest version text of an agent in bytes.
+pub const VERSION_BYTES_MAX: usize = 64;
+
+/// One numbering of one host: what sequences are unique within.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct StreamId {
+    /// Name of the host.
+    pub host: String,
+    /// The number that was drawn when the agent's numbering began.
+    pub epoch: u64,
+}
+
+/// Where a stream stands.
+#[derive(Debug, Default)]
+pub enum Session {
+    /// Nothing was said yet.
+    #[default]
+    New,
+    /// The agent said hello and waits to be told what is stored.
+    Greeted(StreamId),
+    /// Batches flow.
+    Open {
+        /// Whose stream it is.
+        stream: StreamId,
+        /// Highest sequence that was taken: the next one is one more.
+        taken: u64,
+        /// Highest sequence that is durable.
+        stored: u64,
+    },
+}
+
+/// What is to be done about a frame that keeps the rules.
+#[derive(Debug, PartialEq)]
+pub enum Step {
+    /// Look up what is stored of this numbering, then [`Session::open`].
+    Greet {
+        /// Whose stream it is.
+        stream: StreamId,
+        /// Version of the protocol that both speak.
+        protocol: u32,
+        /// Version of the agent.
+        agent_version: String,
+    },
+    /// Store this batch, then acknowledge it.
+    Store(Batch),
+    /// It is stored already: acknowledge again.
+    Again(u64),
+}
+
+/// How an agent broke the rules.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// Neither hello nor batch.
+    #[error("the frame is neither hello nor batch; the agent may be newer than this collector")]
+    Empty,
+    /// Something else came before hello.
+    #[error("a batch came before hello; an agent must say who it is first")]
+    NotGreeted,
+    /// Hello was said twice, or a batch came before the welcome.
+    #[error("{0} came at the wrong time; one hello, then its welcome, then batches")]
+    OutOfTurn(&'static str),
+    /// Protocol 0.
+    #[error("protocol {0} is none; this collector speaks {PROTOCOL}")]
+    Protocol(u32),
+    /// A host name that cannot be one.
+    #[error("host name of {length} bytes is empty, longer than {HOST_BYTES_MAX}, or has control characters")]
+    Host {
+        /// How long it is.
+        length: usize,
+    },
+    /// A version text that is too long.
+    #[error("agent version of {length} bytes is longer than {VERSION_BYTES_MAX}")]
+    Version {
+        /// How long it is.
+        length: usize,
+    },
+    /// A batch without entries, or with too many.
+    #[error("batch {sequence} has {entries} entries, not 1 to {BATCH_ENTRIES_MAX}")]
+    Size {
+        /// Its number.
+        sequence: u64,
+        /// How many entries it has.
+        entries: usize,
+    },
+    /// An entry that claims to be of another host.
+    #[error("batch {sequence} has an entry of another host than the stream's")]
+    Impostor {
+        /// Its number.
+        sequence: u64,
+    },
+    /// A number was left out.
+    #[error("batch {sequence} came where {expected} was due; send from there, or begin a new epoch")]
+    Gap {
+        /// The number that came.
+        sequence: u64,
+        /// The number that was due.
+        expected: u64,
+    },
+    /// More batches on the way than the credit allows.
+    #[error("batch {sequence} is over the credit of {CREDIT}; {stored} is the last that was acknowledged")]
+    Credit {
+        /// The number that came.
+        sequence: u64,
+        /// The last one that is durable.
+        stored: u64,
+    },
+}
+
+impl Session {
+    /// Takes the next frame.
+    ///
+    /// # Errors
+    /// If the frame breaks the rules; the stream should end then, saying why.
+    pub fn take(&mut self, frame: DeliverRequest) -> Result<Step, FrameError> {
+        match frame.frame {
+            None => Err(FrameError::Empty),
+            Some(Frame::Hello(hello)) => self.hello(hello),
+            Some(Frame::Batch(batch)) => self.batch(batch),
+        }
+    }
+
+    /// Says what of this numbering is stored. Only the first call after [`Step::Greet`] has an effect.
+    pub fn open(&mut self, stored: u64) {
+        if let Self::Greeted(stream) = self {
+            *self = Self::Open {
+                stream: stream.clone(),
+                taken: stored,
+                stored,
+            };
+        }
+    }
+
+    /// Says that everything up to `sequence` is durable.
+    pub fn stored(&mut self, sequence: u64) {
+        if let Self::Open { stored, .. } = self {
+            *stored = sequence.max(*stored);
+        }
+    }
+
+    /// Whether every batch that was taken is durable.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        !matches!(self, Self::Open { taken, stored, .. } if stored < taken)
+    }
+
+    fn hello(&mut self, hello: Hello) -> Result<Step, FrameError> {
+        if !matches!(self, Self::New) {
+            return Err(FrameError::OutOfTurn("hello"));
+        }
+        let Hello {
+            protocol,
+            host,
+            epoch,
+            agent_version,
+        } = hello;
+        if protocol == 0 {
+            return Err(FrameError::Protocol(protocol));
+        }
+        if host.is_empty() || host.len() > HOST_BYTES_MAX || host.chars().any(char::is_control) {
+            return Err(FrameError::Host { length: host.len() });
+        }
+        if agent_version.len() > VERSION_BYTES_MAX {
+            return Err(FrameError::Version {
+                length: agent_version.len(),
+            });
+        }
+        let stream = StreamId { host, epoch };
+        *self = Self::Greeted(stream.clone());
+        Ok(Step::Greet {
+            stream,
+            protocol: protocol.min(PROTOCOL),
+            agent_version,
+        })
+    }
+
+    fn batch(&mut self, batch: Batch) -> Result<Step, FrameError> {
+        let (stream, taken, stored) = match self {
+            Self::New => return Err(FrameError::NotGreeted),
+            Self::Greeted(_) => return Err(FrameError::OutOfTurn("a batch")),
+            Self::Open {
+                stream,
+                taken,
+                stored,
+            } => (stream, taken, stored),
+        };
+        let (sequence, entries) = (batch.sequence, batch.entries.len());
+        if !(1..=BATCH_ENTRIES_MAX).contains(&entries) {
+            return Err(FrameError::Size { sequence, entries });
+        }
+        if batch.entries.iter().any(|entry| entry.host != stream.host) {
+            return Err(FrameError::Impostor { sequence });
+        }
+        if sequence <= *stored {
+            return Ok(Step::Again(*stored));
+        }
+        // Sequences count from 1 and never come near the end of u64; a claim that they did is a gap.
+        let expected = taken.saturating_add(1);
+        if sequence != expected || *taken == u64::MAX {
+            return Err(FrameError::Gap { sequence, expected });
+        }
+        if sequence - *stored > u64::from(CREDIT) {
+            return Err(FrameError::Credit {
+                sequence,
+                stored: *stored,
+            });
+        }
+        *taken = sequence;
+        Ok(Step::Store(batch))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use sensor_proto::v1::Entry;
+
+    use super::*;
+
+    fn hello(host: &str, protocol: u32) -> DeliverRequest {
+        let hello = Hello {
+            protocol,
+            host: host.into(),
+            epoch: 7,
+            agent_version: "1".into(),
+        };
+        DeliverRequest {
+            frame: Some(Frame::Hello(hello)),
+        }
+    }
+
+    fn batch(sequence: u64, entries: usize, host: &str) -> DeliverRequest {
+        let entries = vec![
+            Entry {
+                host: host.into(),
+                body: None
+            };
+            entries
+        ];
+        DeliverRequest {
+            frame: Some(Frame::Batch(Batch { sequence, entries })),
+        }
+    }
+
+    fn open(stored: u64) -> Session {
+        let mut session = Session::default();
+        session.take(hello("web1", 1)).expect("hello is fine");
+        session.open(stored);
+        session
+    }
+
+    #[test]
+    fn a_newer_agent_is_answered_in_our_protocol() {
+        let step = Session::default().take(hello("web1", 9)).expect("hello is fine");
+        assert!(matches!(
+            step,
+            Step::Greet {
+                protocol: PROTOCOL,
+                ..
+            }
+        ));
+    }
+
+    #[test]
+    fn hello_is_checked() {
+        let long = "x".repeat(254);
+        for (host, protocol, error) in [
+            ("web1", 0, FrameError::Protocol(0)),
+            ("", 1, FrameError::Host { length: 0 }),
+            ("a\nb", 1, FrameError::Host { length: 3 }),
+            (&long, 1, FrameError::Host { length: 254 }),
+        ] {
+            assert_eq!(Session::default().take(hello(host, protocol)), Err(error));
+        }
+    }
+
+    #[test]
+    fn order_is_kept() {
+        let mut session = Session::default();
+        assert_eq!(session.take(batch(1, 1, "web1")), Err(FrameError::NotGreeted));
+        assert_eq!(
+            session.take(DeliverRequest { frame: None }),
+            Err(FrameError::Empty)
+        );
+        session.take(hello("web1", 1)).expect("hello is fine");
+        assert_eq!(
+            session.take(batch(1, 1, "web1")),
+            Err(FrameError::OutOfTurn("a batch"))
+        );
+        assert_eq!(
+            session.take(hello("web1", 1)),
+            Err(FrameError::OutOfTurn("hello"))
+        );
+    }
+
+    #[test]
+    fn batches_are_checked() {
+        for (sequence, entries, host, error) in [
+            (
+                11,
+                0,
+                "web1",
+                FrameError::Size {
+                    sequence: 11,
+                    entries: 0,
+                },
+            ),
+            (
+                11,
+                513,
+                "web1",
+                FrameError::Size {
+                    sequence: 11,
+                    entries: 513,
+                },
+            ),
+            (11, 1, "web2", FrameError::Impostor { sequence: 11 }),
+            (
+                12,
+                1,
+                "web1",
+                FrameError::Gap {
+                    sequence: 12,
+                    expected: 11,
+                },
+            ),
+            (
+                u64::MAX,
+                1,
+                "web1",
+                FrameError::Gap {
+                    sequence: u64::MAX,
+                    expected: 11,
+                },
+            ),
+        ] {
+            assert_eq!(open(10).take(batch(sequence, entries, host)), Err(error));
+        }
+    }
+
+    #[test]
+    fn what_is_stored_is_acknowledged_again() {
+        assert_eq!(open(10).take(batch(3, 1, "web1")), Ok(Step::Again(10)));
+    }
+
+    #[test]
+    fn credit_is_enforced_and_renewed() {
+        let mut session = open(0);
+        for sequence in 1..=u64::from(CREDIT) {
+            session.take(batch(sequence, 1, "web1")).expect("within credit");
+        }
+        let next = u64::from(CREDIT) + 1;
+        assert_eq!(
+            session.take(batch(next, 1, "web1")),
+            Err(FrameError::Credit {
+                sequence: next,
+                stored: 0
+            })
+        );
+        assert!(!session.is_settled());
+        session.stored(u64::from(CREDIT));
+        assert!(session.is_settled());
+        session.take(batch(next, 1, "web1")).expect("within credit");
+    }
+
+    proptest! {
+        /// Whatever is sent, what is stored is numbered without gaps and never twice.
+        #[test]
+        fn stored_sequences_have_no_gaps(stored in 0..5_u64, sequences: Vec<(u8, bool)>) {
+            let mut session = open(stored);
+            let mut last = stored;
+            for (sequence, durable) in sequences {
+                if let Ok(Step::Store(batch)) = session.take(batch(u64::from(sequence) % 8, 1, "web1")) {
+                    prop_assert_eq!(batch.sequence, last + 1);
+                    last = batch.sequence;
+                }
+                if durable {
+                    session.stored(last);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,519 @@
+//! Batches on disk: one SQLite database in the data directory.
+//!
+//! `collector.lock` keeps a second collector out. A database that is corrupt is set aside under a new name,
+//! never deleted, and a new one is begun: hosts that are watched matter more than history that cannot be read.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use prost::Message;
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params};
+use sensor_proto::v1::{Batch, Host};
+
+use crate::session::StreamId;
+
+/// Version of the schema, kept in SQLite's `user_version`.
+pub const SCHEMA: i64 = 1;
+
+/// How long to wait for somebody else who reads or backs up the database.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// Numbers that may exceed what SQLite's signed integers hold (`epoch`) are stored bit for bit.
+const TABLES: &str = "
+CREATE TABLE hosts (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    agent_version TEXT NOT NULL,
+    last_seen_ns INTEGER NOT NULL,
+    entries INTEGER NOT NULL
+) STRICT;
+CREATE TABLE streams (
+    id INTEGER PRIMARY KEY,
+    host INTEGER NOT NULL REFERENCES hosts (id),
+    epoch INTEGER NOT NULL,
+    stored INTEGER NOT NULL,
+    UNIQUE (host, epoch)
+) STRICT;
+CREATE TABLE batches (
+    stream INTEGER NOT NULL REFERENCES streams (id),
+    sequence INTEGER NOT NULL,
+    received_ns INTEGER NOT NULL,
+    entries INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    UNIQUE (stream, sequence)
+) STRICT;
+";
+
+/// Why the store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The directory cannot be made or written.
+    #[error("cannot use {} as data directory: {source}; name another with --data, or mend its permissions", path.display())]
+    Directory {
+        /// The file or directory that it failed at.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another collector has it.
+    #[error("another collector uses {}; stop it, or name another directory with --data", path.display())]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// A newer collector wrote it.
+    #[error("{} has schema {found}, this collector knows {SCHEMA}; use a newer collector, or another --data", path.display())]
+    Newer {
+        /// The database.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+    },
+    /// SQLite failed.
+    #[error("database {}: {source}", path.display())]
+    Database {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// A number was left out: what would be stored does not continue what is.
+    #[error(
+        "batch {sequence} does not continue the {stored} that are stored; another stream of this host wrote too"
+    )]
+    Gap {
+        /// The number that came.
+        sequence: u64,
+        /// The highest number that is stored.
+        stored: u64,
+    },
+}
+
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// It is new.
+    New,
+    /// It was there already, as were all up to this sequence.
+    Already(u64),
+}
+
+/// The database. Whoever has it is the only writer.
+#[derive(Debug)]
+pub struct Store {
+    connection: Connection,
+    path: PathBuf,
+    /// Holds the lock as long as it is open.
+    _lock: File,
+}
+
+impl Store {
+    /// Opens the database in `directory`, which is made with mode 0700 where it is missing.
+    ///
+    /// # Errors
+    /// If the directory cannot be used, another collector uses it, or the database is of a newer collector.
+    pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        let lock = lock(directory)?;
+        let path = directory.join("collector.db");
+        let connection = match connect(&path) {
+            Err(StoreError::Database { source, .. }) if is_corrupt(&source) => {
+                let aside = set_aside(&path)?;
+                tracing::error!(
+                    "database {} is corrupt ({source}): set aside as {}, a new one is begun",
+                    path.display(),
+                    aside.display()
+                );
+                connect(&path)?
+            }
+            result => result?,
+        };
+        Ok(Self {
+            connection,
+            path,
+            _lock: lock,
+        })
+    }
+
+    /// Runs `work` and makes all of it durable at once, or none of it.
+    ///
+    /// # Errors
+    /// If SQLite fails: then nothing that `work` did is kept.
+    pub fn commit<T>(&mut self, work: impl FnOnce(&Writing<'_>) -> T) -> Result<T, StoreError> {
+        let path = &self.path;
+        let failed = |source| StoreError::Database {
+            path: path.clone(),
+            source,
+        };
+        let transaction = self
+            .connection
+            // Taken for writing from the start: a reader that becomes a writer is not waited for by SQLite.
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(failed)?;
+        let result = work(&Writing {
+            transaction: &transaction,
+            path,
+        });
+        transaction.commit().map_err(failed)?;
+        Ok(result)
+    }
+
+    /// Every host that ever reported, by name; whether it is connected is for the caller to say.
+    ///
+    /// # Errors
+    /// If SQLite fails.
+    pub fn hosts(&self) -> Result<Vec<Host>, StoreError> {
+        let read = || {
+            let sql = "SELECT name, last_seen_ns, entries, agent_version FROM hosts ORDER BY name";
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let hosts = statement.query_map([], |row| {
+                Ok(Host {
+                    name: row.get(0)?,
+                    connected: false,
+                    last_seen_ns: row.get::<_, i64>(1)?.cast_unsigned(),
+                    entries: row.get::<_, i64>(2)?.cast_unsigned(),
+                    agent_version: row.get(3)?,
+                })
+            })?;
+            hosts.collect::<rusqlite::Result<Vec<_>>>()
+        };
+        read().map_err(|source| StoreError::Database {
+            path: self.path.clone(),
+            source,
+        })
+    }
+}
+
+/// Work in progress on the database.
+#[derive(Debug)]
+pub struct Writing<'a> {
+    transaction: &'a Transaction<'a>,
+    path: &'a Path,
+}
+
+impl Writing<'_> {
+    /// Notes that an agent began or resumed a numbering, and returns the highest sequence that is stored of it.
+    ///
+    /// # Errors
+    /// If SQLite fails.
+    pub fn greet(&self, stream: &StreamId, agent_version: &str) -> Result<u64, StoreError> {
+        self.attempt(|transaction| {
+            let host: i64 = transaction
+                .prepare_cached(
+                    "INSERT INTO hosts (name, agent_version, last_seen_ns, entries) VALUES (?1, ?2, ?3, 0)
+                     ON CONFLICT (name) DO UPDATE SET agent_version = ?2, last_seen_ns = ?3 RETURNING id",
+                )?
+                .query_row(params![stream.host, agent_version, now()], |row| row.get(0))?;
+            let stored: i64 = transaction
+                .prepare_cached(
+                    "INSERT INTO streams (host, epoch, stored) VALUES (?1, ?2, 0)
+                     ON CONFLICT (host, epoch) DO UPDATE SET stored = stored RETURNING stored",
+                )?
+                .query_row(params![host, stream.epoch.cast_signed()], |row| row.get(0))?;
+            Ok(stored.cast_unsigned())
+        })
+    }
+
+    /// Stores a batch of a stream that was greeted.
+    ///
+    /// # Errors
+    /// If the batch does not continue what is stored, or SQLite fails.
+    pub fn store(&self, stream: &StreamId, batch: &Batch) -> Result<Stored, StoreError> {
+        let found = self.attempt(|transaction| {
+            transaction
+                .prepare_cached(
+                    "SELECT streams.id, host, stored FROM streams JOIN hosts ON hosts.id = host
+                     WHERE name = ?1 AND epoch = ?2",
+                )?
+                .query_row(params![stream.host, stream.epoch.cast_signed()], |row| {
+                    Ok((
+                        row.get::<_, i64>(0)?,
+                        row.get::<_, i64>(1)?,
+                        row.get::<_, i64>(2)?.cast_unsigned(),
+                    ))
+                })
+                .optional()
+        })?;
+        let (id, host, stored) = found.unwrap_or_default();
+        if batch.sequence <= stored {
+            return Ok(Stored::Already(stored));
+        }
+        if batch.sequence != stored + 1 || id == 0 {
+            return Err(StoreError::Gap {
+                sequence: batch.sequence,
+                stored,
+            });
+        }
+        self.attempt(|transaction| insert(transaction, id, host, batch))?;
+        Ok(Stored::New)
+    }
+
+    fn attempt<T>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        work(self.transaction).map_err(|source| StoreError::Database {
+            path: self.path.to_owned(),
+            source,
+        })
+    }
+}
+
+fn insert(transaction: &Transaction<'_>, stream: i64, host: i64, batch: &Batch) -> rusqlite::Result<()> {
+    let (sequence, entries, now) = (batch.sequence.cast_signed(), batch.entries.len() as i64, now());
+    transaction
+        .prepare_cached(
+            "INSERT INTO batches (stream, sequence, received_ns, entries, body) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![stream, sequence, now, entries, batch.encode_to_vec()])?;
+    transaction
+        .prepare_cached("UPDATE streams SET stored = ?2 WHERE id = ?1")?
+        .execute(params![stream, sequence])?;
+    transaction
+        .prepare_cached("UPDATE hosts SET entries = entries + ?2, last_seen_ns = ?3 WHERE id = ?1")?
+        .execute(params![host, entries, now])?;
+    Ok(())
+}
+
+fn lock(directory: &Path) -> Result<File, StoreError> {
+    let refused = |path: &Path| {
+        let path = path.to_owned();
+        move |source| StoreError::Directory { path, source }
+    };
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(refused(directory))?;
+    let path = directory.join("collector.lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(refused(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked { path }),
+        Err(TryLockError::Error(source)) => Err(StoreError::Directory { path, source }),
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection, StoreError> {
+    // SQLite would make it readable for everyone that the umask allows.
+    File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|source| StoreError::Directory {
+            path: path.to_owned(),
+            source,
+        })?;
+    let prepare = || -> rusqlite::Result<(Connection, i64)> {
+        let mut connection = Connection::open(path)?;
+        connection.busy_timeout(BUSY)?;
+        // A commit returns when it is on disk (FULL); readers do not stop the writer (WAL).
+        connection.pragma_update(None, "journal_mode", "wal")?;
+        connection.pragma_update(None, "synchronous", "full")?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        if found == 0 {
+            let transaction = connection.transaction()?;
+            transaction.execute_batch(TABLES)?;
+            transaction.pragma_update(None, "user_version", SCHEMA)?;
+            transaction.commit()?;
+        }
+        // Reads what every later write needs, so that damage there shows now. Reading all would take too long.
+        connection.query_row(
+            "SELECT count(*) FROM hosts, streams WHERE host = hosts.id",
+            [],
+            |_| Ok(()),
+        )?;
+        connection
+            .query_row(
+                "SELECT length(body) FROM batches ORDER BY rowid DESC LIMIT 1",
+                [],
+                |_| Ok(()),
+            )
+            .optional()?;
+        Ok((connection, found))
+    };
+    let (connection, found) = prepare().map_err(|source| StoreError::Database {
+        path: path.to_owned(),
+        source,
+    })?;
+    if found > SCHEMA {
+        return Err(StoreError::Newer {
+            path: path.to_owned(),
+            found,
+        });
+    }
+    Ok(connection)
+}
+
+fn is_corrupt(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+    )
+}
+
+/// Renames the database and what belongs to it, and returns its new name.
+fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
+    let named = |suffix: &str, stamp: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(stamp);
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let stamp = format!(".corrupt-{}", now());
+    for suffix in ["-wal", "-shm", ""] {
+        let from = named(suffix, "");
+        match fs::rename(&from, named(suffix, &stamp)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => result.map_err(|source| StoreError::Directory { path: from, source })?,
+        }
+    }
+    Ok(named("", &stamp))
+}
+
+/// Nanoseconds since the Unix epoch, as SQLite holds them: until the year 2262.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use sensor_proto::v1::Entry;
+
+    use super::*;
+
+    fn stream(epoch: u64) -> StreamId {
+        StreamId {
+            host: "web1".into(),
+            epoch,
+        }
+    }
+
+    fn batch(sequence: u64) -> Batch {
+        Batch {
+            sequence,
+            entries: vec![
+                Entry {
+                    host: "web1".into(),
+                    body: None
+                };
+                2
+            ],
+        }
+    }
+
+    fn greet(store: &mut Store, epoch: u64) -> u64 {
+        store
+            .commit(|writing| writing.greet(&stream(epoch), "1"))
+            .expect("commits")
+            .expect("greets")
+    }
+
+    fn put(store: &mut Store, epoch: u64, sequence: u64) -> Result<Stored, StoreError> {
+        store
+            .commit(|writing| writing.store(&stream(epoch), &batch(sequence)))
+            .expect("commits")
+    }
+
+    #[test]
+    fn batches_are_kept_once_and_in_order_within_their_epoch() {
+        let home = tempfile::tempdir().expect("a directory");
+        let mut store = Store::open(home.path()).expect("opens");
+        assert_eq!((greet(&mut store, 1), greet(&mut store, u64::MAX)), (0, 0));
+        assert_eq!(put(&mut store, 1, 1).expect("stores"), Stored::New);
+        assert_eq!(put(&mut store, 1, 2).expect("stores"), Stored::New);
+        assert_eq!(put(&mut store, 1, 1).expect("knows it"), Stored::Already(2));
+        assert!(matches!(
+            put(&mut store, 1, 4),
+            Err(StoreError::Gap {
+                sequence: 4,
+                stored: 2
+            })
+        ));
+        assert_eq!(put(&mut store, u64::MAX, 1).expect("stores"), Stored::New);
+        drop(store);
+
+        let mut store = Store::open(home.path()).expect("opens again");
+        assert_eq!((greet(&mut store, 1), greet(&mut store, u64::MAX)), (2, 1));
+        let hosts = store.hosts().expect("lists");
+        assert_eq!(
+            (hosts.len(), hosts[0].name.as_str(), hosts[0].entries),
+            (1, "web1", 6)
+        );
+    }
+
+    #[test]
+    fn it_is_for_its_owner_only() {
+        let home = tempfile::tempdir().expect("a directory");
+        let data = home.path().join("new/data");
+        let _store = Store::open(&data).expect("opens");
+        let mode = |path: &Path| fs::metadata(path).expect("exists").permissions().mode() & 0o777;
+        assert_eq!(mode(&data), 0o700);
+        assert_eq!(mode(&data.join("collector.db")), 0o600);
+        assert_eq!(mode(&data.join("collector.db-wal")), 0o600);
+    }
+
+    #[test]
+    fn a_second_collector_is_kept_out() {
+        let home = tempfile::tempdir().expect("a directory");
+        let _first = Store::open(home.path()).expect("opens");
+        assert!(matches!(Store::open(home.path()), Err(StoreError::Locked { .. })));
+    }
+
+    #[test]
+    fn a_corrupt_database_is_set_aside_whole() {
+        let home = tempfile::tempdir().expect("a directory");
+        let path = home.path().join("collector.db");
+        fs::write(&path, b"this is not a database, whatever its name says").expect("writes");
+        let mut store = Store::open(home.path()).expect("begins anew");
+        assert_eq!(greet(&mut store, 1), 0);
+        let aside: Vec<_> = fs::read_dir(home.path())
+            .expect("lists")
+            .map(|entry| entry.expect("an entry").path())
+            .filter(|path| path.to_string_lossy().contains(".corrupt-"))
+            .collect();
+        let contents = fs::read(&aside[0]).expect("is there");
+        assert!(contents.starts_with(b"this is not"), "{aside:?}");
+    }
+
+    #[test]
+    fn a_newer_schema_is_left_alone() {
+        let home = tempfile::tempdir().expect("a directory");
+        drop(Store::open(home.path()).expect("opens"));
+        let connection = Connection::open(home.path().join("collector.db")).expect("opens");
+        connection.pragma_update(None, "user_version", 9).expect("sets");
+        drop(connection);
+        assert!(matches!(
+            Store::open(home.path()),
+            Err(StoreError::Newer { found: 9, .. })
+        ));
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_the_directory_is_named() {
+        let home = tempfile::tempdir().expect("a directory");
+        let file = home.path().join("file");
+        fs::write(&file, b"").expect("writes");
+        let error = Store::open(&file).expect_err("is no directory").to_string();
+        assert!(
+            error.contains(&file.display().to_string()) && error.contains("--data"),
+            "{error}"
+        );
+    }
+}

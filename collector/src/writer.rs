@@ -1,0 +1,196 @@
+//! The one thread that writes. It commits everything that has queued up in one transaction: with one `fsync`
+//! for many batches of many agents, durability costs little when it matters most.
+
+use std::{io, sync::Arc, thread};
+
+use sensor_proto::{
+    fanout::Fanout,
+    v1::{Batch, Entry, Host},
+};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    session::StreamId,
+    store::{Store, StoreError, Stored, Writing},
+};
+
+/// Jobs that wait for the writer. When it is full, connections wait, and their agents with them.
+const QUEUE: usize = 256;
+
+/// Most jobs in one transaction: bounds the memory it holds and the time until the first of them is answered.
+const GROUP: usize = 256;
+
+/// Something to write or to read, with the place for its answer.
+#[derive(Debug)]
+enum Job {
+    Greet {
+        stream: Arc<StreamId>,
+        agent_version: String,
+        reply: oneshot::Sender<Result<u64, WriteError>>,
+    },
+    Store {
+        stream: Arc<StreamId>,
+        batch: Batch,
+        reply: mpsc::UnboundedSender<Result<u64, WriteError>>,
+    },
+    Hosts {
+        reply: oneshot::Sender<Result<Vec<Host>, WriteError>>,
+    },
+}
+
+/// Why something was not written.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The batch does not continue what is stored.
+    #[error("{0}")]
+    Gap(String),
+    /// The store failed. It may work again, as when a full disk has room.
+    #[error("the collector cannot store: {0}")]
+    Store(String),
+    /// The collector is stopping.
+    #[error("the collector is stopping")]
+    Stopping,
+}
+
+impl From<StoreError> for WriteError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Gap { .. } => Self::Gap(error.to_string()),
+            error => Self::Store(error.to_string()),
+        }
+    }
+}
+
+/// Sends jobs to the writer. The writer ends when the last of these is dropped.
+#[derive(Clone, Debug)]
+pub struct Writer {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Writer {
+    /// Starts the thread. What it has made durable it publishes to `consumers`.
+    ///
+    /// # Errors
+    /// If no thread can be started.
+    pub fn start(store: Store, consumers: Fanout<Arc<Entry>>) -> io::Result<(Self, thread::JoinHandle<()>)> {
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let thread = thread::Builder::new()
+            .name("writer".into())
+            .spawn(move || run(store, &consumers, queue))?;
+        Ok((Self { jobs }, thread))
+    }
+
+    /// Notes that an agent is there, and returns the highest sequence that is stored of its numbering.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn greet(&self, stream: Arc<StreamId>, agent_version: String) -> Result<u64, WriteError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::Greet {
+            stream,
+            agent_version,
+            reply,
+        })
+        .await?;
+        answer.await.map_err(|_| WriteError::Stopping)?
+    }
+
+    /// Queues a batch. When it is durable, or cannot be, `reply` gets the highest sequence stored, or why not.
+    ///
+    /// # Errors
+    /// If the writer has ended.
+    pub async fn store(
+        &self,
+        stream: Arc<StreamId>,
+        batch: Batch,
+        reply: mpsc::UnboundedSender<Result<u64, WriteError>>,
+    ) -> Result<(), WriteError> {
+        self.send(Job::Store { stream, batch, reply }).await
+    }
+
+    /// Every host that ever reported.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn hosts(&self) -> Result<Vec<Host>, WriteError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::Hosts { reply }).await?;
+        answer.await.map_err(|_| WriteError::Stopping)?
+    }
+
+    async fn send(&self, job: Job) -> Result<(), WriteError> {
+        self.jobs.send(job).await.map_err(|_| WriteError::Stopping)
+    }
+}
+
+fn run(mut store: Store, consumers: &Fanout<Arc<Entry>>, mut queue: mpsc::Receiver<Job>) {
+    let mut jobs = Vec::with_capacity(GROUP);
+    while queue.blocking_recv_many(&mut jobs, GROUP) > 0 {
+        let done = store.commit(|writing| jobs.iter().map(|job| perform(writing, job)).collect::<Vec<_>>());
+        match done {
+            Ok(results) => {
+                for (job, result) in jobs.drain(..).zip(results) {
+                    answer(&store, consumers, job, result.map_err(WriteError::from));
+                }
+            }
+            Err(error) => {
+                tracing::error!("{error}; agents keep what they have and try again");
+                let error = WriteError::from(error);
+                jobs.drain(..)
+                    .for_each(|job| answer(&store, consumers, job, Err(error.clone())));
+            }
+        }
+    }
+}
+
+/// What a job did, before it is durable.
+enum Done {
+    Greeted(u64),
+    Stored(Stored),
+    Nothing,
+}
+
+fn perform(writing: &Writing<'_>, job: &Job) -> Result<Done, StoreError> {
+    match job {
+        Job::Greet {
+            stream,
+            agent_version,
+            ..
+        } => writing.greet(stream, agent_version).map(Done::Greeted),
+        Job::Store { stream, batch, .. } => writing.store(stream, batch).map(Done::Stored),
+        Job::Hosts { .. } => Ok(Done::Nothing),
+    }
+}
+
+/// Tells who asked. That they may be gone by now changes nothing.
+fn answer(store: &Store, consumers: &Fanout<Arc<Entry>>, job: Job, result: Result<Done, WriteError>) {
+    match job {
+        Job::Greet { reply, .. } => {
+            let stored = result.map(|done| {
+                if let Done::Greeted(stored) = done {
+                    stored
+                } else {
+                    0
+                }
+            });
+            let _ = reply.send(stored);
+        }
+        Job::Store { batch, reply, .. } => {
+            let sequence = batch.sequence;
+            let stored = result.map(|done| match done {
+                Done::Stored(Stored::Already(stored)) => stored,
+                _ => {
+                    batch
+                        .entries
+                        .into_iter()
+                        .for_each(|entry| consumers.publish(&Arc::new(entry)));
+                    sequence
+                }
+            });
+            let _ = reply.send(stored);
+        }
+        Job::Hosts { reply } => {
+            let _ = reply.send(result.and_then(|_| Ok(store.hosts()?)));
+        }
+    }
+}

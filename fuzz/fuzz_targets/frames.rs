@@ -1,0 +1,38 @@
+//! A peer's bytes on a `Deliver` stream: whatever they are, what the collector would store has no gaps.
+#![no_main]
+
+use collector::session::{CREDIT, Session, Step};
+use libfuzzer_sys::fuzz_target;
+use prost::Message;
+use sensor_proto::v1::{DeliverRequest, DeliverResponse, SubscribeRequest};
+
+// Frames follow each other, each with two bytes of length before it; a frame of no bytes stands for a commit.
+fuzz_target!(|bytes: &[u8]| {
+    let (mut session, mut last, mut durable) = (Session::default(), 0, 0);
+    let mut rest = bytes;
+    while let [low, high, tail @ ..] = rest {
+        let length = usize::from(u16::from_le_bytes([*low, *high])).min(tail.len());
+        let (frame, after) = tail.split_at(length);
+        rest = after;
+        if frame.is_empty() {
+            durable = last;
+            session.stored(durable);
+            continue;
+        }
+        let _ = DeliverResponse::decode(frame);
+        if let Ok(SubscribeRequest { filter: Some(filter) }) = SubscribeRequest::decode(frame) {
+            let _ = filter.validate();
+        }
+        let Ok(frame) = DeliverRequest::decode(frame) else { continue };
+        match session.take(frame) {
+            Ok(Step::Greet { .. }) => session.open(0),
+            Ok(Step::Store(batch)) => {
+                assert_eq!(batch.sequence, last + 1);
+                last = batch.sequence;
+                assert!(last - durable <= u64::from(CREDIT));
+            }
+            Ok(Step::Again(sequence)) => assert!(sequence <= durable),
+            Err(_) => {}
+        }
+    }
+});

@@ -1,0 +1,154 @@
+//! Where the kernel keeps what the programs read: one table of fields, resolved against the running kernel's BTF.
+//!
+//! The kernel programs see a [`Layout`] as read-only data, hence as constants to the verifier; the agent fills it in
+//! from [`FIELDS`] before loading. A field that this kernel does not have is [`ABSENT`], and code that
+//! checks for that is removed by the verifier.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// The offset of a field that this kernel does not have.
+pub const ABSENT: u32 = u32::MAX;
+
+/// A field of a kernel type, and the names it has had.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// Name of the offset in [`Layout`].
+    pub name: &'static str,
+    /// Its kernel names, the newest first: type and path of members (`task_struct`, `nsproxy.mnt_ns`).
+    pub paths: &'static [(&'static str, &'static str)],
+    /// Whether the programs can do without it.
+    pub optional: bool,
+}
+
+macro_rules! layout {
+    ($($name:ident $(($mark:ident))?: $($kind:literal . $path:literal)|+;)+) => {
+        /// Byte offsets of kernel fields, each from the start of its type.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+        #[repr(C)]
+        #[allow(missing_docs, reason = "the kernel's own names")]
+        pub struct Layout {
+            $(pub $name: u32,)+
+        }
+
+        impl Layout {
+            /// A layout that knows no field.
+            pub const UNKNOWN: Self = Self { $($name: ABSENT,)+ };
+        }
+
+        /// Every field of [`Layout`], in its order.
+        pub const FIELDS: &[Field] = &[
+            $(Field {
+                name: stringify!($name),
+                paths: &[$(($kind, $path)),+],
+                optional: layout!(@mark $($mark)?),
+            },)+
+        ];
+    };
+    (@mark optional) => { true };
+    (@mark) => { false };
+}
+
+layout! {
+    task_tgid: "task_struct"."tgid";
+    task_pid: "task_struct"."pid";
+    task_flags: "task_struct"."flags";
+    task_real_parent: "task_struct"."real_parent";
+    task_group_leader: "task_struct"."group_leader";
+    // Renamed in 5.5.
+    task_start_boottime: "task_struct"."start_boottime" | "task_struct"."real_start_time";
+    task_cred: "task_struct"."cred";
+    // Only with CONFIG_AUDIT.
+    task_loginuid (optional): "task_struct"."loginuid";
+    task_sessionid (optional): "task_struct"."sessionid";
+    task_nsproxy: "task_struct"."nsproxy";
+    task_thread_pid: "task_struct"."thread_pid";
+    task_mm: "task_struct"."mm";
+    task_fs: "task_struct"."fs";
+    task_comm: "task_struct"."comm";
+    task_exit_code: "task_struct"."exit_code";
+    task_signal: "task_struct"."signal";
+    task_cgroups: "task_struct"."cgroups";
+    cred_uid: "cred"."uid";
+    cred_gid: "cred"."gid";
+    cred_euid: "cred"."euid";
+    cred_egid: "cred"."egid";
+    nsproxy_mnt_ns: "nsproxy"."mnt_ns";
+    nsproxy_net_ns: "nsproxy"."net_ns";
+    mnt_namespace_inum: "mnt_namespace"."ns.inum";
+    net_inum: "net"."ns.inum";
+    pid_namespace_inum: "pid_namespace"."ns.inum";
+    pid_level: "pid"."level";
+    pid_numbers: "pid"."numbers";
+    upid_ns: "upid"."ns";
+    css_set_dfl_cgrp: "css_set"."dfl_cgrp";
+    css_set_subsys: "css_set"."subsys";
+    css_cgroup: "cgroup_subsys_state"."cgroup";
+    cgroup_kn: "cgroup"."kn";
+    kernfs_node_id: "kernfs_node"."id";
+    mm_exe_file: "mm_struct"."exe_file";
+    mm_arg_start: "mm_struct"."arg_start";
+    mm_arg_end: "mm_struct"."arg_end";
+    file_dentry: "file"."f_path.dentry";
+    file_mnt: "file"."f_path.mnt";
+    file_inode: "file"."f_inode";
+    fs_pwd_dentry: "fs_struct"."pwd.dentry";
+    fs_pwd_mnt: "fs_struct"."pwd.mnt";
+    dentry_parent: "dentry"."d_parent";
+    dentry_name: "dentry"."d_name.name";
+    vfsmount_root: "vfsmount"."mnt_root";
+    mount_mnt: "mount"."mnt";
+    mount_parent: "mount"."mnt_parent";
+    mount_mountpoint: "mount"."mnt_mountpoint";
+    inode_ino: "inode"."i_ino";
+    inode_nlink: "inode"."i_nlink";
+    inode_sb: "inode"."i_sb";
+    super_block_dev: "super_block"."s_dev";
+    bprm_filename: "linux_binprm"."filename";
+    bprm_interp: "linux_binprm"."interp";
+    signal_live: "signal_struct"."live";
+    signal_flags: "signal_struct"."flags";
+    signal_group_exit_code: "signal_struct"."group_exit_code";
+    sock_family: "sock"."__sk_common.skc_family";
+    sock_dport: "sock"."__sk_common.skc_dport";
+    sock_num: "sock"."__sk_common.skc_num";
+    sock_daddr: "sock"."__sk_common.skc_daddr";
+    sock_rcv_saddr: "sock"."__sk_common.skc_rcv_saddr";
+    sock_v6_daddr (optional): "sock"."__sk_common.skc_v6_daddr";
+    sock_v6_rcv_saddr (optional): "sock"."__sk_common.skc_v6_rcv_saddr";
+    sock_net: "sock"."__sk_common.skc_net";
+    sock_flags: "sock"."__sk_common.skc_flags";
+    sock_max_ack_backlog: "sock"."sk_max_ack_backlog";
+    // `skc_num` is cleared before a socket is reported closed; this is not.
+    tcp_sport: "tcp_sock"."inet_conn.icsk_inet.inet_sport";
+    tcp_bytes_sent: "tcp_sock"."bytes_sent";
+    tcp_bytes_retrans: "tcp_sock"."bytes_retrans";
+    tcp_bytes_received: "tcp_sock"."bytes_received";
+    tcp_segs_in: "tcp_sock"."segs_in";
+    tcp_segs_out: "tcp_sock"."segs_out";
+    tcp_total_retrans: "tcp_sock"."total_retrans";
+    tcp_srtt_us: "tcp_sock"."srtt_us";
+}
+
+/// What else the programs must know about the kernel and the host before they are loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Features {
+    /// 1 where the helper `bpf_get_current_task_btf` exists (5.11), else 0.
+    pub current_task_btf: u32,
+    /// Number of the v1 cgroup controller whose hierarchy names cgroups; [`ABSENT`] for the v2 hierarchy.
+    pub cgroup_subsys: u32,
+    /// CPUs that share a ring, as a power of two.
+    pub cpus_per_ring_log2: u32,
+    /// Arguments of `inet_csk_accept`; the return value follows them.
+    pub accept_arguments: u32,
+}
+
+impl Features {
+    /// The least that every supported kernel has.
+    pub const LEAST: Self = Self {
+        current_task_btf: 0,
+        cgroup_subsys: ABSENT,
+        cpus_per_ring_log2: 0,
+        accept_arguments: 4,
+    };
+}

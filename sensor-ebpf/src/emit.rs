@@ -1,0 +1,180 @@
+//! Rings and counters: every event that a hook offers is counted here, once, as submitted, muted, aggregated
+//! or lost.
+
+use aya_ebpf::{
+    btf_maps::{ArrayOfMaps, RingBuf},
+    helpers::{
+        bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_ringbuf_output, bpf_ringbuf_query,
+        bpf_ringbuf_reserve, bpf_ringbuf_submit,
+    },
+    macros::{btf_map, map},
+    maps::{Array, PerCpuArray},
+};
+use core::ffi::c_void;
+use sensor_common::{Account, Class, Header, RINGS_PER_CLASS, Settings, Signal};
+
+use crate::kernel::features;
+
+type Ring = RingBuf<u64, 4096>;
+
+/// `class * RINGS_PER_CLASS + group of CPUs`; the agent makes the rings and puts them here.
+#[btf_map]
+static RINGS: ArrayOfMaps<Ring, { Class::COUNT * RINGS_PER_CLASS }> = ArrayOfMaps::new();
+
+#[map]
+static ACCOUNTS: PerCpuArray<Account> = PerCpuArray::with_max_entries(Signal::COUNT as u32, 0);
+
+#[map]
+static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
+
+const BPF_RB_NO_WAKEUP: u64 = 1;
+const BPF_RB_FORCE_WAKEUP: u64 = 2;
+const BPF_RB_AVAIL_DATA: u64 = 0;
+
+/// An event that was counted as seen and is wanted. It must be submitted, or dropped with [`Admitted::mute`].
+pub struct Admitted {
+    signal: Signal,
+    account: &'static mut Account,
+    settings: &'static Settings,
+}
+
+/// A record of fixed length, as it lies in the ring.
+#[repr(C)]
+pub struct Record<T> {
+    pub header: Header,
+    pub body: T,
+}
+
+#[inline(always)]
+pub fn settings() -> Option<&'static Settings> {
+    SETTINGS.get(0)
+}
+
+/// Counts an occurrence of `signal`. `None` if it is not wanted.
+#[inline(always)]
+pub fn admit(signal: Signal) -> Option<Admitted> {
+    let account = ACCOUNTS.get_ptr_mut(signal as u32)?;
+    // SAFETY: the entry is this CPU's; only one program counts a signal, and it cannot interrupt itself.
+    let account = unsafe { &mut *account };
+    account.seen += 1;
+    let settings = settings()?;
+    if !settings.is_enabled(signal) {
+        account.muted += 1;
+        return None;
+    }
+    Some(Admitted {
+        signal,
+        account,
+        settings,
+    })
+}
+
+impl Admitted {
+    /// Leaves it out on purpose.
+    #[inline(always)]
+    pub fn mute(self) {
+        self.account.muted += 1;
+    }
+
+    /// Mutes it if the agent itself did it.
+    #[inline(always)]
+    pub fn unless_own(self, tgid: u32) -> Option<Self> {
+        if tgid == self.settings.agent_tgid {
+            self.mute();
+            return None;
+        }
+        Some(self)
+    }
+
+    /// Reserves a record, lets `fill` write identity and body, and submits it.
+    #[inline(always)]
+    pub fn submit<T>(self, fill: impl FnOnce(*mut Record<T>)) {
+        let cpu = cpu();
+        let Some(ring) = RINGS.get(self.ring_index(cpu)) else {
+            self.account.lost += 1;
+            return;
+        };
+        let ring = core::ptr::from_ref(ring).cast_mut().cast::<c_void>();
+        // SAFETY: a ring and a constant size; the result is checked.
+        let record = unsafe { bpf_ringbuf_reserve(ring, size_of::<Record<T>>() as u64, 0) };
+        let record = record.cast::<Record<T>>();
+        if record.is_null() {
+            self.account.lost += 1;
+            return;
+        }
+        // SAFETY: the reservation is as large as the record, eight-byte aligned, and ours until submitted.
+        unsafe {
+            fill(record);
+            let header = &raw mut (*record).header;
+            self.write_header(header, size_of::<Record<T>>() as u32, cpu);
+            bpf_ringbuf_submit(record.cast(), self.wakeup(ring));
+        }
+    }
+
+    /// Copies a record of `length` bytes out of scratch memory that begins with its header.
+    ///
+    /// # Safety
+    /// `header` must begin `length` readable bytes.
+    #[inline(always)]
+    pub unsafe fn output(self, header: *mut Header, length: u64) {
+        let cpu = cpu();
+        let Some(ring) = RINGS.get(self.ring_index(cpu)) else {
+            self.account.lost += 1;
+            return;
+        };
+        let ring = core::ptr::from_ref(ring).cast_mut().cast::<c_void>();
+        // SAFETY: as promised by the caller.
+        let result = unsafe {
+            self.write_header(header, length as u32, cpu);
+            bpf_ringbuf_output(ring, header.cast(), length, self.wakeup(ring))
+        };
+        if result != 0 {
+            self.account.lost += 1;
+        }
+    }
+
+    #[inline(always)]
+    fn ring_index(&self, cpu: u32) -> u32 {
+        let group = (cpu >> features().cpus_per_ring_log2) & (RINGS_PER_CLASS as u32 - 1);
+        self.signal.class() as u32 * RINGS_PER_CLASS as u32 + group
+    }
+
+    /// Everything of the header but the identity.
+    ///
+    /// The time is taken last, so that little can happen between it and the submission: the agent's
+    /// reorder window has to cover that gap.
+    #[inline(always)]
+    unsafe fn write_header(&self, header: *mut Header, length: u32, cpu: u32) {
+        // SAFETY: the caller's header is valid for writes.
+        unsafe {
+            (*header).sequence = self.account.seen - self.account.muted - self.account.aggregated;
+            (*header).length = length;
+            (*header).signal = self.signal as u16;
+            (*header).cpu = cpu as u16;
+            (*header).time = bpf_ktime_get_boot_ns();
+        }
+    }
+
+    /// Critical records wake the reader if it has caught up; bulk ones when a watermark is reached.
+    #[inline(always)]
+    fn wakeup(&self, ring: *mut c_void) -> u64 {
+        match self.signal.class() {
+            Class::Critical => 0,
+            Class::Bulk => {
+                // SAFETY: a ring and a constant.
+                let waiting = unsafe { bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) };
+                if waiting >= self.settings.bulk_watermark {
+                    BPF_RB_FORCE_WAKEUP
+                } else {
+                    BPF_RB_NO_WAKEUP
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn cpu() -> u32 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_get_smp_processor_id() as u32 }
+}

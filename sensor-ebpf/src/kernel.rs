@@ -1,0 +1,75 @@
+//! Reading kernel memory: offsets come from [`LAYOUT`], which the agent filled in from the kernel's BTF.
+
+use core::ptr;
+
+use aya_ebpf::helpers::bpf_probe_read_kernel;
+use sensor_common::{Features, Layout};
+
+/// An address in the kernel. The verifier knows what is behind it; Rust need not.
+pub type Address = *const u8;
+
+/// Replaced by the loader; read it by [`offset!`] only.
+#[unsafe(no_mangle)]
+pub static LAYOUT: Layout = Layout::UNKNOWN;
+
+#[unsafe(no_mangle)]
+static FEATURES: Features = Features::LEAST;
+
+/// Reads one field of the layout. A macro, because a whole [`Layout`] would crowd the stack.
+macro_rules! offset {
+    ($field:ident) => {
+        $crate::kernel::read_only(&$crate::kernel::LAYOUT.$field)
+    };
+}
+pub(crate) use offset;
+
+#[inline(always)]
+pub fn features() -> Features {
+    // SAFETY: the static is initialised, aligned and never written to.
+    unsafe { ptr::read_volatile(&raw const FEATURES) }
+}
+
+/// Reads a value that the loader may have replaced, so that the compiler cannot assume what it holds.
+#[inline(always)]
+pub fn read_only(field: &u32) -> u32 {
+    // SAFETY: a reference is valid and aligned.
+    unsafe { ptr::read_volatile(field) }
+}
+
+/// How to read through a kernel address.
+pub trait Access {
+    /// The value at `base + offset`; zero where the address turns out to be bad.
+    ///
+    /// # Safety
+    /// `T` must be valid for any bytes.
+    unsafe fn load<T: Copy>(base: Address, offset: u32) -> T;
+}
+
+/// Plain loads: for addresses whose type the verifier knows. It checks the offset against the type, and a
+/// fault reads as zero.
+pub struct Direct;
+
+/// Loads by helper: for addresses whose type the verifier does not know.
+pub struct Probe;
+
+impl Access for Direct {
+    #[inline(always)]
+    unsafe fn load<T: Copy>(base: Address, offset: u32) -> T {
+        // SAFETY: the verifier refuses the program unless this is within the kernel's type.
+        unsafe { ptr::read_volatile(base.wrapping_add(offset as usize).cast::<T>()) }
+    }
+}
+
+impl Access for Probe {
+    #[inline(always)]
+    unsafe fn load<T: Copy>(base: Address, offset: u32) -> T {
+        let source = base.wrapping_add(offset as usize).cast::<T>();
+        // SAFETY: the helper checks the address; on failure it leaves zeroes.
+        unsafe {
+            match bpf_probe_read_kernel(source) {
+                Ok(value) => value,
+                Err(_) => core::mem::zeroed(),
+            }
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! TCP connections, from the socket's own state changes: no work per packet.
+//!
+//! A state changes in the process that asked for it (connect, listen, close) or in whatever the CPU was doing when
+//! a segment came in. Who owns a connection is therefore kept from the moments at which it is known.
+
+use aya_ebpf::{
+    helpers::{bpf_ktime_get_boot_ns, generated::bpf_skc_to_tcp_sock},
+    macros::{btf_tracepoint, fexit, map},
+    maps::{HashMap, LruHashMap},
+    programs::{BtfTracePointContext, FExitContext},
+};
+use sensor_common::{
+    Accept, Connect, FlowClose, Identity, Listen, Signal, Tuple,
+    layout::ABSENT,
+    record::{ListenerKey, flow_flags},
+};
+
+use crate::{
+    emit, identity,
+    kernel::{Access, Address, Direct, features, offset},
+};
+
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
+const SOCK_DONE: u64 = 1 << 1;
+
+// include/net/tcp_states.h
+const ESTABLISHED: i32 = 1;
+const SYN_SENT: i32 = 2;
+const SYN_RECV: i32 = 3;
+const FIN_WAIT1: i32 = 4;
+const CLOSE: i32 = 7;
+const LAST_ACK: i32 = 9;
+const LISTEN: i32 = 10;
+
+/// Who a connection belongs to.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Owner {
+    identity: Identity,
+    start_time: u64,
+    flags: u64,
+}
+
+/// Connections that are open, by socket. The oldest is pushed out when there are too many: its end is then
+/// reported without an owner.
+#[map]
+static FLOWS: LruHashMap<u64, Owner> = LruHashMap::with_max_entries(65_536, 0);
+
+/// Sockets that listen, so that a connection is known to somebody before it is accepted. The agent adds those that
+/// were there before it.
+#[map]
+static LISTENERS: HashMap<ListenerKey, Identity> = HashMap::with_max_entries(16_384, 0);
+
+/// `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn tcp_state(ctx: BtfTracePointContext) -> i32 {
+    let sock: Address = ctx.arg(0);
+    let old: i32 = ctx.arg(1);
+    let new: i32 = ctx.arg(2);
+    match (old, new) {
+        (CLOSE, SYN_SENT) => connect(sock),
+        (CLOSE, LISTEN) => listen(sock),
+        (LISTEN, CLOSE) => forget_listener(sock),
+        (SYN_SENT, ESTABLISHED) => mark_established(sock),
+        (SYN_RECV, ESTABLISHED) => established_inbound(sock),
+        (_, FIN_WAIT1 | LAST_ACK) => adopt(sock),
+        (_, CLOSE) => close(sock, old),
+        _ => {}
+    }
+    0
+}
+
+/// `struct sock *inet_csk_accept(struct sock *sk, …)`: the process that takes the connection is known here.
+#[fexit(function = "inet_csk_accept")]
+pub fn tcp_accept(ctx: FExitContext) -> i32 {
+    let sock: Address = if features().accept_arguments == 2 {
+        ctx.arg(2)
+    } else {
+        ctx.arg(4)
+    };
+    if !sock.is_null() {
+        accepted(sock);
+    }
+    0
+}
+
+#[inline(always)]
+fn connect(sock: Address) {
+    let mut owner = Owner {
+        identity: Identity::default(),
+        start_time: now(),
+        flags: 0,
+    };
+    identity::current(&raw mut owner.identity);
+    let _ = FLOWS.insert(key(sock), owner, 0);
+    let Some(admitted) = emit::admit(Signal::Connect) else {
+        return;
+    };
+    let Some(admitted) = admitted.unless_own(owner.identity.tgid) else {
+        return;
+    };
+    admitted.submit::<Connect>(|record| {
+        // SAFETY: the record is valid for writes; the socket is one by the tracepoint's prototype.
+        unsafe {
+            (*record).header.identity = owner.identity;
+            (*record).body.socket = key(sock);
+            (*record).body.reserved = 0;
+            write_tuple(sock, &raw mut (*record).body.tuple);
+        }
+    });
+}
+
+#[inline(always)]
+fn listen(sock: Address) {
+    let mut who = Identity::default();
+    identity::current(&raw mut who);
+    // SAFETY: the socket is one by the tracepoint's prototype.
+    let local = unsafe { listener_key(sock) };
+    let _ = LISTENERS.insert(local, who, 0);
+    let Some(admitted) = emit::admit(Signal::Listen) else {
+        return;
+    };
+    let Some(admitted) = admitted.unless_own(who.tgid) else {
+        return;
+    };
+    admitted.submit::<Listen>(|record| {
+        // SAFETY: the record is valid for writes.
+        unsafe {
+            (*record).header.identity = who;
+            write_tuple(sock, &raw mut (*record).body.tuple);
+            (*record).body.tuple.remote_address = [0; 16];
+            (*record).body.tuple.remote_port = 0;
+            (*record).body.backlog = Direct::load(sock, offset!(sock_max_ack_backlog));
+        }
+    });
+}
+
+#[inline(always)]
+fn forget_listener(sock: Address) {
+    // SAFETY: the socket is one by the tracepoint's prototype.
+    let local = unsafe { listener_key(sock) };
+    let _ = LISTENERS.remove(local);
+}
+
+#[inline(always)]
+fn mark_established(sock: Address) {
+    if let Some(owner) = FLOWS.get_ptr_mut(key(sock)) {
+        // SAFETY: map memory is valid while the program runs; a lost update costs one flag.
+        unsafe { (*owner).flags |= u64::from(flow_flags::ESTABLISHED) };
+    }
+}
+
+/// A handshake that another host began is complete. Nobody has accepted it yet: it is the listener's, until the
+/// process that closes it (or, on a better rung, accepts it) is seen.
+#[inline(always)]
+fn established_inbound(sock: Address) {
+    // SAFETY: the socket is one by the tracepoint's prototype; map memory is valid while the program runs.
+    unsafe {
+        let flags = flow_flags::INBOUND | flow_flags::ESTABLISHED;
+        let mut owner = Owner {
+            identity: Identity::default(),
+            start_time: now(),
+            flags: u64::from(flags | flow_flags::LISTENER),
+        };
+        let mut local = listener_key(sock);
+        let mut listener = LISTENERS.get_ptr(local);
+        if listener.is_none() {
+            local.address = [0; 16];
+            listener = LISTENERS.get_ptr(local);
+        }
+        match listener {
+            Some(listener) => owner.identity = *listener,
+            None => owner.flags |= u64::from(flow_flags::NO_OWNER),
+        }
+        let _ = FLOWS.insert(key(sock), owner, 0);
+        if emit::settings().is_none_or(|settings| settings.is_taken_over(Signal::Accept)) {
+            return;
+        }
+        let Some(admitted) = emit::admit(Signal::Accept) else {
+            return;
+        };
+        let Some(admitted) = admitted.unless_own(owner.identity.tgid) else {
+            return;
+        };
+        submit_accept(admitted, sock, &owner);
+    }
+}
+
+#[inline(always)]
+fn accepted(sock: Address) {
+    // SAFETY: the socket is one by the function's prototype; map memory is valid while the program runs.
+    unsafe {
+        let flags = flow_flags::INBOUND | flow_flags::ESTABLISHED;
+        let mut owner = Owner {
+            identity: Identity::default(),
+            start_time: now(),
+            flags: u64::from(flags),
+        };
+        identity::current(&raw mut owner.identity);
+        if let Some(known) = FLOWS.get_ptr(key(sock)) {
+            owner.start_time = (*known).start_time;
+        }
+        let _ = FLOWS.insert(key(sock), owner, 0);
+        let Some(admitted) = emit::admit(Signal::Accept) else {
+            return;
+        };
+        let Some(admitted) = admitted.unless_own(owner.identity.tgid) else {
+            return;
+        };
+        submit_accept(admitted, sock, &owner);
+    }
+}
+
+#[inline(always)]
+unsafe fn submit_accept(admitted: emit::Admitted, sock: Address, owner: &Owner) {
+    admitted.submit::<Accept>(|record| {
+        // SAFETY: the record is valid for writes; the socket is one, as the caller promises.
+        unsafe {
+            (*record).header.identity = owner.identity;
+            (*record).body.socket = key(sock);
+            (*record).body.flags = owner.flags as u32;
+            write_tuple(sock, &raw mut (*record).body.tuple);
+        }
+    });
+}
+
+/// This end closes, in the process that does: better than the listener that the connection was given to.
+#[inline(always)]
+fn adopt(sock: Address) {
+    let Some(owner) = FLOWS.get_ptr_mut(key(sock)) else {
+        return;
+    };
+    let listener = u64::from(flow_flags::LISTENER | flow_flags::NO_OWNER);
+    // SAFETY: map memory is valid while the program runs; the socket is held by its closer.
+    unsafe {
+        if (*owner).flags & listener != 0 {
+            identity::current(&raw mut (*owner).identity);
+            (*owner).flags &= !listener;
+        }
+    }
+}
+
+#[inline(always)]
+fn close(sock: Address, old: i32) {
+    let known = FLOWS.get_ptr(key(sock));
+    // A handshake that never came to anything on the accepting side is nobody's connection.
+    if known.is_none() && (old == SYN_RECV || old == CLOSE) {
+        return;
+    }
+    let Some(admitted) = emit::admit(Signal::FlowClose) else {
+        let _ = FLOWS.remove(key(sock));
+        return;
+    };
+    let mut tgid = 0;
+    if let Some(owner) = known {
+        // SAFETY: map memory is valid while the program runs.
+        tgid = unsafe { (*owner).identity.tgid };
+    }
+    if let Some(admitted) = admitted.unless_own(tgid) {
+        admitted.submit::<FlowClose>(|record| {
+            // SAFETY: the record is valid for writes; the socket is one by the tracepoint's prototype.
+            unsafe {
+                let body = &raw mut (*record).body;
+                match known {
+                    Some(owner) => {
+                        (*record).header.identity = (*owner).identity;
+                        (*body).start_time = (*owner).start_time;
+                        (*body).flags = (*owner).flags as u32;
+                    }
+                    None => {
+                        (*record).header.identity = Identity::default();
+                        (*body).start_time = 0;
+                        (*body).flags = flow_flags::NO_OWNER | flow_flags::ESTABLISHED;
+                    }
+                }
+                (*body).socket = key(sock);
+                write_tuple(sock, &raw mut (*body).tuple);
+                write_totals(sock, body);
+            }
+        });
+    }
+    let _ = FLOWS.remove(key(sock));
+}
+
+/// The socket's own counters, and the local port that [`write_tuple`] cannot see any more.
+#[inline(always)]
+unsafe fn write_totals(sock: Address, out: *mut FlowClose) {
+    // SAFETY: the helper returns null unless the socket is a full TCP one.
+    unsafe {
+        let tcp: Address = bpf_skc_to_tcp_sock(sock.cast_mut().cast()).cast_const().cast();
+        if tcp.is_null() {
+            (*out).bytes_sent = 0;
+            (*out).bytes_received = 0;
+            (*out).segments_sent = 0;
+            (*out).segments_received = 0;
+            (*out).retransmits = 0;
+            (*out).rtt_us = 0;
+            return;
+        }
+        let sent: u64 = Direct::load(tcp, offset!(tcp_bytes_sent));
+        let again: u64 = Direct::load(tcp, offset!(tcp_bytes_retrans));
+        (*out).bytes_sent = sent.wrapping_sub(again);
+        let received: u64 = Direct::load(tcp, offset!(tcp_bytes_received));
+        // The kernel counts the other end's FIN as a byte.
+        let flags: u64 = Direct::load(sock, offset!(sock_flags));
+        let fin = if flags & SOCK_DONE != 0 && received != 0 {
+            1
+        } else {
+            0
+        };
+        (*out).bytes_received = received - fin;
+        (*out).segments_sent = Direct::load(tcp, offset!(tcp_segs_out));
+        (*out).segments_received = Direct::load(tcp, offset!(tcp_segs_in));
+        (*out).retransmits = Direct::load(tcp, offset!(tcp_total_retrans));
+        // Kept as eighths of a microsecond.
+        let srtt: u32 = Direct::load(tcp, offset!(tcp_srtt_us));
+        (*out).rtt_us = srtt >> 3;
+        let local_port: u16 = Direct::load(tcp, offset!(tcp_sport));
+        (*out).tuple.local_port = u16::from_be(local_port);
+    }
+}
+
+/// Both ends, every byte of `out`.
+#[inline(always)]
+unsafe fn write_tuple(sock: Address, out: *mut Tuple) {
+    // SAFETY: the socket is one and `out` is valid for writes, as the caller promises.
+    unsafe {
+        let family: u16 = Direct::load(sock, offset!(sock_family));
+        (*out).family = family;
+        (*out).local_port = Direct::load(sock, offset!(sock_num));
+        let remote_port: u16 = Direct::load(sock, offset!(sock_dport));
+        (*out).remote_port = u16::from_be(remote_port);
+        (*out).local_address = address(sock, family, offset!(sock_rcv_saddr), offset!(sock_v6_rcv_saddr));
+        (*out).remote_address = address(sock, family, offset!(sock_daddr), offset!(sock_v6_daddr));
+        (*out).reserved = 0;
+        let net: Address = Direct::load(sock, offset!(sock_net));
+        (*out).net_ns = Direct::load(net, offset!(net_inum));
+    }
+}
+
+/// An address as IPv6, or IPv4-mapped.
+#[inline(always)]
+unsafe fn address(sock: Address, family: u16, v4: u32, v6: u32) -> [u8; 16] {
+    // SAFETY: any bytes are an address.
+    unsafe {
+        if family == AF_INET6 && v6 != ABSENT {
+            let high: u64 = Direct::load(sock, v6);
+            let low: u64 = Direct::load(sock, v6.wrapping_add(8));
+            return core::mem::transmute::<[u64; 2], [u8; 16]>([high, low]);
+        }
+        if family != AF_INET {
+            return [0; 16];
+        }
+        let address: u32 = Direct::load(sock, v4);
+        core::mem::transmute::<[u32; 4], [u8; 16]>([0, 0, 0xffff_0000_u32, address])
+    }
+}
+
+/// The local end; an unspecified address is written as zeroes in either family.
+#[inline(always)]
+unsafe fn listener_key(sock: Address) -> ListenerKey {
+    // SAFETY: the socket is one, as the caller promises.
+    unsafe {
+        let family: u16 = Direct::load(sock, offset!(sock_family));
+        let net: Address = Direct::load(sock, offset!(sock_net));
+        let port: u16 = Direct::load(sock, offset!(sock_num));
+        let local: [u8; 16] = address(sock, family, offset!(sock_rcv_saddr), offset!(sock_v6_rcv_saddr));
+        let words = core::mem::transmute::<[u8; 16], [u32; 4]>(local);
+        let unspecified = words[3] == 0 && words[0] == 0 && words[1] == 0;
+        ListenerKey {
+            address: if unspecified { [0; 16] } else { local },
+            net_ns: Direct::load(net, offset!(net_inum)),
+            port: u32::from(port),
+        }
+    }
+}
+
+#[inline(always)]
+fn key(sock: Address) -> u64 {
+    sock as u64
+}
+
+#[inline(always)]
+fn now() -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_ktime_get_boot_ns() }
+}

@@ -1,0 +1,117 @@
+//! Paths, walked from a file up to the root of its mount namespace, as the kernel itself does to print one.
+
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
+use sensor_common::record::PATH_MAX;
+
+use crate::{
+    kernel::{Access, Address, Probe, offset},
+    process::exec_tail,
+};
+
+/// Deepest path that is walked; each step is a component or a mount.
+const STEPS_MAX: u32 = 64;
+/// Longest component, NUL included.
+const NAME_MAX: u32 = 256;
+
+/// Memory to append the variable parts of a record to. The cursor lives beside the bytes, not in a register, so
+/// that the verifier sees the same state each time round a loop.
+#[derive(Clone, Copy)]
+pub struct Tail {
+    pub cursor: *mut u64,
+    pub bytes: *mut u8,
+}
+
+/// A part may begin anywhere below this (a power of two) …
+const BEGIN_MAX: u64 = 16384;
+/// … and be as long as this.
+const PART_MAX: u64 = 8192;
+/// Bytes that a tail has room for.
+pub const TAIL_SIZE: usize = (BEGIN_MAX + PART_MAX) as usize;
+
+impl Tail {
+    /// Bytes written so far.
+    #[inline(always)]
+    pub unsafe fn length(self) -> u64 {
+        // SAFETY: the caller's tail is valid.
+        unsafe { core::ptr::read_volatile(self.cursor) }
+    }
+
+    /// Where the next part goes; `None` where there is no room for one.
+    #[inline(always)]
+    pub unsafe fn end(self) -> Option<*mut u8> {
+        // SAFETY: the caller's tail is valid, and the mask keeps a part's beginning within it.
+        unsafe {
+            let cursor = self.length();
+            if cursor >= BEGIN_MAX {
+                return None;
+            }
+            Some(self.bytes.add((cursor & (BEGIN_MAX - 1)) as usize))
+        }
+    }
+
+    #[inline(always)]
+    pub unsafe fn advance(self, length: u64) {
+        // SAFETY: the caller's tail is valid.
+        unsafe { core::ptr::write_volatile(self.cursor, self.length() + length) }
+    }
+
+    /// Copies a string and returns its length without its NUL; 0 where it could not be read.
+    #[inline(always)]
+    pub unsafe fn push_str(self, source: Address) -> u32 {
+        // SAFETY: `end` leaves room for PART_MAX bytes, and the helper checks the source.
+        unsafe {
+            let Some(end) = self.end() else { return 0 };
+            let copied = bpf_probe_read_kernel_str(end.cast(), PATH_MAX as u32, source.cast());
+            if copied <= 1 {
+                return 0;
+            }
+            self.advance(copied as u64 - 1);
+            copied as u32 - 1
+        }
+    }
+}
+
+/// Appends the path of `dentry` in `vfsmount` to the exec record under construction, leaf first with a NUL after each
+/// component. 1 if the walk reached the root, else 0.
+///
+/// A function of its own with nothing but numbers as arguments, so that the verifier checks it once, by itself. Inlined, the
+/// many ways out of the loop multiply with what follows: Linux 5.10 did not come to an end with it.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn push_path(dentry: u64, vfsmount: u64) -> u32 {
+    let Some(tail) = exec_tail() else { return 0 };
+    let mut dentry = dentry as Address;
+    let mut vfsmount = vfsmount as Address;
+    let mut step = 0;
+    while step < STEPS_MAX {
+        step += 1;
+        // SAFETY: `Probe` checks every address; the tail checks its own bounds.
+        unsafe {
+            let root: Address = Probe::load(vfsmount, offset!(vfsmount_root));
+            if dentry == root {
+                let mount = vfsmount.wrapping_sub(offset!(mount_mnt) as usize);
+                let above: Address = Probe::load(mount, offset!(mount_parent));
+                if above == mount || above.is_null() {
+                    return 1;
+                }
+                dentry = Probe::load(mount, offset!(mount_mountpoint));
+                vfsmount = above.wrapping_add(offset!(mount_mnt) as usize);
+                continue;
+            }
+            let Some(end) = tail.end() else { return 0 };
+            let name: Address = Probe::load(dentry, offset!(dentry_name));
+            let copied = bpf_probe_read_kernel_str(end.cast(), NAME_MAX, name.cast());
+            if copied <= 0 {
+                return 0;
+            }
+            tail.advance(copied as u64);
+            let parent: Address = Probe::load(dentry, offset!(dentry_parent));
+            // A file without a directory, as a memfd or a pipe.
+            if parent == dentry {
+                return 1;
+            }
+            dentry = parent;
+        }
+    }
+    0
+}

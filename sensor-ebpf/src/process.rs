@@ -1,0 +1,219 @@
+//! Processes begin, replace their program, and end.
+
+use aya_ebpf::{
+    helpers::generated::bpf_probe_read_user,
+    macros::{btf_tracepoint, map},
+    maps::PerCpuArray,
+    programs::BtfTracePointContext,
+};
+use sensor_common::{
+    Exec, Exit, Fork, Header, Signal,
+    record::{ARGS_MAX, exec_flags},
+};
+
+use crate::{
+    emit::{self, Admitted},
+    identity,
+    kernel::{Access, Address, Direct, Probe, offset},
+    path::{TAIL_SIZE, Tail, push_path},
+};
+
+const SIGNAL_GROUP_EXIT: u32 = 4;
+
+/// An exec record under construction: what is submitted begins at `header`.
+#[repr(C)]
+struct Scratch {
+    cursor: u64,
+    header: Header,
+    exec: Exec,
+    tail: [u8; TAIL_SIZE],
+}
+
+#[map]
+static EXEC_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// Where the variable parts of the exec record under construction go.
+#[inline(always)]
+pub fn exec_tail() -> Option<Tail> {
+    EXEC_SCRATCH.get_ptr_mut(0).map(tail_of)
+}
+
+#[inline(always)]
+fn tail_of(scratch: *mut Scratch) -> Tail {
+    // SAFETY: only addresses within the map's value are taken.
+    unsafe { Tail { cursor: &raw mut (*scratch).cursor, bytes: (&raw mut (*scratch).tail).cast() } }
+}
+
+/// `sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`: the new program is in
+/// place, none of its instructions has run.
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
+    if let Some(admitted) = emit::admit(Signal::Exec) {
+        exec(admitted, ctx.arg(0), ctx.arg(2));
+    }
+    0
+}
+
+#[inline(always)]
+fn exec(admitted: Admitted, task: Address, bprm: Address) {
+    let Some(scratch) = EXEC_SCRATCH.get_ptr_mut(0) else {
+        return admitted.mute();
+    };
+    // SAFETY: the scratch memory is this CPU's and this program's alone; addresses come from the kernel.
+    unsafe {
+        (*scratch).cursor = 0;
+        let tail = tail_of(scratch);
+        let exec = &raw mut (*scratch).exec;
+        (*exec).flags = 0;
+
+        let mm: Address = Direct::load(task, offset!(task_mm));
+        arguments(exec, tail, mm);
+        executable(exec, tail, mm);
+        current_directory(exec, tail, task);
+
+        let filename: Address = Direct::load(bprm, offset!(bprm_filename));
+        let interpreter: Address = Direct::load(bprm, offset!(bprm_interp));
+        if filename != interpreter {
+            (*exec).flags |= exec_flags::SCRIPT;
+        }
+        (*exec).filename_length = tail.push_str(filename);
+
+        identity::write::<Direct>(task, &raw mut (*scratch).header.identity);
+        let tail_length = tail.length();
+        if tail_length > TAIL_SIZE as u64 {
+            return admitted.mute();
+        }
+        let length = (size_of::<Header>() + size_of::<Exec>()) as u64 + tail_length;
+        admitted.output(&raw mut (*scratch).header, length);
+    }
+}
+
+#[inline(always)]
+unsafe fn arguments(exec: *mut Exec, tail: Tail, mm: Address) {
+    // SAFETY: see `exec`; the length is bounded before the copy.
+    unsafe {
+        let start: u64 = Direct::load(mm, offset!(mm_arg_start));
+        let end: u64 = Direct::load(mm, offset!(mm_arg_end));
+        let total = end.wrapping_sub(start);
+        (*exec).args_address = start;
+        (*exec).args_total = total;
+        (*exec).args_length = 0;
+        let mut length = total;
+        if length > ARGS_MAX as u64 {
+            length = ARGS_MAX as u64;
+            (*exec).flags |= exec_flags::ARGS_TRUNCATED;
+        }
+        if bpf_probe_read_user(tail.bytes.cast(), length as u32, start as *const _) == 0 {
+            (*exec).args_length = length as u32;
+            tail.advance(length);
+        } else {
+            (*exec).flags |= exec_flags::ARGS_UNREADABLE;
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn executable(exec: *mut Exec, tail: Tail, mm: Address) {
+    // SAFETY: see `exec`.
+    unsafe {
+        (*exec).inode = 0;
+        (*exec).device = 0;
+        (*exec).path_length = 0;
+        let file: Address = Direct::load(mm, offset!(mm_exe_file));
+        if file.is_null() {
+            (*exec).flags |= exec_flags::PATH_TRUNCATED;
+            return;
+        }
+        let inode: Address = Probe::load(file, offset!(file_inode));
+        (*exec).inode = Probe::load(inode, offset!(inode_ino));
+        let links: u32 = Probe::load(inode, offset!(inode_nlink));
+        if links == 0 {
+            (*exec).flags |= exec_flags::UNLINKED;
+        }
+        let super_block: Address = Probe::load(inode, offset!(inode_sb));
+        (*exec).device = Probe::load(super_block, offset!(super_block_dev));
+
+        let before = tail.length();
+        let dentry = Probe::load(file, offset!(file_dentry));
+        if push_path(dentry, Probe::load(file, offset!(file_mnt))) == 0 {
+            (*exec).flags |= exec_flags::PATH_TRUNCATED;
+        }
+        (*exec).path_length = (tail.length() - before) as u32;
+    }
+}
+
+#[inline(always)]
+unsafe fn current_directory(exec: *mut Exec, tail: Tail, task: Address) {
+    // SAFETY: see `exec`.
+    unsafe {
+        let fs: Address = Direct::load(task, offset!(task_fs));
+        let before = tail.length();
+        let dentry = Probe::load(fs, offset!(fs_pwd_dentry));
+        if push_path(dentry, Probe::load(fs, offset!(fs_pwd_mnt))) == 0 {
+            (*exec).flags |= exec_flags::CWD_TRUNCATED;
+        }
+        (*exec).cwd_length = (tail.length() - before) as u32;
+    }
+}
+
+/// `sched_process_fork(struct task_struct *parent, struct task_struct *child)`: the child is complete and has
+/// not run. Threads are left out.
+#[btf_tracepoint(function = "sched_process_fork")]
+pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
+    let parent: Address = ctx.arg(0);
+    let child: Address = ctx.arg(1);
+    // SAFETY: both are tasks, by the tracepoint's prototype.
+    unsafe {
+        let tgid: u32 = Direct::load(child, offset!(task_tgid));
+        let pid: u32 = Direct::load(child, offset!(task_pid));
+        if tgid != pid {
+            return 0;
+        }
+        let Some(admitted) = emit::admit(Signal::Fork) else {
+            return 0;
+        };
+        admitted.submit::<Fork>(|record| {
+            identity::write::<Direct>(parent, &raw mut (*record).header.identity);
+            identity::write::<Direct>(child, &raw mut (*record).body.child);
+        });
+    }
+    0
+}
+
+/// `sched_process_exit(struct task_struct *p)`: reported when the last thread goes.
+#[btf_tracepoint(function = "sched_process_exit")]
+pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
+    let task: Address = ctx.arg(0);
+    // SAFETY: a task, by the tracepoint's prototype.
+    unsafe {
+        let signal: Address = Direct::load(task, offset!(task_signal));
+        // Two threads that end at once may both find nobody left; the agent counts the second as aggregated.
+        let live: u32 = Direct::load(signal, offset!(signal_live));
+        if live != 0 {
+            return 0;
+        }
+        let Some(admitted) = emit::admit(Signal::Exit) else {
+            return 0;
+        };
+        admitted.submit::<Exit>(|record| {
+            identity::write::<Direct>(task, &raw mut (*record).header.identity);
+            (*record).body.status = status(task, signal);
+            (*record).body.reserved = 0;
+        });
+    }
+    0
+}
+
+/// What `wait` would report of the thread group.
+#[inline(always)]
+unsafe fn status(task: Address, signal: Address) -> u32 {
+    // SAFETY: see `process_exit`.
+    unsafe {
+        let flags: u32 = Direct::load(signal, offset!(signal_flags));
+        if flags & SIGNAL_GROUP_EXIT != 0 {
+            return Direct::load(signal, offset!(signal_group_exit_code));
+        }
+        let leader: Address = Direct::load(task, offset!(task_group_leader));
+        Direct::load(leader, offset!(task_exit_code))
+    }
+}

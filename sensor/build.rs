@@ -1,0 +1,95 @@
+//! Builds the kernel programs and hands their object to the agent.
+//!
+//! - `SENSOR_EBPF_TOOLCHAIN`: name of the rustup toolchain to build them with (`cargo xtask` sets it). Without it: `nightly`
+//!   where that has `rust-src`, else `ebpf`, which `cargo xtask setup` links to the distribution's.
+//! - `SENSOR_EBPF=required`: fail where they cannot be built. Otherwise the agent is built without them, which is enough
+//!   for everything in userspace, and says so when it is asked to capture.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use aya_build::{Package, Toolchain};
+
+const REMEDY: &str = "run `cargo xtask setup`, which installs what is missing";
+
+fn main() -> Result<()> {
+    for name in ["SENSOR_EBPF", "SENSOR_EBPF_TOOLCHAIN", "PATH"] {
+        println!("cargo::rerun-if-env-changed={name}");
+    }
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=../sensor-common/src");
+
+    let object = PathBuf::from(env::var("OUT_DIR")?).join("sensor-ebpf");
+    let required = env::var("SENSOR_EBPF").is_ok_and(|value| value == "required");
+    match toolchain() {
+        Ok(toolchain) => build(&toolchain).with_context(|| {
+            format!("the kernel programs do not build with the toolchain '{toolchain}'; if it is incomplete, {REMEDY}")
+        }),
+        Err(why) if required => bail!("cannot build the kernel programs: {why}; {REMEDY}"),
+        Err(why) => {
+            println!("cargo::warning=building the agent without its kernel programs: {why}; to have them, {REMEDY}");
+            fs::write(&object, []).with_context(|| format!("cannot write {}", object.display()))
+        }
+    }
+}
+
+fn build(toolchain: &str) -> Result<()> {
+    // SAFETY: this program has one thread. Building `core` takes a flag that stable toolchains refuse otherwise.
+    unsafe { env::set_var("RUSTC_BOOTSTRAP", "1") };
+    // The kernel programs are the same whatever the agent around them is built with.
+    for name in [
+        "CARGO_ENCODED_RUSTFLAGS",
+        "RUSTFLAGS",
+        "CARGO_BUILD_TARGET",
+        "RUSTC_WRAPPER",
+        "CLIPPY_ARGS",
+    ] {
+        // SAFETY: as above.
+        unsafe { env::remove_var(name) };
+    }
+    let package = Package {
+        name: "sensor-ebpf",
+        root_dir: "../sensor-ebpf",
+        ..Package::default()
+    };
+    aya_build::build_ebpf([package], Toolchain::Custom(toolchain))
+}
+
+/// The toolchain to use, or why there is none.
+fn toolchain() -> Result<String> {
+    if !on_path("bpf-linker") {
+        bail!("bpf-linker is not on the PATH");
+    }
+    if let Ok(name) = env::var("SENSOR_EBPF_TOOLCHAIN") {
+        return Ok(name);
+    }
+    ["nightly", "ebpf"]
+        .into_iter()
+        .find(|name| has_library_source(name))
+        .map(str::to_owned)
+        .ok_or_else(|| {
+            anyhow!("neither a rustup nightly with rust-src nor a toolchain called 'ebpf' is there")
+        })
+}
+
+fn has_library_source(toolchain: &str) -> bool {
+    let rustc = Command::new("rustup")
+        .args(["run", toolchain, "rustc", "--print", "sysroot"])
+        .stderr(Stdio::null())
+        .output();
+    let Ok(output) = rustc else { return false };
+    let sysroot = String::from_utf8_lossy(&output.stdout);
+    output.status.success()
+        && Path::new(sysroot.trim())
+            .join("lib/rustlib/src/rust/library/core")
+            .is_dir()
+}
+
+fn on_path(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}

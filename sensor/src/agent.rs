@@ -1,0 +1,230 @@
+//! The agent, composed: capture → host → detect → respond → export.
+//!
+//! The stages run on one thread of their own, so that nothing slow can hold up the way from the ring to the response.
+//! Whatever waits for others (subscribers, the collector) runs on the runtime's threads and reads from the hub.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::{
+    capture::{self, Capture, LoadError, RingSizes},
+    config::Config,
+    detect::Detector,
+    export::{
+        Converter, Hub, LocalError, LocalServer, LocalService, MemorySpool, Uplink, UplinkConfig,
+        UplinkError, Users,
+    },
+    host::{CgroupMount, Host, Listener, WallClock},
+    links::OwnLinks,
+    pipeline::{Pipeline, Stages, Vitals},
+    preflight::{self, Unfit},
+    respond::Responder,
+    status::AgentStatus,
+    time::{BootTime, WallTime},
+};
+
+/// Longest time that a bulk record waits for the watermark.
+const BULK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Why the agent cannot run.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "each says itself what happened")]
+pub enum AgentError {
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error(transparent)]
+    Local(#[from] LocalError),
+    #[error(transparent)]
+    Uplink(#[from] UplinkError),
+    #[error("cannot start the agent's thread: {0}")]
+    Thread(#[source] io::Error),
+}
+
+/// Runs the agent until `stop` is over; then everything detaches, and what waits is delivered.
+///
+/// # Errors
+/// If this host cannot be watched, or the socket or the collector's address cannot be used. What fails later is
+/// logged and retried.
+pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), AgentError> {
+    preflight::require()?;
+    let local = LocalServer::bind(&config.export.socket)?;
+    let hub = Hub::new(config.export.subscriber_queue);
+    let links = Arc::new(OwnLinks::default());
+    let name = host_name(&config);
+    let converter = Converter::new(name.clone(), Arc::new(Users::default()));
+    let uplink = uplink(&config, &name, &hub, &converter, &links)?;
+    let monitor = uplink.as_ref().map(Uplink::monitor);
+
+    let (pipeline, status) = start(&config, name, &hub, links)?;
+    announce(&config, &status);
+    let service = LocalService {
+        hub: hub.clone(),
+        converter,
+        status: Arc::new(status),
+        uplink: monitor,
+    };
+    let serving = tokio::spawn(local.serve(service));
+    let delivering = tokio::spawn(async move {
+        if let Some(uplink) = uplink {
+            uplink.run().await;
+        }
+    });
+
+    stop.await;
+    tracing::info!("stopping");
+    let stopped = tokio::task::spawn_blocking(move || pipeline.stop()).await;
+    if !matches!(stopped, Ok(Ok(()))) {
+        tracing::error!("the agent's thread has ended in a panic");
+    }
+    hub.close();
+    let _ = delivering.await;
+    match serving.await {
+        Ok(result) => result.map_err(AgentError::from),
+        Err(error) => {
+            tracing::error!("the local service has ended in a panic: {error}");
+            Ok(())
+        }
+    }
+}
+
+fn uplink(
+    config: &Config,
+    host: &str,
+    hub: &Hub,
+    converter: &Converter,
+    links: &Arc<OwnLinks>,
+) -> Result<Option<Uplink>, UplinkError> {
+    if config.uplink.collector.is_empty() {
+        return Ok(None);
+    }
+    // Two agents of one name and start would share a numbering: the nanosecond tells them apart.
+    let epoch = WallTime::now().0;
+    let seed = host
+        .bytes()
+        .fold(epoch, |seed, byte| seed.rotate_left(5) ^ u64::from(byte));
+    let links = Arc::clone(links);
+    Uplink::new(
+        UplinkConfig::new(&config.uplink.collector, seed),
+        hub,
+        converter.clone(),
+        MemorySpool::new(epoch, config.uplink.queue_bytes),
+        Arc::new(move |link| links.add(link.local_port, link.remote)),
+    )
+    .map(Some)
+}
+
+/// The thread of the stages.
+struct Running {
+    thread: JoinHandle<()>,
+    stopping: Arc<AtomicBool>,
+    wake: Arc<std::os::fd::OwnedFd>,
+}
+
+impl Running {
+    /// Lets it finish what is in the rings, and waits for it.
+    fn stop(self) -> std::thread::Result<()> {
+        self.stopping.store(true, Ordering::Release);
+        // An eventfd takes eight bytes; it cannot be full after one.
+        let _ = rustix::io::write(&*self.wake, &1_u64.to_ne_bytes());
+        self.thread.join()
+    }
+}
+
+/// Attaches first and looks at what runs already second, so that nothing is missed between the two.
+fn start(
+    config: &Config,
+    host_name: String,
+    hub: &Hub,
+    links: Arc<OwnLinks>,
+) -> Result<(Running, AgentStatus), AgentError> {
+    let cgroups = CgroupMount::detect()
+        .inspect_err(|error| tracing::warn!("{error}"))
+        .ok();
+    let mut capture = Capture::start(&capture_options(config, cgroups.as_ref()))?;
+    let clock = WallClock::new(BootTime::now(), WallTime::now());
+    let mut host = Host::new(config.host.limits(), cgroups, clock);
+    host.take_snapshot(config.host.max_processes);
+    capture.add_listeners(host.listeners().iter().map(Listener::to_kernel));
+
+    let mut detector = Detector::new(&config.detect, &host_name);
+    detector.seed(host.tree(), BootTime::now());
+
+    let vitals = Arc::new(Vitals::default());
+    let status = AgentStatus::new(host_name, config, &capture, Arc::clone(&vitals));
+    let stages = Stages {
+        host,
+        detector,
+        responder: Responder::new(&config.respond),
+        hub: hub.clone(),
+        accounts: capture.accounts(),
+        links,
+        vitals,
+    };
+    let running = spawn(Pipeline::new(capture, stages)).map_err(AgentError::Thread)?;
+    Ok((running, status))
+}
+
+fn spawn(pipeline: Pipeline) -> io::Result<Running> {
+    let stopping = Arc::new(AtomicBool::new(false));
+    let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
+    let (stop, wait) = (Arc::clone(&stopping), Arc::clone(&wake));
+    let thread = std::thread::Builder::new()
+        .name("pipeline".to_owned())
+        .spawn(move || pipeline.run(&wait, || stop.load(Ordering::Acquire)))?;
+    Ok(Running {
+        thread,
+        stopping,
+        wake,
+    })
+}
+
+fn capture_options<'a>(config: &Config, cgroups: Option<&'a CgroupMount>) -> capture::Options<'a> {
+    let capture = &config.capture;
+    capture::Options {
+        rings: RingSizes {
+            critical: capture.ring_bytes_critical,
+            bulk: capture.ring_bytes_bulk,
+        },
+        bulk_watermark: u64::from(capture.bulk_watermark_bytes),
+        bulk_interval: BULK_INTERVAL,
+        reorder_window: capture.reorder_window,
+        cgroup_controller: cgroups.and_then(CgroupMount::controller),
+        agent_tgid: std::process::id(),
+    }
+}
+
+fn host_name(config: &Config) -> String {
+    if config.host.name.is_empty() {
+        return rustix::system::uname().nodename().to_string_lossy().into_owned();
+    }
+    config.host.name.clone()
+}
+
+fn announce(config: &Config, status: &AgentStatus) {
+    let degraded = status.degraded();
+    if !degraded.is_empty() {
+        tracing::warn!(
+            "not at its best on this kernel: {}; `sensor doctor` tells more",
+            degraded.join(", ")
+        );
+    }
+    tracing::info!(
+        "watching; local service on {}, {}",
+        config.export.socket.display(),
+        match config.uplink.collector.as_str() {
+            "" => "no collector configured".to_owned(),
+            collector => format!("delivering to {collector}"),
+        }
+    );
+}

@@ -1,0 +1,126 @@
+//! The account of events, read from the kernel and completed with what became of them in the agent.
+
+use std::{
+    fs,
+    os::fd::{AsRawFd as _, OwnedFd},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use aya::{
+    Pod,
+    maps::{MapData, MapError, PerCpuArray},
+};
+use sensor_common::{Account, Header, Signal};
+use zerocopy::FromBytes as _;
+
+/// [`Account`] as the map library wants it.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(super) struct KernelAccount(Account);
+
+// SAFETY: four integers without padding; any bytes are valid.
+unsafe impl Pod for KernelAccount {}
+
+/// What became of the events of one signal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Occurrences that the kernel offered.
+    pub seen: u64,
+    /// Passed on to detection and export.
+    pub delivered: u64,
+    /// Left out on purpose, in the kernel or in the agent.
+    pub muted: u64,
+    /// Folded into another event, in the kernel or in the agent.
+    pub aggregated: u64,
+    /// Lost for want of room, or unreadable.
+    pub lost: u64,
+}
+
+/// Counters of every signal, readable from any thread.
+pub struct Accounts {
+    kernel: PerCpuArray<MapData, KernelAccount>,
+    programs: Vec<OwnedFd>,
+    agent: [AgentTally; Signal::COUNT],
+}
+
+#[derive(Default)]
+struct AgentTally {
+    delivered: AtomicU64,
+    muted: AtomicU64,
+    aggregated: AtomicU64,
+    unreadable: AtomicU64,
+}
+
+impl Accounts {
+    pub(super) fn new(kernel: PerCpuArray<MapData, KernelAccount>, programs: Vec<OwnedFd>) -> Self {
+        Self {
+            kernel,
+            programs,
+            agent: Default::default(),
+        }
+    }
+
+    /// Runs of the kernel programs that the kernel skipped because the same program was running on the CPU. It counts
+    /// them since 5.12; what was skipped was not seen, hence is in no other count.
+    #[must_use]
+    pub fn recursion_misses(&self) -> u64 {
+        self.programs
+            .iter()
+            .filter_map(|program| {
+                let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd())).ok()?;
+                let misses = info
+                    .lines()
+                    .find_map(|line| line.strip_prefix("recursion_misses:"))?;
+                misses.trim().parse::<u64>().ok()
+            })
+            .sum()
+    }
+
+    /// Counts an event that was passed on.
+    pub fn delivered(&self, signal: Signal) {
+        self.agent[signal as usize]
+            .delivered
+            .fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts an event that the agent left out on purpose.
+    pub fn muted(&self, signal: Signal) {
+        self.agent[signal as usize].muted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts an event that said again what another had said.
+    pub fn aggregated(&self, signal: Signal) {
+        self.agent[signal as usize]
+            .aggregated
+            .fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a record that could not be read as lost, if its signal can be told.
+    pub fn unreadable(&self, record: &[u8]) {
+        let header = Header::ref_from_prefix(record).ok();
+        if let Some(signal) = header.and_then(|(header, _)| Signal::from_number(header.signal)) {
+            self.agent[signal as usize]
+                .unreadable
+                .fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Where the events of `signal` are. The parts add up whenever none is in flight.
+    ///
+    /// # Errors
+    /// If the kernel does not give its counters.
+    pub fn tally(&self, signal: Signal) -> Result<Tally, MapError> {
+        let per_cpu = self.kernel.get(&(signal as u32), 0)?;
+        let kernel = per_cpu
+            .iter()
+            .fold(Account::default(), |sum, cpu| sum.plus(cpu.0));
+        let agent = &self.agent[signal as usize];
+        Ok(Tally {
+            seen: kernel.seen,
+            delivered: agent.delivered.load(Ordering::Relaxed),
+            muted: kernel.muted + agent.muted.load(Ordering::Relaxed),
+            aggregated: kernel.aggregated + agent.aggregated.load(Ordering::Relaxed),
+            lost: kernel.lost + agent.unreadable.load(Ordering::Relaxed),
+        })
+    }
+}

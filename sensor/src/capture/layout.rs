@@ -1,0 +1,150 @@
+//! The kernel's layout, resolved once before the programs are loaded.
+
+use std::collections::HashMap;
+
+use sensor_common::{
+    Features, Layout,
+    layout::{ABSENT, FIELDS, Field},
+};
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::btf::{Btf, BtfError, Kind};
+
+/// Why the kernel programs cannot be fitted to this kernel.
+#[derive(Debug, thiserror::Error)]
+pub enum LayoutError {
+    /// There is no type information to be had.
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+    /// Fields that cannot be done without.
+    #[error("this kernel lacks fields that the capture needs: {}; please report this with the output of `uname -a`", .0.join(", "))]
+    Missing(Vec<String>),
+}
+
+/// What the kernel programs need to know, and what their loader does.
+#[derive(Debug)]
+pub struct Resolved {
+    /// Offsets of fields.
+    pub layout: Layout,
+    /// What the kernel offers.
+    pub features: Features,
+    /// BTF that holds just the hooks, under their ids.
+    pub hooks: Vec<u8>,
+    /// Names of the fields this kernel lacks, all of them optional.
+    pub absent: Vec<&'static str>,
+    /// Ids of hooks, by kind and name; what the kernel does not have is not here.
+    pub hook_ids: HashMap<(Kind, String), u32>,
+}
+
+/// Resolves every field of the table and every hook in `hooks` against the running kernel.
+///
+/// `cgroup_controller` is the v1 controller whose hierarchy names cgroups, `None` for the v2 hierarchy.
+///
+/// # Errors
+/// If there is no BTF, or a field is missing that is not optional.
+pub fn resolve(hooks: &[(Kind, &str)], cgroup_controller: Option<&str>) -> Result<Resolved, LayoutError> {
+    resolve_in(&Btf::of_kernel()?, hooks, cgroup_controller)
+}
+
+fn resolve_in(
+    btf: &Btf,
+    hooks: &[(Kind, &str)],
+    cgroup_controller: Option<&str>,
+) -> Result<Resolved, LayoutError> {
+    let mut names: Vec<(Kind, &str)> = hooks.to_vec();
+    names.extend(
+        FIELDS
+            .iter()
+            .flat_map(|field| field.paths)
+            .map(|(kind, _)| (Kind::Struct, *kind)),
+    );
+    names.extend([(Kind::Enum, "bpf_func_id"), (Kind::Enum, "cgroup_subsys_id")]);
+    let ids = btf.find(&names);
+
+    let (layout, missing) = fields(btf, &ids);
+    if let Some(missing) = missing {
+        return Err(LayoutError::Missing(missing));
+    }
+    let hook_ids: HashMap<_, _> = ids
+        .iter()
+        .filter(|((kind, _), _)| matches!(kind, Kind::Func | Kind::Typedef))
+        .map(|(name, id)| (name.clone(), *id))
+        .collect();
+    let absent = FIELDS
+        .iter()
+        .zip(words(&layout))
+        .filter(|(_, offset)| *offset == ABSENT);
+    Ok(Resolved {
+        absent: absent.map(|(field, _)| field.name).collect(),
+        features: features(btf, &ids, cgroup_controller),
+        hooks: btf.sparse(&hook_ids),
+        layout,
+        hook_ids,
+    })
+}
+
+fn fields(btf: &Btf, ids: &HashMap<(Kind, String), u32>) -> (Layout, Option<Vec<String>>) {
+    let mut missing = Vec::new();
+    let offsets: Vec<u32> = FIELDS
+        .iter()
+        .map(|field| {
+            let offset = offset_of(btf, ids, field);
+            if offset.is_none() && !field.optional {
+                let (kind, path) = field.paths[0];
+                missing.push(format!("{kind}.{path}"));
+            }
+            offset.unwrap_or(ABSENT)
+        })
+        .collect();
+    let layout = Layout::read_from_bytes(offsets.as_bytes()).unwrap_or(Layout::UNKNOWN);
+    (layout, (!missing.is_empty()).then_some(missing))
+}
+
+fn offset_of(btf: &Btf, ids: &HashMap<(Kind, String), u32>, field: &Field) -> Option<u32> {
+    field
+        .paths
+        .iter()
+        .find_map(|(kind, path)| btf.offset(*ids.get(&(Kind::Struct, (*kind).to_owned()))?, path))
+}
+
+fn features(btf: &Btf, ids: &HashMap<(Kind, String), u32>, cgroup_controller: Option<&str>) -> Features {
+    let id = |kind, name: &str| ids.get(&(kind, name.to_owned())).copied();
+    let helper = id(Kind::Enum, "bpf_func_id")
+        .and_then(|helpers| btf.enumerator(helpers, "BPF_FUNC_get_current_task_btf"));
+    let controller = cgroup_controller
+        .and_then(|name| btf.enumerator(id(Kind::Enum, "cgroup_subsys_id")?, &format!("{name}_cgrp_id")));
+    let accept = id(Kind::Func, "inet_csk_accept").and_then(|function| btf.arguments(function));
+    Features {
+        current_task_btf: helper.is_some().into(),
+        cgroup_subsys: controller.unwrap_or(ABSENT),
+        accept_arguments: accept.map_or(Features::LEAST.accept_arguments, |count| count as u32),
+        ..Features::LEAST
+    }
+}
+
+fn words(layout: &Layout) -> impl Iterator<Item = u32> {
+    layout
+        .as_bytes()
+        .chunks_exact(4)
+        .filter_map(|word| word.try_into().ok())
+        .map(u32::from_ne_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_and_the_struct_have_the_same_order() {
+        assert_eq!(FIELDS.len() * size_of::<u32>(), size_of::<Layout>());
+    }
+
+    #[test]
+    fn the_running_kernel_has_every_field() {
+        let Ok(btf) = Btf::of_kernel() else { return };
+        let resolved = resolve_in(&btf, &[(Kind::Typedef, "btf_trace_sched_process_exec")], None).unwrap();
+        assert_eq!(resolved.hook_ids.len(), 1);
+        assert_ne!(resolved.layout.task_tgid, ABSENT);
+        assert_eq!(resolved.features.cgroup_subsys, ABSENT);
+    }
+}

@@ -1,0 +1,258 @@
+//! Puts the kernel programs in place: layout, load, attach the best rung of each ladder.
+
+use std::{
+    collections::HashMap,
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    time::{Duration, Instant},
+};
+
+use aya::{
+    Btf, Ebpf, EbpfError, EbpfLoader, Endianness,
+    maps::MapError,
+    programs::{Program, ProgramError},
+};
+use sensor_common::Signal;
+use zerocopy::IntoBytes;
+
+use super::{
+    btf::Kind,
+    ladder::{Hook, LADDERS, Rung},
+    layout::{self, LayoutError},
+    rings::Groups,
+};
+
+/// The kernel object that `build.rs` made; empty where it could not.
+#[repr(align(16))]
+struct Object<T: ?Sized>(T);
+static OBJECT: &Object<[u8]> = &Object(*include_bytes!(concat!(env!("OUT_DIR"), "/sensor-ebpf")));
+
+/// Why capturing cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// This binary was built without kernel programs.
+    #[error(
+        "this build of sensor has no kernel programs: the toolchain for them was missing; run `cargo xtask setup` and build again"
+    )]
+    NoObject,
+    /// The kernel's layout could not be found out.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// The kernel refused the maps.
+    #[error("the kernel refused the maps of the kernel programs: {0}")]
+    Object(#[source] Box<EbpfError>),
+    /// A map could not be set up.
+    #[error("cannot set up a map of the kernel programs: {0}")]
+    Map(#[from] MapError),
+    /// The kernel accepted no hook at all.
+    #[error("the kernel accepted none of the hooks; the first refusal was: {0}")]
+    NoHook(String),
+}
+
+/// How a signal is captured on this kernel.
+#[derive(Clone, Debug)]
+pub struct HookStatus {
+    /// What is reported.
+    pub signal: Signal,
+    /// The rung in use; `None` where the kernel accepted none.
+    pub rung: Option<Rung>,
+    /// Rungs that were tried before it, and the kernel's answers.
+    pub refused: Vec<(Rung, String)>,
+}
+
+/// Kernel programs that are loaded and attached for as long as this lives.
+pub struct Loaded {
+    /// The programs and maps.
+    pub ebpf: Ebpf,
+    /// How each signal is captured.
+    pub hooks: Vec<HookStatus>,
+    /// Fields that this kernel lacks and the programs do without.
+    pub absent_fields: Vec<&'static str>,
+    /// Time from the beginning to every hook attached.
+    pub load_time: Duration,
+    /// The part of it that reading the kernel's type information took.
+    pub btf_time: Duration,
+}
+
+impl Loaded {
+    /// Descriptors of the programs in use. They keep nothing attached: that is what the links in `ebpf` do.
+    pub fn programs(&self) -> Vec<OwnedFd> {
+        let programs = self.ebpf.programs();
+        programs
+            .filter_map(|(_, program)| program.fd().ok()?.as_fd().try_clone_to_owned().ok())
+            .collect()
+    }
+}
+
+/// Loads the programs, not yet attached: the maps have to be filled first.
+pub struct Prepared {
+    /// The programs and maps.
+    pub ebpf: Ebpf,
+    hooks: Btf,
+    absent_fields: Vec<&'static str>,
+    started: Instant,
+    btf_time: Duration,
+}
+
+/// Fits the programs to the running kernel and makes their maps.
+///
+/// `cgroup_controller` is the v1 controller whose hierarchy names cgroups, `None` for the v2 hierarchy.
+///
+/// # Errors
+/// If the binary has no programs, the kernel no usable type information, or no room for the maps.
+pub fn prepare(groups: Groups, cgroup_controller: Option<&str>) -> Result<Prepared, LoadError> {
+    if OBJECT.0.is_empty() {
+        return Err(LoadError::NoObject);
+    }
+    raise_memlock();
+    let started = Instant::now();
+    let names: Vec<(Kind, String)> = hooks().map(Hook::btf_name).collect();
+    let names: Vec<(Kind, &str)> = names.iter().map(|(kind, name)| (*kind, name.as_str())).collect();
+    let resolved = layout::resolve(&names, cgroup_controller)?;
+    let mut features = resolved.features;
+    features.cpus_per_ring_log2 = groups.log2;
+    let hooks = Btf::parse(&resolved.hooks, Endianness::default())
+        .map_err(|error| LoadError::Object(Box::new(EbpfError::BtfError(error))))?;
+    let btf_time = started.elapsed();
+
+    let ebpf = EbpfLoader::new()
+        .btf(None)
+        .override_global("LAYOUT", resolved.layout.as_bytes(), true)
+        .override_global("FEATURES", features.as_bytes(), true)
+        .load(&OBJECT.0)
+        .map_err(|error| LoadError::Object(Box::new(error)))?;
+    Ok(Prepared {
+        ebpf,
+        hooks,
+        absent_fields: resolved.absent,
+        started,
+        btf_time,
+    })
+}
+
+impl Prepared {
+    /// Attaches, for every signal, the best rung that the kernel accepts. A rung that is refused never stops the
+    /// others.
+    ///
+    /// # Errors
+    /// If not a single one is accepted.
+    pub fn attach(mut self) -> Result<Loaded, LoadError> {
+        let mut tried: HashMap<&'static str, Result<(), String>> = HashMap::new();
+        let mut hooks = Vec::new();
+        for ladder in &LADDERS {
+            let mut status = HookStatus {
+                signal: ladder.signal,
+                rung: None,
+                refused: Vec::new(),
+            };
+            for rung in ladder.rungs {
+                let result = tried
+                    .entry(rung.program)
+                    .or_insert_with(|| attach(&mut self.ebpf, rung, &self.hooks));
+                match result {
+                    Ok(()) => {
+                        status.rung = Some(*rung);
+                        break;
+                    }
+                    Err(reason) => status.refused.push((*rung, reason.clone())),
+                }
+            }
+            hooks.push(status);
+        }
+        if hooks.iter().all(|status| status.rung.is_none()) {
+            let first = hooks.iter().find_map(|status| status.refused.first());
+            return Err(LoadError::NoHook(
+                first.map(|(_, reason)| reason.clone()).unwrap_or_default(),
+            ));
+        }
+        drop(self.hooks);
+        return_memory();
+        Ok(Loaded {
+            ebpf: self.ebpf,
+            hooks,
+            absent_fields: self.absent_fields,
+            load_time: self.started.elapsed(),
+            btf_time: self.btf_time,
+        })
+    }
+}
+
+fn hooks() -> impl Iterator<Item = Hook> {
+    LADDERS
+        .iter()
+        .flat_map(|ladder| ladder.rungs)
+        .map(|rung| rung.hook)
+}
+
+/// The kernel's own words, where it refuses.
+fn attach(ebpf: &mut Ebpf, rung: &Rung, btf: &Btf) -> Result<(), String> {
+    tracing::debug!("attaching {} to {}", rung.program, rung.hook);
+    let Some(program) = ebpf.program_mut(rung.program) else {
+        return Err(format!("the kernel object has no program '{}'", rung.program));
+    };
+    let result = match (program, rung.hook) {
+        (Program::BtfTracePoint(program), Hook::Tracepoint(name)) => {
+            program.load(name, btf).and_then(|()| program.attach().map(drop))
+        }
+        (Program::FExit(program), Hook::FunctionExit(name)) => {
+            program.load(name, btf).and_then(|()| program.attach().map(drop))
+        }
+        _ => {
+            return Err(format!(
+                "program '{}' is of another kind than its rung",
+                rung.program
+            ));
+        }
+    };
+    result.map_err(|error| reason(&error))
+}
+
+/// One line of an error that may carry a verifier's log of thousands; the whole log goes to the debug log.
+fn reason(error: &ProgramError) -> String {
+    match error {
+        ProgramError::LoadError {
+            io_error,
+            verifier_log,
+        } => {
+            let log = verifier_log.to_string();
+            tracing::debug!("verifier: {log}");
+            let said = log
+                .lines()
+                .rev()
+                .find(|line| !line.is_empty() && !line.starts_with("processed"));
+            match said {
+                Some(line) => format!("load refused: {io_error}: {line}"),
+                None => format!("load refused: {io_error}"),
+            }
+        }
+        ProgramError::SyscallError(error) => format!("{} refused: {}", error.call, error.io_error),
+        ProgramError::Btf(_) => "this kernel does not have it".to_owned(),
+        error => error.to_string(),
+    }
+}
+
+/// Loading takes several megabytes for some milliseconds; the allocator would keep them for good.
+fn return_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes no pointer and may be called at any time.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// Before 5.11 the memory of maps counts against the limit on locked memory.
+fn raise_memlock() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    if let Err(error) = setrlimit(
+        Resource::Memlock,
+        Rlimit {
+            current: None,
+            maximum: None,
+        },
+    ) {
+        tracing::debug!(
+            "cannot raise the limit on locked memory: {}",
+            io::Error::from(error)
+        );
+    }
+}

@@ -1,0 +1,20 @@
+//! The command line, a file for each command.
+
+pub mod connect;
+pub mod doctor;
+pub mod events;
+pub mod json;
+pub mod render;
+pub mod run;
+pub mod status;
+pub mod text;
+
+/// How a command writes what it found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// For people: one line each.
+    #[default]
+    Compact,
+    /// For programs: one JSON object a line, with the field names of the `.proto` files.
+    Json,
+}

@@ -1,0 +1,71 @@
+//! The way to an agent or a collector, for the commands that ask one.
+
+use std::{io, path::PathBuf};
+
+use anyhow::{Context, anyhow};
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::export::local::SOCKET;
+
+/// Which agent to ask.
+#[derive(Clone, Debug, clap::Args)]
+pub struct SocketArgs {
+    /// Socket of the agent.
+    #[arg(long, value_name = "PATH", default_value = SOCKET, env = "SENSOR_SOCKET")]
+    pub socket: PathBuf,
+}
+
+impl SocketArgs {
+    /// Connects to the agent.
+    ///
+    /// # Errors
+    /// If none answers.
+    pub async fn connect(&self) -> anyhow::Result<Channel> {
+        let path = self.socket.clone();
+        // Asked first by itself: tonic's error would not say what the system said.
+        let first = UnixStream::connect(&path)
+            .await
+            .map_err(|error| self.unanswered(&error))?;
+        drop(first);
+        let connector = tower::service_fn(move |_| {
+            let path = path.clone();
+            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        });
+        // The address is only there because HTTP wants one.
+        let endpoint = Endpoint::from_static("http://agent.local");
+        endpoint.connect_with_connector(connector).await.with_context(|| {
+            format!(
+                "something listens on {}, but it is not an agent",
+                self.socket.display()
+            )
+        })
+    }
+
+    fn unanswered(&self, error: &io::Error) -> anyhow::Error {
+        let path = self.socket.display();
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => {
+                anyhow!("may not ask the agent on {path}: {error}; use sudo, or join the socket's group")
+            }
+            _ => anyhow!(
+                "no agent answers on {path}: {error}; start it with `sensor run`, or name its socket with --socket"
+            ),
+        }
+    }
+}
+
+/// Connects to a collector.
+///
+/// # Errors
+/// If the address makes no sense, or nobody answers there.
+pub async fn collector(address: &str) -> anyhow::Result<Channel> {
+    let endpoint = Endpoint::from_shared(address.to_owned())
+        .with_context(|| format!("\"{address}\" is not an address of a collector; write http://HOST:PORT"))?;
+    endpoint.connect().await.with_context(|| {
+        format!(
+            "no collector answers on {address}; start it with `collector serve`, or name it with --collector"
+        )
+    })
+}

@@ -1,0 +1,166 @@
+//! `sensor doctor`: can this host be watched, how, and what stays invisible?
+
+use std::{fmt::Write as _, process::ExitCode, time::Duration};
+
+use crate::{
+    capture::{Capture, HookStatus, Options, RingSizes},
+    host::{CgroupError, CgroupMount},
+    preflight::{self, Check, Verdict},
+};
+
+/// Arguments of `sensor doctor`.
+#[derive(clap::Args, Debug)]
+pub struct Args {}
+
+/// Looks at everything and prints it. Exit status 2 where something prevents capturing.
+pub fn run(_: &Args) -> ExitCode {
+    let mut checks = preflight::checks();
+    let mount = CgroupMount::detect();
+    checks.push(Check {
+        name: "cgroups",
+        verdict: cgroups(&mount),
+    });
+    let controller = mount.as_ref().ok().and_then(CgroupMount::controller);
+    let hooks = if preflight::may_load_programs() {
+        try_hooks(controller)
+    } else {
+        Trial::NotAllowed
+    };
+    print!("{}", render(&preflight::release(), &checks, &hooks));
+    let unfit = matches!(hooks, Trial::Failed(_)) || hooks.allowed() && checks.iter().any(Check::is_problem);
+    if unfit {
+        ExitCode::from(2)
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+/// What came of attaching every hook for a moment.
+enum Trial {
+    Hooks(Vec<HookStatus>, Duration, Duration),
+    Failed(String),
+    NotAllowed,
+}
+
+impl Trial {
+    fn allowed(&self) -> bool {
+        !matches!(self, Self::NotAllowed)
+    }
+}
+
+fn cgroups(mount: &Result<CgroupMount, CgroupError>) -> Verdict {
+    match mount {
+        Ok(mount) => Verdict::Good(mount.to_string()),
+        Err(error) => Verdict::Note(format!(
+            "{error}; processes are not told apart by unit or container"
+        )),
+    }
+}
+
+fn try_hooks(cgroup_controller: Option<&str>) -> Trial {
+    let options = Options {
+        rings: RingSizes {
+            critical: 4096,
+            bulk: 4096,
+        },
+        bulk_watermark: u64::MAX,
+        bulk_interval: Duration::from_secs(1),
+        reorder_window: Duration::ZERO,
+        cgroup_controller,
+        agent_tgid: std::process::id(),
+    };
+    match Capture::start(&options) {
+        Ok(capture) => {
+            let (load, btf) = capture.load_times();
+            Trial::Hooks(capture.hooks().to_vec(), load, btf)
+        }
+        Err(error) => Trial::Failed(error.to_string()),
+    }
+}
+
+fn render(release: &str, checks: &[Check], hooks: &Trial) -> String {
+    let mut out = String::new();
+    let _ = writeln!(out, "sensor {} on Linux {release}\n", env!("CARGO_PKG_VERSION"));
+    for check in checks {
+        let (mark, text) = match &check.verdict {
+            Verdict::Good(text) => ("ok", text.clone()),
+            Verdict::Note(text) => ("note", text.clone()),
+            Verdict::Unknown(text) => ("?", text.clone()),
+            Verdict::Problem { what, remedy } => ("PROBLEM", format!("{what}; {remedy}")),
+        };
+        let _ = writeln!(out, "{mark:<8} {:<17} {text}", check.name);
+    }
+    out.push('\n');
+    match hooks {
+        Trial::Hooks(hooks, load, btf) => render_hooks(&mut out, hooks, *load, *btf),
+        Trial::Failed(error) => {
+            let _ = writeln!(out, "PROBLEM  hooks             {error}");
+        }
+        Trial::NotAllowed => {
+            out.push_str("?        hooks             not checked: attaching them takes root; run `sudo sensor doctor`\n");
+        }
+    }
+    out
+}
+
+fn render_hooks(out: &mut String, hooks: &[HookStatus], load: Duration, btf: Duration) {
+    for status in hooks {
+        let (mark, rung) = match &status.rung {
+            Some(rung) => (
+                if status.refused.is_empty() { "ok" } else { "note" },
+                rung.hook.to_string(),
+            ),
+            None => ("PROBLEM", "no hook: this signal is not captured".to_owned()),
+        };
+        let _ = writeln!(out, "{mark:<8} {:<17} {rung}", status.signal.name());
+        for (rung, reason) in &status.refused {
+            let _ = writeln!(out, "{:26} better, but refused: {}: {reason}", "", rung.hook);
+        }
+        if let Some(rung) = status.rung.filter(|rung| !rung.blind_spot.is_empty()) {
+            let _ = writeln!(out, "{:26} not visible here: {}", "", rung.blind_spot);
+        }
+    }
+    let _ = writeln!(
+        out,
+        "\nloaded and attached in {} ms, {} ms of it for type information; detached again",
+        load.as_millis(),
+        btf.as_millis()
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use sensor_common::Signal;
+
+    use super::*;
+    use crate::capture::ladder::LADDERS;
+
+    #[test]
+    fn every_refusal_and_blind_spot_is_shown() {
+        let accept = LADDERS[Signal::Accept as usize];
+        let hooks = vec![
+            HookStatus {
+                signal: Signal::Accept,
+                rung: Some(accept.rungs[1]),
+                refused: vec![(
+                    accept.rungs[0],
+                    "load refused: Operation not permitted".to_owned(),
+                )],
+            },
+            HookStatus {
+                signal: Signal::Exec,
+                rung: None,
+                refused: Vec::new(),
+            },
+        ];
+        let checks = [Check {
+            name: "type information",
+            verdict: Verdict::Problem {
+                what: "there is none".to_owned(),
+                remedy: "boot another kernel".to_owned(),
+            },
+        }];
+        let trial = Trial::Hooks(hooks, Duration::from_millis(200), Duration::from_millis(12));
+        insta::assert_snapshot!(render("6.1.0", &checks, &trial), @"");
+    }
+}

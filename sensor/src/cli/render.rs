@@ -1,0 +1,361 @@
+//! An entry as one line for people: time, signal, process, user, what, and what it belongs to.
+
+use sensor_proto::{
+    signal_name,
+    v1::{self, Entry, Event, Process, Tuple, entry, event},
+};
+
+use super::text::{argument, bytes, duration, harmless, short};
+use crate::time::WallTime;
+
+/// Most arguments of a command that are shown.
+const ARGUMENTS: usize = 24;
+
+/// How lines are written.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Style {
+    /// With colours of the terminal.
+    pub colour: bool,
+    /// With the name of the host: the stream has more than one.
+    pub host: bool,
+}
+
+/// `entry` as one line, without its end.
+#[must_use]
+pub fn line(entry: &Entry, style: Style) -> String {
+    let Facts { time, process, what } = facts(entry);
+    let name = signal_name(entry);
+    let user = process.map(user).unwrap_or_default();
+    let workload = process
+        .map(|process| harmless(&process.workload))
+        .unwrap_or_default();
+    let who = process.map(who).unwrap_or_default();
+    let mut line = style.paint(DIM, &clock(time));
+    if style.host {
+        line.push_str(&format!(" {:<12}", harmless(&entry.host)));
+    }
+    line.push_str(&format!(
+        " {} {who:<22} {user:<10} {what}",
+        style.paint(colour(entry), &format!("{name:<10}"))
+    ));
+    if !workload.is_empty() {
+        line.push_str(&style.paint(DIM, &format!(" [{workload}]")));
+    }
+    line
+}
+
+struct Facts<'a> {
+    time: u64,
+    process: Option<&'a Process>,
+    what: String,
+}
+
+fn facts(entry: &Entry) -> Facts<'_> {
+    match &entry.body {
+        Some(entry::Body::Event(event)) => Facts {
+            time: event.time_ns,
+            process: event.process.as_ref(),
+            what: happened(event),
+        },
+        Some(entry::Body::Signal(signal)) => Facts {
+            time: signal.event.as_ref().map_or(0, |event| event.time_ns),
+            process: signal.event.as_ref().and_then(|event| event.process.as_ref()),
+            what: opinion(signal),
+        },
+        Some(entry::Body::Incident(incident)) => Facts {
+            time: incident.updated_ns,
+            process: incident.process.as_ref(),
+            what: told(incident),
+        },
+        Some(entry::Body::Outcome(outcome)) => Facts {
+            time: outcome.time_ns,
+            process: None,
+            what: became(outcome),
+        },
+        Some(entry::Body::Loss(loss)) => Facts {
+            time: loss.to_ns,
+            process: None,
+            what: lost(loss),
+        },
+        None => Facts {
+            time: 0,
+            process: None,
+            what: "something this version does not know".into(),
+        },
+    }
+}
+
+/// Time of day in UTC; the date is in the JSON.
+fn clock(time_ns: u64) -> String {
+    let whole = WallTime(time_ns).to_string();
+    whole
+        .split_once('T')
+        .map_or(whole.clone(), |(_, time)| time.to_owned())
+}
+
+fn who(process: &Process) -> String {
+    let path = &process.executable;
+    let name = match path.rsplit('/').next() {
+        Some(name) if !name.is_empty() => name,
+        _ => &process.comm,
+    };
+    format!("{}[{}]", short(name, 32), process.id.map_or(0, |id| id.tgid))
+}
+
+/// Who it runs as, and who logged in to become that.
+fn user(process: &Process) -> String {
+    let number = |id: u32| id.to_string();
+    let mut user = if process.user.is_empty() {
+        number(process.uid)
+    } else {
+        short(&process.user, 32)
+    };
+    if process.euid != process.uid {
+        user.push_str(&format!("→{}", process.euid));
+    }
+    if let Some(login) = process.login_uid.filter(|login| *login != process.uid) {
+        user.push_str(&format!("({login})"));
+    }
+    user
+}
+
+fn happened(event: &Event) -> String {
+    match &event.body {
+        Some(event::Body::Exec(exec)) => executed(exec, event.process.as_ref()),
+        Some(event::Body::Fork(_)) => event.process.as_ref().map(forked).unwrap_or_default(),
+        Some(event::Body::Exit(exit)) => exited(exit),
+        Some(event::Body::Connect(connect)) => format!("to {}", ends(connect.tuple.as_ref()).1),
+        Some(event::Body::Accept(accept)) => {
+            let (local, remote) = ends(accept.tuple.as_ref());
+            format!("from {remote} on {local}")
+        }
+        Some(event::Body::Listen(listen)) => {
+            format!(
+                "on {} (backlog {})",
+                address(&listen.address, listen.port),
+                listen.backlog
+            )
+        }
+        Some(event::Body::FlowClose(flow)) => closed(flow),
+        None => "something this version does not know".into(),
+    }
+}
+
+fn executed(exec: &v1::Exec, process: Option<&Process>) -> String {
+    let Some(process) = process else {
+        return short(&exec.filename, 400);
+    };
+    let mut what = argument(&process.executable);
+    for text in process.args.iter().skip(1).take(ARGUMENTS) {
+        what.push(' ');
+        what.push_str(&argument(text));
+    }
+    let more = process.args.len().saturating_sub(ARGUMENTS + 1);
+    let cut = (more > 0 || process.args_truncated)
+        .then(|| format!("arguments cut, {} in all", bytes(process.args_total_bytes)));
+    let script = exec
+        .script
+        .then(|| format!("script {}", argument(&exec.filename)));
+    let notes = [
+        cut,
+        script,
+        exec.memfd.then(|| "memory file".into()),
+        (exec.unlinked && !exec.memfd).then(|| "deleted".into()),
+        exec.path_truncated.then(|| "path cut".into()),
+        exec.args_unreadable.then(|| "arguments unreadable".into()),
+    ];
+    let notes: Vec<String> = notes.into_iter().flatten().collect();
+    if !notes.is_empty() {
+        what.push_str(&format!(" ({})", notes.join(", ")));
+    }
+    what
+}
+
+fn forked(process: &Process) -> String {
+    let parent = process.parent_id.map_or(0, |id| id.tgid);
+    match process.parent_executable.as_str() {
+        "" => format!("from [{parent}]"),
+        path => format!("from {}[{parent}]", short(path, 200)),
+    }
+}
+
+fn exited(exit: &v1::Exit) -> String {
+    match (exit.signal, exit.code) {
+        (Some(signal), _) => {
+            let core = if exit.core_dumped { ", core dumped" } else { "" };
+            format!("killed by {}{core}", signal_number(signal))
+        }
+        (None, code) => format!("code {}", code.unwrap_or_default()),
+    }
+}
+
+/// The signals that end processes in practice, by name.
+fn signal_number(number: u32) -> String {
+    let name = match number {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        5 => "SIGTRAP",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        14 => "SIGALRM",
+        15 => "SIGTERM",
+        24 => "SIGXCPU",
+        31 => "SIGSYS",
+        _ => return format!("signal {number}"),
+    };
+    name.to_owned()
+}
+
+fn closed(flow: &v1::FlowClose) -> String {
+    let (local, remote) = ends(flow.tuple.as_ref());
+    let way = if flow.inbound {
+        format!("from {remote} on {local}")
+    } else {
+        format!("to {remote}")
+    };
+    if !flow.established {
+        return format!("{way}, never established");
+    }
+    let mut what = format!(
+        "{way}, sent {}, received {}",
+        bytes(flow.bytes_sent),
+        bytes(flow.bytes_received)
+    );
+    if let Some(nanoseconds) = flow.duration_ns {
+        what.push_str(&format!(" in {}", duration(nanoseconds)));
+    }
+    if flow.rtt_us > 0 {
+        what.push_str(&format!(", rtt {}", duration(u64::from(flow.rtt_us) * 1000)));
+    }
+    if flow.retransmits > 0 {
+        what.push_str(&format!(", {} retransmits", flow.retransmits));
+    }
+    what
+}
+
+fn ends(tuple: Option<&Tuple>) -> (String, String) {
+    let Some(tuple) = tuple else {
+        return ("?".into(), "?".into());
+    };
+    (
+        address(&tuple.local_address, tuple.local_port),
+        address(&tuple.remote_address, tuple.remote_port),
+    )
+}
+
+fn address(host: &str, port: u32) -> String {
+    let host = short(host, 64);
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
+fn opinion(signal: &v1::Signal) -> String {
+    let reason = signal.reasons.first().map_or("no reason given", String::as_str);
+    format!(
+        "{:.1} bits: {} ({})",
+        signal.bits,
+        short(reason, 400),
+        short(&signal.source, 40)
+    )
+}
+
+fn told(incident: &v1::Incident) -> String {
+    let severity = match incident.severity() {
+        v1::Severity::Unspecified => "?",
+        v1::Severity::Low => "LOW",
+        v1::Severity::Medium => "MEDIUM",
+        v1::Severity::High => "HIGH",
+        v1::Severity::Critical => "CRITICAL",
+    };
+    let times = if incident.count > 1 {
+        format!(", seen {} times", incident.count)
+    } else {
+        String::new()
+    };
+    format!(
+        "{severity} {} ({}{times})",
+        short(&incident.summary, 400),
+        short(&incident.id, 64)
+    )
+}
+
+fn became(outcome: &v1::Outcome) -> String {
+    let result = match outcome.result() {
+        v1::Result::Unspecified => "?",
+        v1::Result::Done => "done",
+        v1::Result::Observed => "observed only",
+        v1::Result::Refused => "refused",
+        v1::Result::Failed => "failed",
+        v1::Result::Gone => "already gone",
+    };
+    let Some(action) = &outcome.action else {
+        return result.into();
+    };
+    let kind = match action.kind() {
+        v1::ActionKind::Unspecified => "?",
+        v1::ActionKind::Kill => "kill",
+    };
+    let target = action.target.map_or(0, |target| target.tgid);
+    let mut what = format!("{kind} [{target}]: {result}");
+    if !outcome.detail.is_empty() {
+        what.push_str(&format!(", {}", short(&outcome.detail, 400)));
+    }
+    format!(
+        "{what} ({}, after {})",
+        short(&action.incident_id, 64),
+        duration(outcome.latency_ns)
+    )
+}
+
+fn lost(loss: &v1::Loss) -> String {
+    let signal = if loss.signal.is_empty() {
+        String::new()
+    } else {
+        format!("{} ", short(&loss.signal, 32))
+    };
+    format!(
+        "{} {signal}events lost ({}): {}",
+        loss.count,
+        short(&loss.stage, 32),
+        short(&loss.reason, 200)
+    )
+}
+
+const DIM: &str = "2";
+
+/// By what it means for who looks, as a parameter of `SGR`.
+fn colour(entry: &Entry) -> &'static str {
+    match &entry.body {
+        Some(entry::Body::Incident(_)) => "1;31",
+        Some(entry::Body::Signal(_) | entry::Body::Loss(_)) => "33",
+        Some(entry::Body::Outcome(_)) => "1;35",
+        Some(entry::Body::Event(event)) => match event.body {
+            Some(event::Body::Exec(_)) => "32",
+            Some(event::Body::Fork(_) | event::Body::Exit(_)) => DIM,
+            _ => "36",
+        },
+        None => DIM,
+    }
+}
+
+impl Style {
+    fn paint(self, colour: &str, text: &str) -> String {
+        if self.colour {
+            format!("\x1b[{colour}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

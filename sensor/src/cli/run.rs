@@ -1,0 +1,62 @@
+//! `sensor run`: watch this host.
+
+use std::path::PathBuf;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{agent, config::Config};
+
+/// Where the configuration is, where nobody says otherwise.
+const CONFIG: &str = "/etc/sensor/sensor.toml";
+
+/// Watch this host until SIGTERM or Ctrl-C.
+#[derive(clap::Args, Debug)]
+pub struct RunArgs {
+    /// Configuration file [default: /etc/sensor/sensor.toml, where there is one].
+    #[arg(short, long, value_name = "FILE", env = "SENSOR_CONFIG")]
+    config: Option<PathBuf>,
+    /// Where to put the socket of the local service, instead of where the configuration says.
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Where to deliver to (http://HOST:PORT), instead of where the configuration says.
+    #[arg(long, value_name = "URL")]
+    collector: Option<String>,
+    /// Name of this host, instead of the one in the configuration.
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
+}
+
+/// Runs the agent.
+///
+/// # Errors
+/// If the configuration is not valid, or the agent cannot run.
+pub async fn run(args: RunArgs) -> anyhow::Result<()> {
+    let config = configure(args)?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    Ok(agent::run(config, stop).await?)
+}
+
+fn configure(args: RunArgs) -> anyhow::Result<Config> {
+    let mut config = match args.config {
+        Some(path) => Config::load(&path)?,
+        None if PathBuf::from(CONFIG).exists() => Config::load(CONFIG.as_ref())?,
+        None => Config::default(),
+    };
+    if let Some(socket) = args.socket {
+        config.export.socket = socket;
+    }
+    if let Some(collector) = args.collector {
+        config.uplink.collector = collector;
+    }
+    if let Some(host) = args.host {
+        config.host.name = host;
+    }
+    Ok(config)
+}

@@ -1,0 +1,239 @@
+//! `sensor status`: how the agent is.
+
+use std::fmt::Write;
+
+use sensor_proto::v1::{GetStatusRequest, Status, UplinkStatus, agent_client::AgentClient};
+
+use super::{
+    Output,
+    connect::SocketArgs,
+    json::to_json,
+    text::{bytes, duration, harmless},
+};
+use crate::time::WallTime;
+
+/// Show how the agent is: what it sees, what it lost, and where it delivers.
+#[derive(Clone, Debug, clap::Args)]
+pub struct StatusArgs {
+    /// How to write it.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+    /// Which agent to ask.
+    #[command(flatten)]
+    pub socket: SocketArgs,
+}
+
+/// Asks the agent and prints its answer.
+///
+/// # Errors
+/// If no agent answers.
+pub async fn run(args: StatusArgs) -> anyhow::Result<()> {
+    let mut client = AgentClient::new(args.socket.connect().await?);
+    let status = client
+        .get_status(GetStatusRequest {})
+        .await
+        .map_err(|status| anyhow::anyhow!("the agent did not say how it is: {}", status.message()))?
+        .into_inner();
+    match args.output {
+        Output::Compact => print!("{}", render(&status)),
+        Output::Json => println!("{}", to_json(&status, "sensor.v1.Status")?),
+    }
+    Ok(())
+}
+
+/// `status` for people.
+#[must_use]
+pub fn render(status: &Status) -> String {
+    let mut text = String::new();
+    let mut fact = |name: &str, value: String| {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{name:<12}{value}");
+    };
+    fact(
+        "host",
+        format!("{} (Linux {})", harmless(&status.host), harmless(&status.kernel)),
+    );
+    fact(
+        "agent",
+        format!(
+            "{} since {}",
+            harmless(&status.version),
+            WallTime(status.started_ns)
+        ),
+    );
+    let load = format!("{} (BTF {})", duration(status.load_ns), duration(status.btf_ns));
+    fact("loaded in", load);
+    fact(
+        "memory",
+        format!(
+            "{}, at most {}",
+            bytes(status.rss_bytes),
+            bytes(status.peak_rss_bytes)
+        ),
+    );
+    fact("processes", status.processes.to_string());
+    fact(
+        "incidents",
+        format!(
+            "{} (response: {})",
+            status.incidents,
+            harmless(&status.respond_mode)
+        ),
+    );
+    fact("readers", readers(status));
+    fact(
+        "collector",
+        status.uplink.as_ref().map_or_else(|| "none".into(), uplink),
+    );
+    if status.recursion_misses > 0 {
+        fact(
+            "missed",
+            format!(
+                "{} tracepoint runs, by recursion in the kernel",
+                status.recursion_misses
+            ),
+        );
+    }
+    text.push_str(&accounts(status));
+    text.push_str(&blind_spots(status));
+    text
+}
+
+fn readers(status: &Status) -> String {
+    match status.subscriber_dropped {
+        0 => status.subscribers.to_string(),
+        dropped => format!("{}; {dropped} entries dropped for slow ones", status.subscribers),
+    }
+}
+
+fn uplink(uplink: &UplinkStatus) -> String {
+    if uplink.collector.is_empty() {
+        return "none".into();
+    }
+    let state = match (uplink.connected, uplink.last_error.as_str()) {
+        (true, _) => "connected".into(),
+        (false, "") => "connecting".into(),
+        (false, error) => format!("away: {}", harmless(error)),
+    };
+    format!(
+        "{} {state}; {} batches delivered, {} waiting ({}), {} entries shed",
+        harmless(&uplink.collector),
+        uplink.batches_acked,
+        uplink.batches_waiting,
+        bytes(uplink.bytes_waiting),
+        uplink.entries_shed
+    )
+}
+
+fn accounts(status: &Status) -> String {
+    let mut text = format!(
+        "\n{:<12}{:>12}{:>12}{:>12}{:>12}{:>8}  hook\n",
+        "signal", "seen", "delivered", "muted", "aggregated", "lost"
+    );
+    for account in &status.accounts {
+        let rung = status
+            .hooks
+            .iter()
+            .find(|hook| hook.signal == account.signal)
+            .map(|hook| match hook.rung.as_str() {
+                "" => "none",
+                rung => rung,
+            });
+        let _ = writeln!(
+            text,
+            "{:<12}{:>12}{:>12}{:>12}{:>12}{:>8}  {}",
+            harmless(&account.signal),
+            account.seen,
+            account.delivered,
+            account.muted,
+            account.aggregated,
+            account.lost,
+            harmless(rung.unwrap_or("?"))
+        );
+    }
+    text
+}
+
+fn blind_spots(status: &Status) -> String {
+    let blind: Vec<_> = status
+        .hooks
+        .iter()
+        .filter(|hook| !hook.blind_spot.is_empty())
+        .collect();
+    if blind.is_empty() {
+        return String::new();
+    }
+    let mut text = String::from("\nnot visible on this kernel:\n");
+    for hook in blind {
+        let _ = writeln!(
+            text,
+            "  {}: {}",
+            harmless(&hook.signal),
+            harmless(&hook.blind_spot)
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use sensor_proto::v1::{Account, Hook};
+
+    use super::*;
+
+    #[test]
+    fn it_reads_well() {
+        let status = Status {
+            version: "0.1.0".into(),
+            host: "web1\x1b[2J".into(),
+            kernel: "6.1.0".into(),
+            started_ns: 1_700_000_000_000_000_000,
+            accounts: vec![Account {
+                signal: "exec".into(),
+                seen: 12,
+                delivered: 11,
+                muted: 1,
+                ..Account::default()
+            }],
+            hooks: vec![Hook {
+                signal: "exec".into(),
+                rung: "tp_btf/sched_process_exec".into(),
+                refused: vec![],
+                blind_spot: "nothing".into(),
+            }],
+            uplink: Some(UplinkStatus {
+                collector: "http://127.0.0.1:7443".into(),
+                last_error: "refused".into(),
+                batches_waiting: 3,
+                bytes_waiting: 3000,
+                ..UplinkStatus::default()
+            }),
+            processes: 99,
+            subscribers: 1,
+            rss_bytes: 12_000_000,
+            peak_rss_bytes: 13_000_000,
+            load_ns: 120_000_000,
+            btf_ns: 9_000_000,
+            respond_mode: "observe".into(),
+            incidents: 0,
+            recursion_misses: 0,
+            subscriber_dropped: 4,
+        };
+        insta::assert_snapshot!(render(&status), @r"
+        host        web1\x1b[2J (Linux 6.1.0)
+        agent       0.1.0 since 2023-11-14T22:13:20.000Z
+        loaded in   120.0 ms (BTF 9.0 ms)
+        memory      12.0 MB, at most 13.0 MB
+        processes   99
+        incidents   0 (response: observe)
+        readers     1; 4 entries dropped for slow ones
+        collector   http://127.0.0.1:7443 away: refused; 0 batches delivered, 3 waiting (3.0 kB), 0 entries shed
+
+        signal              seen   delivered       muted  aggregated    lost  hook
+        exec                  12          11           1           0       0  tp_btf/sched_process_exec
+
+        not visible on this kernel:
+          exec: nothing
+        ");
+    }
+}

@@ -1,0 +1,280 @@
+//! What an operator may set: one TOML file, every key with a default, unknown keys refused.
+//!
+//! Values are checked as they are read, so that a message names the line. Nothing is silently corrected: an agent
+//! that runs with other settings than it was given is worse than one that does not start.
+
+mod error;
+mod values;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+pub use error::ConfigError;
+
+use crate::{
+    detect::{Severity, SubjectKind},
+    respond::Mode,
+};
+
+/// The whole file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// From the rings.
+    pub capture: Capture,
+    /// This host, and what is remembered of it.
+    pub host: Host,
+    /// What is unusual.
+    pub detect: Detect,
+    /// What is done about it.
+    pub respond: Respond,
+    /// To programs on this host.
+    pub export: Export,
+    /// To the collector.
+    pub uplink: Uplink,
+}
+
+/// From the rings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Capture {
+    /// How long an event waits for earlier ones from other CPUs. `0s` to `1s`.
+    #[serde(
+        serialize_with = "humantime_serde::serialize",
+        deserialize_with = "values::reorder_window"
+    )]
+    pub reorder_window: Duration,
+    /// Size of each ring for process, credential, kernel and response events: a power of two, 4 KiB to 256 MiB.
+    #[serde(deserialize_with = "values::ring_bytes")]
+    pub ring_bytes_critical: u32,
+    /// Size of each ring for file, flow and syscall events, likewise.
+    #[serde(deserialize_with = "values::ring_bytes")]
+    pub ring_bytes_bulk: u32,
+    /// Bytes waiting in a bulk ring at which its reader is woken; less than the ring.
+    pub bulk_watermark_bytes: u32,
+}
+
+impl Default for Capture {
+    fn default() -> Self {
+        Self {
+            reorder_window: Duration::from_millis(2),
+            ring_bytes_critical: 4 << 20,
+            ring_bytes_bulk: 4 << 20,
+            bulk_watermark_bytes: 64 << 10,
+        }
+    }
+}
+
+/// This host, and what is remembered of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Host {
+    /// Name of this host in everything it sends; empty: what the kernel says.
+    pub name: String,
+    /// Processes that are known at once, ended ones included. 1,024 to 4,194,304.
+    #[serde(deserialize_with = "values::bounded::<_, _, 1_024, 4_194_304>")]
+    pub max_processes: usize,
+    /// Ended processes among them, kept for late events and children. 0 to 4,194,304.
+    #[serde(deserialize_with = "values::bounded::<_, _, 0, 4_194_304>")]
+    pub max_exited: usize,
+    /// Bytes of paths and arguments that are kept of them. 1 MiB to 4 GiB.
+    #[serde(deserialize_with = "values::bounded::<_, _, 1_048_576, 4_294_967_296>")]
+    pub max_image_bytes: usize,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        let limits = crate::host::Limits::default();
+        Self {
+            name: String::new(),
+            max_processes: limits.processes,
+            max_exited: limits.exited,
+            max_image_bytes: limits.image_bytes,
+        }
+    }
+}
+
+impl Host {
+    /// The same, as the process tree takes it.
+    #[must_use]
+    pub fn limits(&self) -> crate::host::Limits {
+        crate::host::Limits {
+            processes: self.max_processes,
+            exited: self.max_exited,
+            image_bytes: self.max_image_bytes,
+        }
+    }
+}
+
+/// What is unusual.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Detect {
+    /// Program starts after which a workload counts as learned; 0: only the time decides.
+    pub learn_events: u64,
+    /// Minutes after which a workload counts as learned; 0: only the starts decide. Both 0: never.
+    pub learn_minutes: u64,
+    /// Which kinds of workload are flagged. People try new things all day, and so does what belongs to no
+    /// workload: `session` and `host` are learned, but flagged only if they are listed here.
+    pub flag: Vec<SubjectKind>,
+    /// A workload for which something new is more probable than this, after ten starts, is not flagged for it.
+    /// Above 0, up to 1.
+    #[serde(deserialize_with = "values::probability")]
+    pub max_p_value: f64,
+    /// Bytes that the model of all workloads may take. 64 KiB to 4 GiB.
+    #[serde(deserialize_with = "values::bounded::<_, _, 65_536, 4_294_967_296>")]
+    pub max_model_bytes: usize,
+    /// How long the same must not recur for the next time to be a new incident.
+    #[serde(with = "humantime_serde")]
+    pub incident_window: Duration,
+    /// Open incidents; beyond, the one that grew the longest ago is closed. 1 to 1,000,000.
+    #[serde(deserialize_with = "values::bounded::<_, _, 1, 1_000_000>")]
+    pub max_incidents: usize,
+}
+
+impl Default for Detect {
+    fn default() -> Self {
+        Self {
+            learn_events: 500,
+            learn_minutes: 1_440,
+            flag: vec![SubjectKind::Unit, SubjectKind::Container, SubjectKind::Cgroup],
+            max_p_value: 0.2,
+            max_model_bytes: 4 << 20,
+            incident_window: Duration::from_secs(3_600),
+            max_incidents: 1_024,
+        }
+    }
+}
+
+/// What is done about it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Respond {
+    /// `observe`: say what would be done. `act`: do it.
+    pub mode: Mode,
+    /// The least severity to which there is a response.
+    pub min_severity: Severity,
+    /// Executables that are never killed, beside the built-in ones: absolute paths, a `*` at the end for any ending.
+    #[serde(deserialize_with = "values::protected")]
+    pub protected: Vec<String>,
+    /// Whether the processes that sensor was started from are protected too.
+    pub protect_ancestors: bool,
+    /// Kills in any minute of event time, at most. 0 to 1,000.
+    #[serde(deserialize_with = "values::bounded::<_, _, 0, 1_000>")]
+    pub max_kills_per_minute: usize,
+    /// Kills in any day of event time, at most. 0 to 10,000.
+    #[serde(deserialize_with = "values::bounded::<_, _, 0, 10_000>")]
+    pub max_kills_per_day: usize,
+}
+
+impl Default for Respond {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Observe,
+            min_severity: Severity::High,
+            protected: Vec::new(),
+            protect_ancestors: true,
+            max_kills_per_minute: 20,
+            max_kills_per_day: 500,
+        }
+    }
+}
+
+/// To programs on this host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Export {
+    /// The unix socket of the local service.
+    pub socket: PathBuf,
+    /// Entries that wait for a slow subscriber before it loses the next. 1 to 1,048,576.
+    #[serde(deserialize_with = "values::bounded::<_, _, 1, 1_048_576>")]
+    pub subscriber_queue: usize,
+}
+
+impl Default for Export {
+    fn default() -> Self {
+        Self {
+            socket: "/run/sensor/sensor.sock".into(),
+            subscriber_queue: 8_192,
+        }
+    }
+}
+
+/// To the collector.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Uplink {
+    /// Where the collector is, e.g. `http://10.0.0.5:7443`; empty: nowhere.
+    pub collector: String,
+    /// Bytes that wait for the collector before more is shed. 64 KiB to 4 GiB.
+    #[serde(deserialize_with = "values::bounded::<_, _, 65_536, 4_294_967_296>")]
+    pub queue_bytes: usize,
+}
+
+impl Default for Uplink {
+    fn default() -> Self {
+        Self {
+            collector: String::new(),
+            queue_bytes: 8 << 20,
+        }
+    }
+}
+
+impl Config {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// If it cannot be read, is not TOML, has a key that there is not, or a value that is not allowed.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|cause| ConfigError::Read {
+            path: path.to_owned(),
+            cause,
+        })?;
+        Self::parse(&text, path)
+    }
+
+    /// Reads the text of the file `path`.
+    ///
+    /// # Errors
+    /// As for [`Config::load`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let config: Self =
+            toml::from_str(text).map_err(|error| ConfigError::from_toml(&error, text, path))?;
+        config
+            .contradiction()
+            .map_or(Ok(config.clone()), |(section, key, message)| {
+                Err(ConfigError::in_key(section, key, message, text, path))
+            })
+    }
+
+    /// Values that are allowed alone and not together.
+    fn contradiction(&self) -> Option<(&'static str, &'static str, String)> {
+        let Capture {
+            ring_bytes_bulk,
+            bulk_watermark_bytes,
+            ..
+        } = self.capture;
+        if bulk_watermark_bytes >= ring_bytes_bulk {
+            let message =
+                format!("{bulk_watermark_bytes} is not less than ring_bytes_bulk, {ring_bytes_bulk}");
+            return Some(("capture", "bulk_watermark_bytes", message));
+        }
+        let Host {
+            max_exited,
+            max_processes,
+            ..
+        } = self.host;
+        if max_exited > max_processes {
+            let message = format!("{max_exited} is more than max_processes, {max_processes}");
+            return Some(("host", "max_exited", message));
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,73 @@
+use insta::assert_snapshot;
+
+use super::*;
+
+fn error(text: &str) -> String {
+    Config::parse(text, Path::new("/etc/sensor/sensor.toml"))
+        .unwrap_err()
+        .to_string()
+}
+
+#[test]
+fn the_example_is_the_defaults() {
+    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/sensor.toml"));
+    assert_eq!(Config::load(path).unwrap(), Config::default());
+    assert_eq!(Config::parse("", path).unwrap(), Config::default());
+    let written = toml::to_string(&Config::default()).unwrap();
+    assert_eq!(Config::parse(&written, path).unwrap(), Config::default());
+}
+
+/// A key that nobody can find is a key that is not there.
+#[test]
+fn the_example_names_every_key() {
+    let example = include_str!("../../../deploy/sensor.toml");
+    let written = toml::to_string(&Config::default()).unwrap();
+    for key in written
+        .lines()
+        .filter_map(|line| line.split_once(" ="))
+        .map(|(key, _)| key)
+    {
+        assert!(
+            example.lines().any(|line| line.starts_with(&format!("{key} ="))),
+            "{key}"
+        );
+    }
+}
+
+#[test]
+fn values() {
+    let text = "[capture]\nreorder_window = \"5ms\"\n[detect]\nflag = [\"host\"]\n[respond]\nmode = \"act\"\n\
+                min_severity = \"low\"\nprotected = [\"/opt/agent/*\"]\n";
+    let config = Config::parse(text, Path::new("x")).unwrap();
+    assert_eq!(config.capture.reorder_window, Duration::from_millis(5));
+    assert_eq!(config.detect.flag, [SubjectKind::Host]);
+    assert_eq!(
+        (config.respond.mode, config.respond.min_severity),
+        (Mode::Act, Severity::Low)
+    );
+}
+
+#[test]
+fn messages() {
+    assert_snapshot!(error("[respond]\nmode = \"kill\"\n"), @"/etc/sensor/sensor.toml:2: [respond] mode: unknown variant `kill`, expected `observe` or `act`");
+    assert_snapshot!(error("[respond]\n\nmodus = \"act\"\n"), @"/etc/sensor/sensor.toml:3: [respond] modus: unknown field `modus`, expected one of `mode`, `min_severity`, `protected`, `protect_ancestors`, `max_kills_per_minute`, `max_kills_per_day`");
+    assert_snapshot!(error("[response]\n"), @"/etc/sensor/sensor.toml:1: unknown field `response`, expected one of `capture`, `host`, `detect`, `respond`, `export`, `uplink`");
+    assert_snapshot!(error("[capture]\nring_bytes_bulk = 100000\n"), @"/etc/sensor/sensor.toml:2: [capture] ring_bytes_bulk: 100000 is not a power of two; the nearest are 65536 and 131072");
+    assert_snapshot!(error("[capture]\nring_bytes_critical = 1\n"), @"/etc/sensor/sensor.toml:2: [capture] ring_bytes_critical: 1 is not allowed; allowed are 4096 to 268435456");
+    assert_snapshot!(error("[capture]\nreorder_window = \"1h\"\n"), @"/etc/sensor/sensor.toml:2: [capture] reorder_window: 3600s is not allowed; allowed are 0s to 1s");
+    assert_snapshot!(error("[capture]\nreorder_window = 2\n"), @"/etc/sensor/sensor.toml:2: [capture] reorder_window: invalid type: integer `2`, expected a duration");
+    assert_snapshot!(error("[capture]\nring_bytes_bulk = 4096\n"), @"/etc/sensor/sensor.toml:1: [capture] bulk_watermark_bytes: 65536 is not less than ring_bytes_bulk, 4096");
+    assert_snapshot!(error("[host]\nname = \"a\"\nmax_processes = -1\n"), @"/etc/sensor/sensor.toml:3: [host] max_processes: -1 is not allowed; allowed are 1024 to 4194304");
+    assert_snapshot!(error("[detect]\nmax_p_value = 1.5\n"), @"/etc/sensor/sensor.toml:2: [detect] max_p_value: 1.5 is not allowed; allowed is what is above 0, up to 1");
+    assert_snapshot!(error("[detect]\nflag = [\"pod\"]\n"), @"/etc/sensor/sensor.toml:2: [detect] flag: unknown variant `pod`, expected one of `unit`, `container`, `cgroup`, `session`, `host`");
+    assert_snapshot!(error("[respond]\nprotected = [\"/bin/ok\", \"sshd\"]\n"), @r#"/etc/sensor/sensor.toml:2: [respond] protected: "sshd" is not allowed; allowed are absolute paths, with at most a `*` at the end"#);
+    assert_snapshot!(error("[respond\n"), @"/etc/sensor/sensor.toml:1: unclosed table, expected `]`");
+}
+
+#[test]
+fn a_file_that_is_not_there() {
+    let error = Config::load(Path::new("/nonexistent/sensor.toml"))
+        .unwrap_err()
+        .to_string();
+    assert_snapshot!(error, @"cannot read the configuration /nonexistent/sensor.toml: No such file or directory (os error 2); name another with --config");
+}

@@ -1,0 +1,69 @@
+//! Values that are checked as they are read.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, de::Error};
+
+/// A whole number between `MIN` and `MAX`, both allowed.
+pub(super) fn bounded<'de, D, T, const MIN: u64, const MAX: u64>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<u64>,
+{
+    let refuse = |value: &dyn std::fmt::Display| {
+        D::Error::custom(format!("{value} is not allowed; allowed are {MIN} to {MAX}"))
+    };
+    let value = i64::deserialize(deserializer)?;
+    let number = u64::try_from(value).map_err(|_| refuse(&value))?;
+    if !(MIN..=MAX).contains(&number) {
+        return Err(refuse(&value));
+    }
+    T::try_from(number).map_err(|_| refuse(&value))
+}
+
+/// The kernel takes ring sizes that are powers of two and whole pages.
+pub(super) fn ring_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let bytes: u32 = bounded::<D, u32, 4_096, 268_435_456>(deserializer)?;
+    if bytes.is_power_of_two() {
+        return Ok(bytes);
+    }
+    let (below, above) = (bytes.next_power_of_two() / 2, bytes.next_power_of_two());
+    Err(D::Error::custom(format!(
+        "{bytes} is not a power of two; the nearest are {below} and {above}"
+    )))
+}
+
+/// Longer than a second, and the stream would no longer be live.
+pub(super) fn reorder_window<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let window: Duration = humantime_serde::deserialize(deserializer)?;
+    if window <= Duration::from_secs(1) {
+        return Ok(window);
+    }
+    Err(D::Error::custom(format!(
+        "{window:?} is not allowed; allowed are 0s to 1s"
+    )))
+}
+
+pub(super) fn probability<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let value = f64::deserialize(deserializer)?;
+    if value > 0.0 && value <= 1.0 {
+        return Ok(value);
+    }
+    Err(D::Error::custom(format!(
+        "{value} is not allowed; allowed is what is above 0, up to 1"
+    )))
+}
+
+/// A bare name would protect whatever an attacker calls so, wherever it lies.
+pub(super) fn protected<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let paths = Vec::<String>::deserialize(deserializer)?;
+    for path in &paths {
+        let stem = path.strip_suffix('*').unwrap_or(path);
+        if !path.starts_with('/') || stem.contains('*') || stem.len() < 2 {
+            return Err(D::Error::custom(format!(
+                "{path:?} is not allowed; allowed are absolute paths, with at most a `*` at the end"
+            )));
+        }
+    }
+    Ok(paths)
+}

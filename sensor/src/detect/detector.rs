@@ -1,0 +1,69 @@
+//! The models and the incidents, composed.
+
+use std::sync::Arc;
+
+use super::{Incident, Incidents, Lineage, Severity, Signal};
+use crate::{
+    config,
+    host::{Event, Process, Tree},
+    time::BootTime,
+};
+
+/// What an event gave rise to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Findings {
+    /// Opinions.
+    pub signals: Vec<Arc<Signal>>,
+    /// Incidents that were opened or have grown.
+    pub incidents: Vec<Arc<Incident>>,
+}
+
+/// A signal with what an incident needs beside it.
+#[derive(Clone, Debug)]
+pub(super) struct Suspicion {
+    pub(super) signal: Signal,
+    pub(super) severity: Severity,
+    /// What makes two of them the same.
+    pub(super) cause: u64,
+}
+
+/// All detection.
+#[derive(Debug)]
+pub struct Detector {
+    lineage: Lineage,
+    incidents: Incidents,
+}
+
+impl Detector {
+    /// A detector that knows nothing yet. `host` is part of the ids of incidents.
+    #[must_use]
+    pub fn new(config: &config::Detect, host: &str) -> Self {
+        Self {
+            lineage: Lineage::new(config),
+            incidents: Incidents::new(host, config),
+        }
+    }
+
+    /// Learns from what runs already, so that a service that was started before the agent, and never starts anything,
+    /// has a beginning from which its time of learning counts.
+    pub fn seed(&mut self, processes: &Tree, now: BootTime) {
+        let mut running: Vec<&Arc<Process>> = processes.iter().collect();
+        running.sort_unstable_by_key(|process| (process.id.start, process.id.tgid));
+        for process in running {
+            let parent = process.parent.and_then(|parent| processes.get(parent));
+            self.lineage.seed(process, parent.map(|parent| &**parent), now);
+        }
+    }
+
+    /// What there is to say of `event`.
+    pub fn detect(&mut self, event: &Arc<Event>) -> Findings {
+        let Some(suspicion) = self.lineage.judge(event) else {
+            return Findings::default();
+        };
+        let (signal, incident) = self.incidents.join(suspicion);
+        Findings {
+            signals: vec![signal],
+            incidents: incident.into_iter().collect(),
+        }
+    }
+}

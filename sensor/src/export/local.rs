@@ -1,0 +1,227 @@
+//! The agent's own gRPC service, on a unix socket that root and the socket's group may use.
+
+use std::{
+    fs,
+    io::{self, ErrorKind},
+    os::unix::{
+        fs::{DirBuilderExt, FileTypeExt, PermissionsExt},
+        net::UnixStream,
+    },
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use sensor_proto::{
+    DESCRIPTORS, MESSAGE_BYTES_MAX,
+    v1::{
+        GetStatusRequest, Status as AgentStatus, SubscribeRequest, SubscribeResponse,
+        agent_server::{Agent, AgentServer},
+    },
+};
+use tokio::net::UnixListener;
+use tokio_stream::{Stream, wrappers::UnixListenerStream};
+use tonic::{Request, Response, Status};
+
+use super::{Converter, Entry, Hub, UplinkMonitor};
+
+/// Where the socket is, where nobody says otherwise.
+pub const SOCKET: &str = "/run/sensor/sensor.sock";
+
+/// How long subscribers may take to read their last entries when the agent stops.
+const DRAIN: Duration = Duration::from_millis(500);
+
+/// Why the service cannot be offered.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalError {
+    /// An agent is there already.
+    #[error("an agent already answers on {}; stop it, or name another socket", .0.display())]
+    Taken(PathBuf),
+    /// Something that is not ours to remove.
+    #[error("{} is in the way and not a socket; remove it, or name another path for the socket", .0.display())]
+    InTheWay(PathBuf),
+    /// The socket cannot be made.
+    #[error("cannot make the socket {}: {source}; run as root, or name another socket", path.display())]
+    Socket {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The descriptors of the services do not fit the services: a defect of the build.
+    #[error("cannot offer gRPC reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// Serving failed.
+    #[error("cannot serve on the local socket: {0}")]
+    Serve(#[from] tonic::transport::Error),
+}
+
+/// Says how the agent is.
+pub trait StatusSource: Send + Sync + 'static {
+    /// How the agent is now. What the export stage knows (subscribers, uplink) is filled in afterwards.
+    fn status(&self) -> AgentStatus;
+}
+
+impl<F: Fn() -> AgentStatus + Send + Sync + 'static> StatusSource for F {
+    fn status(&self) -> AgentStatus {
+        self()
+    }
+}
+
+/// What the service offers.
+#[derive(Clone)]
+pub struct LocalService {
+    /// Where entries come from.
+    pub hub: Hub,
+    /// How they are converted.
+    pub converter: Converter,
+    /// How the agent is.
+    pub status: Arc<dyn StatusSource>,
+    /// How the uplink is, where there is one.
+    pub uplink: Option<UplinkMonitor>,
+}
+
+#[tonic::async_trait]
+impl Agent for LocalService {
+    type SubscribeStream = Pin<Box<dyn Stream<Item = Result<SubscribeResponse, Status>> + Send>>;
+
+    async fn subscribe(
+        &self,
+        request: Request<SubscribeRequest>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
+        let filter = Arc::new(request.into_inner().filter.unwrap_or_default());
+        filter
+            .validate()
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let reader = self.hub.subscribe(Arc::clone(&filter));
+        let converter = self.converter.clone();
+        let responses = reader.responses(move |entry: Entry| {
+            Some(converter.entry(&entry)).filter(|entry| filter.matches(entry))
+        });
+        Ok(Response::new(Box::pin(responses)))
+    }
+
+    async fn get_status(&self, _request: Request<GetStatusRequest>) -> Result<Response<AgentStatus>, Status> {
+        let mut status = self.status.status();
+        status.subscribers = self.hub.subscribers() as u64;
+        status.subscriber_dropped = self.hub.dropped();
+        status.uplink = self.uplink.as_ref().map(UplinkMonitor::status);
+        Ok(Response::new(status))
+    }
+}
+
+/// A socket that is listened on, but not served yet. Removed when it is dropped.
+#[derive(Debug)]
+pub struct LocalServer {
+    listener: Option<UnixListener>,
+    path: PathBuf,
+}
+
+impl LocalServer {
+    /// Listens on `path` with mode 0660. Its directory is made (0755) where it is missing; a socket that nobody
+    /// answers on any more is replaced. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// If an agent answers there, or the socket cannot be made.
+    pub fn bind(path: &Path) -> Result<Self, LocalError> {
+        let failed = |source| LocalError::Socket {
+            path: path.to_owned(),
+            source,
+        };
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o755)
+                .create(parent)
+                .map_err(failed)?;
+        }
+        check_free(path)?;
+        // It gets its name when it has its mode: nobody can come in between.
+        let mut unready = path.as_os_str().to_owned();
+        unready.push(format!(".{}", std::process::id()));
+        let unready = PathBuf::from(unready);
+        let _ = fs::remove_file(&unready);
+        let listener = UnixListener::bind(&unready).map_err(failed)?;
+        fs::set_permissions(&unready, fs::Permissions::from_mode(0o660))
+            .and_then(|()| fs::rename(&unready, path))
+            .inspect_err(|_| drop(fs::remove_file(&unready)))
+            .map_err(failed)?;
+        Ok(Self {
+            listener: Some(listener),
+            path: path.to_owned(),
+        })
+    }
+
+    /// Serves until the hub is closed and subscribers have read their last, or half a second later.
+    ///
+    /// # Errors
+    /// If serving fails.
+    pub async fn serve(mut self, service: LocalService) -> Result<(), LocalError> {
+        let Some(listener) = self.listener.take() else {
+            return Ok(());
+        };
+        let hub = service.hub.clone();
+        let agent = AgentServer::new(service).max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let (health, health_service) = tonic_health::server::health_reporter();
+        health.set_serving::<AgentServer<LocalService>>().await;
+        let router = tonic::transport::Server::builder()
+            .add_service(agent)
+            .add_service(health_service)
+            .add_service(reflection().build_v1()?)
+            .add_service(reflection().build_v1alpha()?);
+        let (stop, stopped) = (hub.clone(), hub);
+        let served = router.serve_with_incoming_shutdown(UnixListenerStream::new(listener), async move {
+            stop.closed().await;
+        });
+        let late = async {
+            stopped.closed().await;
+            tokio::time::sleep(DRAIN).await;
+        };
+        tokio::select! {
+            result = served => result?,
+            () = late => tracing::warn!("subscribers did not read their last entries within {DRAIN:?}"),
+        }
+        Ok(())
+    }
+}
+
+impl Drop for LocalServer {
+    fn drop(&mut self) {
+        // Nothing depends on it: the next agent replaces a socket that is left over.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .with_service_name("sensor.v1.Agent")
+        .with_service_name("grpc.health.v1.Health")
+}
+
+/// Whether a socket may be put at `path`: nothing is there, or a socket that nobody answers on.
+fn check_free(path: &Path) -> Result<(), LocalError> {
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(source) => {
+            return Err(LocalError::Socket {
+                path: path.to_owned(),
+                source,
+            });
+        }
+    };
+    if !metadata.file_type().is_socket() {
+        return Err(LocalError::InTheWay(path.to_owned()));
+    }
+    match UnixStream::connect(path) {
+        Ok(_) => Err(LocalError::Taken(path.to_owned())),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
+        Err(source) => Err(LocalError::Socket {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}

@@ -1,0 +1,107 @@
+//! Frames as they go out: what the spool holds is encoded already, and is sent without being decoded again.
+
+use prost::{
+    Message,
+    bytes::{BufMut, Bytes},
+    encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len, uint64},
+};
+use sensor_proto::v1::{DeliverRequest, DeliverResponse};
+use tonic::{
+    Status,
+    codec::{Codec, EncodeBuf, Encoder},
+};
+use tonic_prost::ProstDecoder;
+
+use crate::export::spool::Numbered;
+
+/// Field numbers of `sensor/v1/ingest.proto`.
+const BATCH_OF_FRAME: u32 = 2;
+const SEQUENCE_OF_BATCH: u32 = 1;
+const ENTRIES_OF_BATCH: u32 = 2;
+
+/// A frame to send.
+#[derive(Debug)]
+pub(super) enum Outgoing {
+    Hello(DeliverRequest),
+    Batch(Numbered),
+}
+
+/// Adds `entry` to the body of a batch.
+pub(super) fn add_entry(entry: &sensor_proto::v1::Entry, body: &mut Vec<u8>) {
+    prost::encoding::message::encode(ENTRIES_OF_BATCH, entry, body);
+}
+
+/// Encodes [`Outgoing`] as `DeliverRequest`, decodes `DeliverResponse`.
+#[derive(Debug, Default)]
+pub(super) struct FrameCodec;
+
+impl Codec for FrameCodec {
+    type Encode = Outgoing;
+    type Decode = DeliverResponse;
+    type Encoder = FrameEncoder;
+    type Decoder = ProstDecoder<DeliverResponse>;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        FrameEncoder
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        ProstDecoder::default()
+    }
+}
+
+/// See [`FrameCodec`].
+#[derive(Debug)]
+pub(super) struct FrameEncoder;
+
+impl Encoder for FrameEncoder {
+    type Item = Outgoing;
+    type Error = Status;
+
+    fn encode(&mut self, item: Outgoing, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        match item {
+            Outgoing::Hello(hello) => hello
+                .encode(buffer)
+                .map_err(|error| Status::internal(error.to_string())),
+            Outgoing::Batch(Numbered { sequence, package }) => {
+                put_batch(sequence, &package.body, buffer);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The frame of a batch whose entries are encoded already.
+fn put_batch(sequence: u64, body: &Bytes, buffer: &mut impl BufMut) {
+    let length = key_len(SEQUENCE_OF_BATCH) + encoded_len_varint(sequence) + body.len();
+    encode_key(BATCH_OF_FRAME, WireType::LengthDelimited, buffer);
+    encode_varint(length as u64, buffer);
+    uint64::encode(SEQUENCE_OF_BATCH, &sequence, buffer);
+    buffer.put_slice(body);
+}
+
+#[cfg(test)]
+mod tests {
+    use sensor_proto::v1::{Batch, Entry, deliver_request::Frame};
+
+    use super::*;
+
+    #[test]
+    fn frames_are_what_prost_would_have_written() {
+        for sequence in [1, 127, 128, u64::MAX] {
+            let entries: Vec<_> = ["a", "b"]
+                .map(|host| Entry {
+                    host: host.into(),
+                    body: None,
+                })
+                .into();
+            let (mut body, mut frame) = (Vec::new(), Vec::new());
+            entries.iter().for_each(|entry| add_entry(entry, &mut body));
+            put_batch(sequence, &body.into(), &mut frame);
+            let expected = DeliverRequest {
+                frame: Some(Frame::Batch(Batch { sequence, entries })),
+            };
+            assert_eq!(frame, expected.encode_to_vec());
+        }
+    }
+}

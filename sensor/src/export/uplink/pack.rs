@@ -1,0 +1,157 @@
+//! From the hub's queue to the spool: entries are converted and gathered into batches.
+
+use std::{sync::Arc, time::Duration};
+
+use prost::Message;
+use sensor_proto::{BATCH_BYTES, BATCH_ENTRIES_MAX, ENTRY_BYTES_MAX, fanout::Reader, v1};
+use tokio::time::{Instant, timeout_at};
+
+use super::{Shared, frames::add_entry};
+use crate::{
+    export::{Converter, Entry, Loss, convert::convert_loss, spool::Package},
+    time::WallTime,
+};
+
+/// How long an entry may wait for others to share a batch with.
+const GATHER: Duration = Duration::from_millis(100);
+
+/// Gathers entries.
+pub(super) struct Packer {
+    converter: Converter,
+    shared: Arc<Shared>,
+    open: Open,
+    lost: Lost,
+}
+
+/// The batch that is being gathered.
+#[derive(Default)]
+struct Open {
+    entries: usize,
+    body: Vec<u8>,
+    important: bool,
+    /// When it is closed, however little is in it.
+    due: Option<Instant>,
+}
+
+/// What was lost and not yet said to be.
+#[derive(Default)]
+struct Lost {
+    count: u64,
+    from: WallTime,
+}
+
+impl Packer {
+    pub(super) fn new(converter: Converter, shared: Arc<Shared>) -> Self {
+        Self {
+            converter,
+            shared,
+            open: Open::default(),
+            lost: Lost::default(),
+        }
+    }
+
+    /// Packs until the hub is closed and nothing is left.
+    pub(super) async fn run(mut self, mut reader: Reader<Entry>) {
+        let mut items = Vec::with_capacity(BATCH_ENTRIES_MAX);
+        loop {
+            let taken = match self.open.due {
+                None => reader.next(&mut items, BATCH_ENTRIES_MAX).await,
+                Some(due) => match timeout_at(due, reader.next(&mut items, BATCH_ENTRIES_MAX)).await {
+                    Ok(taken) => taken,
+                    Err(_) => {
+                        self.close();
+                        continue;
+                    }
+                },
+            };
+            self.lose(reader.take_dropped());
+            if taken == 0 {
+                break;
+            }
+            items.drain(..).for_each(|item| self.add(&item));
+        }
+        self.close();
+        self.shared.packed.send_replace(true);
+        self.shared.changed.notify_one();
+    }
+
+    fn add(&mut self, item: &Entry) {
+        let entry = self.converter.entry(item);
+        if entry.encoded_len() > ENTRY_BYTES_MAX {
+            // The collector would refuse the message that holds it.
+            self.lose(1);
+            return;
+        }
+        self.open.important |= matches!(item, Entry::Signal(_) | Entry::Incident(_) | Entry::Outcome(_));
+        self.put(&entry);
+        // One place is left for what was lost.
+        if self.open.entries >= BATCH_ENTRIES_MAX - 1 || self.open.body.len() >= BATCH_BYTES {
+            self.close();
+        }
+    }
+
+    fn put(&mut self, entry: &v1::Entry) {
+        add_entry(entry, &mut self.open.body);
+        self.open.entries += 1;
+        self.open.due.get_or_insert_with(|| Instant::now() + GATHER);
+    }
+
+    /// Hands the open batch to the spool, with what was lost before it.
+    fn close(&mut self) {
+        let said = std::mem::take(&mut self.lost);
+        if said.count > 0 {
+            let loss = loss(&said);
+            let body = v1::entry::Body::Loss(convert_loss(&loss));
+            self.put(&v1::Entry {
+                host: self.converter.host().to_owned(),
+                body: Some(body),
+            });
+        }
+        let Open {
+            entries,
+            body,
+            important,
+            ..
+        } = std::mem::take(&mut self.open);
+        if entries == 0 {
+            return;
+        }
+        let appended = self.shared.spool().append(Package {
+            body: body.into(),
+            important,
+        });
+        match appended {
+            Ok(()) => self.shared.changed.notify_one(),
+            // The loss that could not be said is still to be said, and what was shed with it.
+            Err(error) => {
+                tracing::debug!("{error}");
+                let own = usize::from(said.count > 0);
+                let shed = (entries - own) as u64;
+                self.lost = said;
+                self.lose(shed);
+            }
+        }
+    }
+
+    fn lose(&mut self, count: u64) {
+        if count == 0 {
+            return;
+        }
+        self.shared.link().shed += count;
+        if self.lost.count == 0 {
+            self.lost.from = WallTime::now();
+        }
+        self.lost.count += count;
+    }
+}
+
+fn loss(lost: &Lost) -> Loss {
+    Loss {
+        stage: "uplink",
+        signal: None,
+        count: lost.count,
+        reason: "the collector was slower than this host, or away, and there was no room to wait",
+        from: lost.from,
+        to: WallTime::now(),
+    }
+}

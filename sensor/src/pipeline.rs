@@ -1,0 +1,190 @@
+//! From the ring to the stream: one thread that takes each record through the stages, in order and without locks.
+
+use std::{
+    os::fd::{BorrowedFd, OwnedFd},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use sensor_common::Signal;
+
+use crate::{
+    capture::{Accounts, Capture, record::Record},
+    detect::Detector,
+    export::{Entry, Hub, Loss},
+    host::{Attributed, Body, Event, Host},
+    links::OwnLinks,
+    respond::Responder,
+    time::{BootTime, WallTime},
+};
+
+/// How often the clocks are compared and losses are looked for.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// Numbers for the status, readable from any thread.
+#[derive(Debug, Default)]
+pub struct Vitals {
+    /// Processes in the tree.
+    pub processes: AtomicU64,
+    /// Incidents opened.
+    pub incidents: AtomicU64,
+    /// Records that came too late to be put in order.
+    pub late: AtomicU64,
+}
+
+/// All stages, composed.
+pub struct Pipeline {
+    capture: Capture,
+    stages: Stages,
+    losses: Losses,
+    housekept: BootTime,
+}
+
+/// What a record goes through once it is out of the ring.
+pub struct Stages {
+    /// Who and what.
+    pub host: Host,
+    /// Is it unusual?
+    pub detector: Detector,
+    /// What to do about it.
+    pub responder: Responder,
+    /// Where it goes.
+    pub hub: Hub,
+    /// What became of it.
+    pub accounts: Arc<Accounts>,
+    /// The agent's own connections, which are left out.
+    pub links: Arc<OwnLinks>,
+    /// Numbers for the status.
+    pub vitals: Arc<Vitals>,
+}
+
+impl Pipeline {
+    /// Puts the stages behind `capture`.
+    #[must_use]
+    pub fn new(capture: Capture, stages: Stages) -> Self {
+        Self {
+            capture,
+            stages,
+            losses: Losses::default(),
+            housekept: BootTime::now(),
+        }
+    }
+
+    /// Works until `stop` becomes readable, then hands on what is left and detaches everything.
+    pub fn run(mut self, stop: &OwnedFd, stopping: impl Fn() -> bool) {
+        use std::os::fd::AsFd as _;
+        while !stopping() {
+            self.turn(stop.as_fd());
+        }
+        let Self {
+            capture,
+            stages,
+            losses,
+            ..
+        } = &mut self;
+        capture.read_rest(|record| stages.take(record));
+        losses.report(stages);
+    }
+
+    fn turn(&mut self, stop: BorrowedFd<'_>) {
+        self.capture.wait(stop);
+        let Self {
+            capture,
+            stages,
+            losses,
+            housekept,
+        } = self;
+        capture.read(|record| stages.take(record));
+        let now = BootTime::now();
+        if now.since(*housekept) >= HOUSEKEEPING {
+            *housekept = now;
+            stages.host.clock().refresh(now, WallTime::now());
+            losses.report(stages);
+            let vitals = &stages.vitals;
+            vitals
+                .processes
+                .store(stages.host.tree().len() as u64, Ordering::Relaxed);
+            vitals.late.store(capture.late(), Ordering::Relaxed);
+        }
+    }
+}
+
+impl Stages {
+    /// Takes one record from its bytes to the stream.
+    fn take(&mut self, bytes: &[u8]) {
+        let record = match Record::decode(bytes) {
+            Ok(record) => record,
+            Err(error) => {
+                tracing::warn!("a record is left out: {error}");
+                self.accounts.unreadable(bytes);
+                return;
+            }
+        };
+        match self.host.attribute(&record) {
+            Attributed::Event(event) => self.pass_on(event),
+            Attributed::Duplicate => self.accounts.aggregated(Signal::Exit),
+        }
+    }
+
+    fn pass_on(&mut self, event: Arc<Event>) {
+        let signal = event.body.signal();
+        if let Body::Accept(flow) | Body::FlowClose(flow, _) = &event.body
+            && self.links.contain(flow)
+        {
+            self.accounts.muted(signal);
+            return;
+        }
+        self.accounts.delivered(signal);
+        self.hub.publish(&Entry::Event(Arc::clone(&event)));
+        let findings = self.detector.detect(&event);
+        for signal in findings.signals {
+            self.hub.publish(&Entry::Signal(signal));
+        }
+        for incident in findings.incidents {
+            // The response first: every microsecond of it is the attacker's.
+            let outcome = self.responder.respond(&incident);
+            if incident.count == 1 {
+                self.vitals.incidents.fetch_add(1, Ordering::Relaxed);
+            }
+            self.hub.publish(&Entry::Incident(incident));
+            if let Some(outcome) = outcome {
+                self.hub.publish(&Entry::Outcome(Arc::new(outcome)));
+            }
+        }
+    }
+}
+
+/// Looks for events that the rings had no room for, and says so in the stream.
+#[derive(Default)]
+struct Losses {
+    reported: [u64; Signal::COUNT],
+    since: WallTime,
+}
+
+impl Losses {
+    fn report(&mut self, stages: &Stages) {
+        let now = WallTime::now();
+        for signal in Signal::ALL {
+            let Ok(tally) = stages.accounts.tally(signal) else {
+                continue;
+            };
+            let reported = &mut self.reported[signal as usize];
+            let count = tally.lost.saturating_sub(*reported);
+            if count > 0 {
+                *reported = tally.lost;
+                stages.hub.publish(&Entry::Loss(Loss {
+                    stage: "ring",
+                    signal: Some(signal),
+                    count,
+                    reason: "the ring had no room",
+                    from: self.since,
+                    to: now,
+                }));
+            }
+        }
+        self.since = now;
+    }
+}

@@ -1,0 +1,224 @@
+//! What no path can go around.
+
+use std::{collections::VecDeque, time::Duration};
+
+use crate::{
+    config,
+    host::{
+        Process, ProcessId,
+        proc::{ProcDir, same_tick},
+    },
+    time::BootTime,
+};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Where a distribution or an administrator installs programs. A name alone protects nothing: anybody may call a
+/// program `sshd`, but only root can put it here. Root inside a container can, in that container; such
+/// a process goes unharmed and the incident says so.
+const DIRECTORIES: [&str; 13] = [
+    "/bin/",
+    "/sbin/",
+    "/usr/bin/",
+    "/usr/sbin/",
+    "/usr/local/bin/",
+    "/usr/local/sbin/",
+    "/lib/systemd/",
+    "/usr/lib/systemd/",
+    "/usr/libexec/",
+    "/usr/lib/openssh/",
+    "/usr/libexec/openssh/",
+    "/usr/libexec/podman/",
+    "/opt/cni/bin/",
+];
+
+/// Programs without which a host is lost to its operators, or its containers with them; a `*` stands for any ending.
+const NAMES: [&str; 22] = [
+    "sshd",
+    "sshd-session",
+    "sshd-auth",
+    "systemd",
+    "systemd-*",
+    "init",
+    "dbus-daemon",
+    "dbus-broker",
+    "dbus-broker-launch",
+    "dockerd",
+    "containerd",
+    "containerd-shim*",
+    "docker-proxy",
+    "docker-init",
+    "crio",
+    "runc",
+    "crun",
+    "conmon",
+    "k3s*",
+    "kubelet",
+    "sensor",
+    "collector",
+];
+
+/// Why an action is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The process from which all others come.
+    #[error("process 1 is never a target")]
+    Init,
+    /// A thread of the kernel, or what is not known to be a process.
+    #[error("kernel threads are never a target")]
+    KernelThread,
+    /// Sensor.
+    #[error("sensor itself is never a target")]
+    Sensor,
+    /// A process that sensor was started from.
+    #[error("process {0} is one that sensor was started from")]
+    Ancestor(u32),
+    /// An executable on the protected list.
+    #[error("{0} is on the protected list")]
+    Protected(String),
+    /// Nobody can say whether it is protected.
+    #[error("it could not be read what the process runs, so it may be protected")]
+    Unknown,
+    /// Too many already.
+    #[error("{limit} processes were killed within a {span} already; see respond.max_kills_per_{span}")]
+    Rate {
+        /// How many are allowed.
+        limit: usize,
+        /// In which time.
+        span: &'static str,
+    },
+}
+
+/// Decides what may be acted upon.
+#[derive(Debug)]
+pub struct Guard {
+    sensor: u32,
+    ancestors: Vec<ProcessId>,
+    protected: Vec<String>,
+    per_minute: usize,
+    per_day: usize,
+    /// Event times of the kills of the last day; never more than `per_day`.
+    kills: VecDeque<BootTime>,
+}
+
+impl Guard {
+    /// The guard of this process. The count of kills begins anew when the agent is started.
+    #[must_use]
+    pub fn new(config: &config::Respond) -> Self {
+        let sensor = std::process::id();
+        Self {
+            sensor,
+            ancestors: if config.protect_ancestors {
+                ancestors(sensor)
+            } else {
+                Vec::new()
+            },
+            protected: config.protected.clone(),
+            per_minute: config.max_kills_per_minute,
+            per_day: config.max_kills_per_day,
+            kills: VecDeque::new(),
+        }
+    }
+
+    /// Whether a process may be acted upon, as far as is known of it before it is looked at.
+    ///
+    /// # Errors
+    /// If it may not.
+    pub fn check(&self, target: &Process) -> Result<(), Refusal> {
+        if target.id.tgid == 1 {
+            return Err(Refusal::Init);
+        }
+        if target.kernel_thread || target.id.tgid == 0 {
+            return Err(Refusal::KernelThread);
+        }
+        if target.id.tgid == self.sensor {
+            return Err(Refusal::Sensor);
+        }
+        let same = |id: &&ProcessId| id.tgid == target.id.tgid && same_tick(id.start, target.id.start);
+        if let Some(ancestor) = self.ancestors.iter().find(same) {
+            return Err(Refusal::Ancestor(ancestor.tgid));
+        }
+        // What is not known here is asked of the process itself before it is killed.
+        if target.image.executable.is_empty() {
+            Ok(())
+        } else {
+            self.check_executable(&target.image.executable)
+        }
+    }
+
+    /// Whether a process that runs this executable may be acted upon.
+    ///
+    /// # Errors
+    /// If it may not.
+    pub fn check_executable(&self, executable: &[u8]) -> Result<(), Refusal> {
+        if executable.is_empty() {
+            return Err(Refusal::Unknown);
+        }
+        let path = String::from_utf8_lossy(executable);
+        let built_in = DIRECTORIES.iter().any(|directory| {
+            path.strip_prefix(directory)
+                .is_some_and(|name| NAMES.iter().any(|pattern| matches(pattern, name)))
+        });
+        if built_in || self.protected.iter().any(|pattern| matches(pattern, &path)) {
+            return Err(Refusal::Protected(path.escape_debug().to_string()));
+        }
+        Ok(())
+    }
+
+    /// Takes one kill at event time `now` from what is allowed.
+    ///
+    /// # Errors
+    /// If none is left.
+    pub fn take(&mut self, now: BootTime) -> Result<(), Refusal> {
+        while self.kills.front().is_some_and(|kill| now.since(*kill) >= DAY) {
+            self.kills.pop_front();
+        }
+        let last_minute = self
+            .kills
+            .iter()
+            .rev()
+            .take_while(|kill| now.since(**kill) < MINUTE)
+            .count();
+        if last_minute >= self.per_minute {
+            return Err(Refusal::Rate {
+                limit: self.per_minute,
+                span: "minute",
+            });
+        }
+        if self.kills.len() >= self.per_day {
+            return Err(Refusal::Rate {
+                limit: self.per_day,
+                span: "day",
+            });
+        }
+        self.kills.push_back(now);
+        Ok(())
+    }
+}
+
+fn matches(pattern: &str, text: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(stem) => text.starts_with(stem),
+        None => text == pattern,
+    }
+}
+
+/// The parents of a process, up to init; at most 64, which no sane service manager reaches.
+fn ancestors(tgid: u32) -> Vec<ProcessId> {
+    let stat = |tgid| ProcDir::open(tgid).ok().and_then(|process| process.stat());
+    let mut ancestors = Vec::new();
+    let mut next = stat(tgid).map_or(0, |stat| stat.parent);
+    while next > 1 && ancestors.len() < 64 {
+        let Some(found) = stat(next) else { break };
+        ancestors.push(ProcessId {
+            tgid: next,
+            start: found.start,
+        });
+        next = found.parent;
+    }
+    ancestors
+}
+
+#[cfg(test)]
+mod tests;

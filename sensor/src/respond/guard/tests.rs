@@ -1,0 +1,126 @@
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::host::{Credentials, Image, Namespaces};
+
+fn process(tgid: u32, executable: &str) -> Process {
+    Process {
+        id: ProcessId {
+            tgid,
+            start: BootTime(0),
+        },
+        parent: None,
+        image: Arc::new(Image {
+            executable: executable.as_bytes().into(),
+            ..Image::default()
+        }),
+        credentials: Credentials::default(),
+        workload: Arc::default(),
+        namespaces: Namespaces::default(),
+        kernel_thread: false,
+    }
+}
+
+fn guard() -> Guard {
+    let protected = vec!["/opt/edr/*".to_owned(), "/srv/db".to_owned()];
+    Guard::new(&config::Respond {
+        protected,
+        ..config::Respond::default()
+    })
+}
+
+#[test]
+fn what_is_spared() {
+    let guard = guard();
+    let kernel_thread = Process {
+        kernel_thread: true,
+        ..process(20, "")
+    };
+    for (target, refusal) in [
+        (process(1, "/bin/sh"), Refusal::Init),
+        (process(0, "/bin/sh"), Refusal::KernelThread),
+        (kernel_thread, Refusal::KernelThread),
+        (process(std::process::id(), "/bin/sh"), Refusal::Sensor),
+    ] {
+        assert_eq!(guard.check(&target), Err(refusal));
+    }
+    for path in [
+        "/usr/sbin/sshd",
+        "/usr/lib/systemd/systemd",
+        "/lib/systemd/systemd-logind",
+        "/usr/lib/systemd/systemd-journald",
+        "/usr/bin/dbus-daemon",
+        "/usr/bin/containerd-shim-runc-v2",
+        "/usr/local/bin/k3s",
+        "/usr/libexec/podman/conmon",
+        "/usr/bin/sensor",
+        "/opt/edr/bin/scan",
+        "/srv/db",
+    ] {
+        assert!(
+            matches!(guard.check(&process(20, path)), Err(Refusal::Protected(_))),
+            "{path}"
+        );
+    }
+    assert_eq!(guard.check_executable(b""), Err(Refusal::Unknown));
+}
+
+#[test]
+fn what_is_not() {
+    let guard = guard();
+    for path in [
+        "/usr/bin/dash",
+        "/tmp/sshd",
+        "/home/eve/usr/sbin/sshd",
+        "/usr/sbin/sshd2",
+        "/usr/bin/../../tmp/sshd",
+        "/usr/local/bin/x/kubelet",
+        "/srv/db2",
+        "…/usr/sbin/sshd",
+        "/memfd:sshd",
+    ] {
+        assert_eq!(guard.check(&process(20, path)), Ok(()), "{path}");
+    }
+}
+
+#[test]
+fn the_processes_that_sensor_came_from() {
+    let parent = std::os::unix::process::parent_id();
+    let start = ProcDir::open(parent).unwrap().stat().unwrap().start;
+    let target = Process {
+        id: ProcessId { tgid: parent, start },
+        ..process(parent, "/bin/bash")
+    };
+    let expected = if parent == 1 {
+        Refusal::Init
+    } else {
+        Refusal::Ancestor(parent)
+    };
+    assert_eq!(guard().check(&target), Err(expected));
+    let lax = Guard::new(&config::Respond {
+        protect_ancestors: false,
+        ..config::Respond::default()
+    });
+    assert!(parent == 1 || lax.check(&target).is_ok());
+}
+
+proptest! {
+    /// In any minute and any day, no more than allowed; and what is allowed can be had.
+    #[test]
+    fn rates(gaps in proptest::collection::vec(0..40_u64, 1..200)) {
+        let config = config::Respond { max_kills_per_minute: 3, max_kills_per_day: 20, ..config::Respond::default() };
+        let mut guard = Guard::new(&config);
+        let (mut now, mut taken) = (0, Vec::<u64>::new());
+        for gap in gaps {
+            now += gap * 1_000_000_000;
+            let within = |span: Duration| taken.iter().filter(|at| u128::from(now - **at) < span.as_nanos()).count();
+            let allowed = within(MINUTE) < 3 && within(DAY) < 20;
+            prop_assert_eq!(guard.take(BootTime(now)).is_ok(), allowed);
+            if allowed {
+                taken.push(now);
+            }
+        }
+    }
+}
