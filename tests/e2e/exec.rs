@@ -112,12 +112,12 @@ fn not_utf8() -> Result<()> {
     ];
     ensure!(process.args_raw == args, "arguments {:?}", process.args_raw);
     ensure!(
-        process.executable.ends_with(r"program-\xFF\xFE"),
+        process.executable.ends_with(r"program-\xff\xfe"),
         "text of the executable {:?}",
         process.executable
     );
     ensure!(
-        process.args.last().is_some_and(|arg| arg == r"odd-\x80\xC0\xAF"),
+        process.args.last().is_some_and(|arg| arg == r"odd-\x80\xc0\xaf"),
         "text of arguments {:?}",
         process.args
     );

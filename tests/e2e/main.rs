@@ -58,6 +58,6 @@ fn trials() -> Vec<Trial> {
 /// A case by its name.
 fn case(name: &str, run: fn() -> Result<()>) -> Trial {
     Trial::test(name, move || {
-        run().map_err(|error| Failed::from(format!("{error:?}")))
+        run().map_err(|error| Failed::from(format!("{error:#}")))
     })
 }

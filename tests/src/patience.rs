@@ -22,6 +22,8 @@ pub fn patience(seconds: u64) -> Duration {
 /// What `find` fails with, or that the time is up.
 pub fn wait_for<T>(what: &str, limit: Duration, mut find: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let deadline = Instant::now() + limit;
+    // Most of what is waited for takes less than a millisecond, and thousands of times.
+    let mut pause = Duration::from_micros(50);
     loop {
         if let Some(found) = find()? {
             return Ok(found);
@@ -29,6 +31,7 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut find: impl FnMut() -> Result
         if Instant::now() > deadline {
             bail!("waited {limit:?} for {what}, in vain");
         }
-        sleep(Duration::from_millis(20));
+        sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use sensor_proto::v1::Filter;
 
 use crate::{agent::Agent, collector::Collector, stream::Stream};
@@ -35,12 +35,25 @@ impl Stack {
     /// If it does not come up.
     pub fn shared() -> Result<Arc<Self>> {
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(stack) = shared.as_ref() {
-            return Ok(Arc::clone(stack));
+        if let Some(stack) = shared.as_mut() {
+            match Arc::get_mut(stack).map_or(Ok(()), Self::check) {
+                Ok(()) => return Ok(Arc::clone(stack)),
+                // One case has ended it; the others shall be judged by themselves.
+                Err(error) => eprintln!("the shared agent or collector is gone: {error:#}"),
+            }
         }
         let stack = Arc::new(Self::start("")?);
         *shared = Some(Arc::clone(&stack));
         Ok(stack)
+    }
+
+    /// An error with what it said if the agent or the collector has ended.
+    ///
+    /// # Errors
+    /// If one of them has ended.
+    pub fn check(&mut self) -> Result<()> {
+        self.collector.daemon().check().context("the collector")?;
+        self.agent.daemon().check().context("the agent")
     }
 
     /// Ends the shared one, at the end of all tests.

@@ -15,8 +15,8 @@ pub(super) fn exit(args: &[String]) -> Result<()> {
 /// `die SIGNAL`: ends by a signal.
 pub(super) fn die(args: &[String]) -> Result<()> {
     let signal = match number(args, 0)? {
+        6 => Signal::ABORT,
         9 => Signal::KILL,
-        11 => Signal::SEGV,
         15 => Signal::TERM,
         other => anyhow::bail!("signal {other} is not among those that are tested"),
     };
