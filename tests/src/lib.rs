@@ -1,1 +1,18 @@
-//! End-to-end tests.
+//! End-to-end tests of Sensor on a real kernel: what they have in common.
+//!
+//! The programs under test run as real processes. The tests watch them from outside, through the same gRPC services
+//! that users have; nothing here links the agent or the collector.
+
+pub mod agent;
+pub mod bpf;
+pub mod cgroup;
+pub mod client;
+pub mod collector;
+pub mod command;
+pub mod daemon;
+pub mod helper;
+pub mod history;
+pub mod patience;
+pub mod stack;
+pub mod status;
+pub mod stream;

@@ -1,0 +1,96 @@
+//! Time with the agent ÷ time without.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use sensor_tests::agent::Agent;
+
+/// Ratios of pairs, and what was lost in the legs with the agent.
+pub(crate) struct Overhead {
+    pub(crate) ratios: Vec<f64>,
+    pub(crate) lost: u64,
+    /// Entries that did not fit into the queue to the collector.
+    pub(crate) shed: u64,
+}
+
+impl Overhead {
+    pub(crate) fn median(&self) -> f64 {
+        median(&self.ratios)
+    }
+
+    /// Largest minus smallest.
+    pub(crate) fn spread(&self) -> f64 {
+        let (low, high) = self.range();
+        high - low
+    }
+
+    pub(crate) fn range(&self) -> (f64, f64) {
+        let fold = |pick: fn(f64, f64) -> f64, from| self.ratios.iter().copied().fold(from, pick);
+        (fold(f64::min, f64::INFINITY), fold(f64::max, f64::NEG_INFINITY))
+    }
+}
+
+/// Every other pair begins with the agent, so that a drift of the machine cancels out.
+pub(crate) fn measure(
+    collector: &str,
+    pairs: usize,
+    load: impl Fn(u8) -> Result<Duration>,
+) -> Result<Overhead> {
+    let mut overhead = Overhead {
+        ratios: Vec::new(),
+        lost: 0,
+        shed: 0,
+    };
+    let mut leg = 1;
+    // Warms caches; its time is nobody's.
+    load(leg)?;
+    for pair in 0..pairs {
+        let mut times = [Duration::ZERO; 2];
+        let order = if pair % 2 == 0 {
+            [false, true]
+        } else {
+            [true, false]
+        };
+        for with_agent in order {
+            leg += 1;
+            times[usize::from(with_agent)] = if with_agent {
+                overhead.with_agent(collector, || load(leg))?
+            } else {
+                load(leg)?
+            };
+        }
+        let ratio = times[1].as_secs_f64() / times[0].as_secs_f64();
+        eprintln!(
+            "  pair {}: {:.2?} without, {:.2?} with: {ratio:.3}",
+            pair + 1,
+            times[0],
+            times[1]
+        );
+        overhead.ratios.push(ratio);
+    }
+    Ok(overhead)
+}
+
+impl Overhead {
+    fn with_agent(&mut self, collector: &str, load: impl Fn() -> Result<Duration>) -> Result<Duration> {
+        let mut agent = Agent::start("", Some(collector))?;
+        let time = load()?;
+        let status = agent.status()?;
+        self.lost += status.accounts.iter().map(|account| account.lost).sum::<u64>();
+        self.shed += status.uplink.unwrap_or_default().entries_shed;
+        agent.stop()?;
+        Ok(time)
+    }
+}
+
+/// The middle one, or the mean of the two in the middle.
+pub(crate) fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    if sorted.len() % 2 == 1 {
+        sorted[middle]
+    } else {
+        f64::midpoint(sorted[middle - 1], sorted[middle])
+    }
+}

@@ -1,0 +1,63 @@
+//! The end-to-end tests: `cargo xtask test` and `cargo xtask vm` build and run them.
+//!
+//! Each case is one claim. The cases of a file share a subject; those that need no configuration of their own share
+//! one agent and one collector.
+
+mod account;
+mod cli;
+mod delivery;
+mod exec;
+mod grpc;
+mod identity;
+mod lifecycle;
+mod process;
+mod respond;
+mod tcp;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use libtest_mimic::{Arguments, Failed, Trial};
+use sensor_tests::{helper, stack::Stack};
+
+fn main() -> ExitCode {
+    if let Some(played) = helper::play() {
+        return match played {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let mut arguments = Arguments::from_args();
+    // The cases share a machine, whose events all of them see: one after the other is also the quickest.
+    arguments.test_threads.get_or_insert(1);
+    let conclusion = libtest_mimic::run(&arguments, trials());
+    Stack::end_shared();
+    conclusion.exit_code()
+}
+
+fn trials() -> Vec<Trial> {
+    let subjects = [
+        process::trials(),
+        exec::trials(),
+        identity::trials(),
+        tcp::trials(),
+        grpc::trials(),
+        delivery::trials(),
+        respond::trials(),
+        lifecycle::trials(),
+        cli::trials(),
+        // The last: it looks at what all the others have left in the accounts of the shared agent.
+        account::trials(),
+    ];
+    subjects.into_iter().flatten().collect()
+}
+
+/// A case by its name.
+fn case(name: &str, run: fn() -> Result<()>) -> Trial {
+    Trial::test(name, move || {
+        run().map_err(|error| Failed::from(format!("{error:#}")))
+    })
+}

@@ -1,0 +1,188 @@
+//! From what is unusual to what is done about it.
+
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    process::{Child, ChildStdin, Stdio},
+    sync::mpsc::{Receiver, channel},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::Trial;
+use sensor_proto::v1::{Incident, Outcome, Result as ActionResult, entry};
+use sensor_tests::{
+    cgroup::Cgroup,
+    command::{helper, real_path, spawn},
+    patience::patience,
+    stack::Stack,
+    stream::Stream,
+};
+
+use crate::case;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        case(
+            "respond::shell_of_a_service_is_killed_and_the_service_lives_on",
+            kill,
+        ),
+        case("respond::observe_mode_says_it_and_does_nothing", observe),
+        case("respond::protected_program_is_not_killed", protected),
+    ]
+}
+
+const SHELL: &str = "/bin/sh";
+const UNIT: &str = "sensor-test.service";
+
+fn kill() -> Result<()> {
+    let trial = Attack::begin("act", "[]")?;
+    let (mut service, shell) = (trial.service, trial.shell);
+    let end = service.say("end")?;
+    ensure!(end == "signal 9", "the shell ended with {end}");
+    let (incident, outcome) = trial.found;
+    ensure!(outcome.result == ActionResult::Done as i32, "{outcome:?}");
+    ensure!(
+        incident.summary.contains(UNIT),
+        "the incident does not name the service: {:?}",
+        incident.summary
+    );
+    ensure!(incident.subject.contains(UNIT), "subject {:?}", incident.subject);
+    ensure!(
+        incident.signals.iter().any(|signal| !signal.reasons.is_empty()),
+        "no reason: {incident:#?}"
+    );
+    let history = trial.stream.history(shell)?;
+    ensure!(history.exit()?.signal == Some(9), "exit {:?}", history.exit()?);
+    let answer = service.say("spawn 1 /bin/true")?;
+    ensure!(answer == "spawned 1", "the service says {answer:?}");
+    Ok(())
+}
+
+fn observe() -> Result<()> {
+    let mut trial = Attack::begin("observe", "[]")?;
+    let outcome = &trial.found.1;
+    ensure!(outcome.result == ActionResult::Observed as i32, "{outcome:?}");
+    trial.shell_lives_on()
+}
+
+fn protected() -> Result<()> {
+    let mut trial = Attack::begin("act", &format!("[{:?}]", real_path(SHELL)?))?;
+    let outcome = &trial.found.1;
+    ensure!(outcome.result == ActionResult::Refused as i32, "{outcome:?}");
+    ensure!(
+        outcome.detail.contains("protected"),
+        "the reason is {:?}",
+        outcome.detail
+    );
+    trial.shell_lives_on()
+}
+
+/// A service that has learned to start one program, and then starts a shell; and what the agent made of it.
+/// Fields end in this order: the service before its cgroup, the reader before what it reads.
+struct Attack {
+    service: Service,
+    shell: u32,
+    found: (Incident, Outcome),
+    stream: Stream,
+    _stack: Stack,
+    _cgroup: Cgroup,
+}
+
+impl Attack {
+    fn begin(mode: &str, protected: &str) -> Result<Self> {
+        let stack = Stack::start(&format!(
+            "[detect]\nlearn_events = 20\nlearn_minutes = 0\n[respond]\nmode = {mode:?}\nprotected = {protected}\n"
+        ))?;
+        let stream = stack.subscribe()?;
+        let cgroup = Cgroup::new(UNIT)?;
+        let mut service = Service::start(&cgroup)?;
+        service.say("spawn 60 /bin/true")?;
+        stream.fence()?;
+        let answer = service.say("shell")?;
+        let shell = answer.strip_prefix("shell ").and_then(|pid| pid.parse().ok());
+        let shell = shell.with_context(|| format!("the service says {answer:?}"))?;
+        let found = found(&stream, shell)?;
+        Ok(Self {
+            service,
+            shell,
+            found,
+            stream,
+            _stack: stack,
+            _cgroup: cgroup,
+        })
+    }
+
+    fn shell_lives_on(&mut self) -> Result<()> {
+        ensure!(
+            std::fs::exists(format!("/proc/{}", self.shell))?,
+            "the shell is gone"
+        );
+        let end = self.service.say("close")?;
+        ensure!(end.starts_with("code "), "the shell ended with {end}");
+        Ok(())
+    }
+}
+
+/// The incident of process `shell`, and the outcome that belongs to it.
+fn found(stream: &Stream, shell: u32) -> Result<(Incident, Outcome)> {
+    let incident = stream.wait_for("an incident of the shell", |entry| match &entry.body {
+        Some(entry::Body::Incident(incident)) => {
+            let id = incident.process.as_ref().and_then(|process| process.id);
+            id.is_some_and(|id| id.tgid == shell).then(|| incident.clone())
+        }
+        _ => None,
+    })?;
+    let outcome = stream.wait_for("an outcome for the shell", |entry| match &entry.body {
+        Some(entry::Body::Outcome(outcome)) => {
+            let action = outcome.action.as_ref()?;
+            (action.target.is_some_and(|id| id.tgid == shell) && action.incident_id == incident.id)
+                .then(|| outcome.clone())
+        }
+        _ => None,
+    })?;
+    Ok((incident, outcome))
+}
+
+/// The helper of that name, in its own cgroup.
+struct Service {
+    child: Child,
+    orders: Option<ChildStdin>,
+    answers: Receiver<String>,
+}
+
+impl Service {
+    fn start(cgroup: &Cgroup) -> Result<Self> {
+        let mut command = helper("service")?;
+        command.arg(SHELL).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = spawn(cgroup.enter(&mut command))?;
+        let orders = child.stdin.take();
+        let output = BufReader::new(child.stdout.take().context("the service has no output")?);
+        let (to, answers) = channel();
+        std::thread::spawn(move || {
+            output
+                .lines()
+                .map_while(std::result::Result::ok)
+                .try_for_each(|line| to.send(line))
+        });
+        Ok(Self {
+            child,
+            orders,
+            answers,
+        })
+    }
+
+    fn say(&mut self, order: &str) -> Result<String> {
+        let orders = self.orders.as_mut().context("the service has no input")?;
+        writeln!(orders, "{order}")?;
+        self.answers
+            .recv_timeout(patience(30))
+            .with_context(|| format!("the service does not answer to {order:?}"))
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        drop(self.orders.take());
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,136 @@
+//! An agent under test.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use sensor_proto::v1::Status;
+use tempfile::TempDir;
+
+use crate::{
+    command::sensor,
+    daemon::Daemon,
+    patience::{patience, wait_for},
+    status,
+};
+
+/// A running agent with a folder of its own.
+pub struct Agent {
+    daemon: Daemon,
+    folder: TempDir,
+}
+
+impl Agent {
+    /// Starts one with the configuration `config` (TOML), and waits until it captures and, given the address of a
+    /// collector, is connected to it.
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub fn start(config: &str, collector: Option<&str>) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("sensor.toml");
+        fs::write(&file, config)?;
+        let mut command = Command::new(sensor()?);
+        command
+            .arg("run")
+            .arg("--config")
+            .arg(file)
+            .arg("--socket")
+            .arg(folder.path().join("sensor.sock"));
+        if let Some(address) = collector {
+            command.args(["--collector", address]);
+        }
+        let daemon = Daemon::start("sensor", &mut command, folder.path())?;
+        let mut agent = Self { daemon, folder };
+        agent.wait_until_ready(collector.is_some())?;
+        Ok(agent)
+    }
+
+    /// The socket of its service.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("sensor.sock")
+    }
+
+    /// A folder that lives as long as the agent.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.daemon.pid()
+    }
+
+    /// Its process.
+    pub fn daemon(&mut self) -> &mut Daemon {
+        &mut self.daemon
+    }
+
+    /// How it is.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn status(&self) -> Result<Status> {
+        status::of(&self.socket())
+    }
+
+    /// Waits until what the kernel saw and what became of it add up, with nothing on the way.
+    ///
+    /// # Errors
+    /// If they never do, or if an event was lost.
+    pub fn nothing_lost(&self) -> Result<()> {
+        let settled = wait_for("the accounts to add up", patience(10), || {
+            let status = self.status()?;
+            Ok(status.accounts.iter().all(status::adds_up).then_some(status))
+        });
+        let accounts = match settled {
+            Ok(status) => status.accounts,
+            Err(error) => return Err(error.context(format!("{:#?}", self.status()?.accounts))),
+        };
+        ensure!(!accounts.is_empty(), "the agent keeps no accounts");
+        ensure!(
+            accounts.iter().all(|account| account.lost == 0),
+            "events were lost: {accounts:#?}"
+        );
+        Ok(())
+    }
+
+    /// Ends it with SIGTERM, which it must follow within two seconds, with exit status 0.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn stop(&mut self) -> Result<()> {
+        let status = self.daemon.stop_within(2)?;
+        ensure!(
+            status.success(),
+            "the agent ended with {status} and said:\n{}",
+            self.daemon.messages()
+        );
+        Ok(())
+    }
+
+    fn wait_until_ready(&mut self, with_collector: bool) -> Result<()> {
+        let socket = self.socket();
+        let daemon = &mut self.daemon;
+        let ready = wait_for("the agent to be ready", patience(20), || {
+            daemon.check()?;
+            Ok(status::of(&socket)
+                .ok()
+                .filter(|status| is_ready(status, with_collector)))
+        });
+        ready
+            .map(|_| ())
+            .with_context(|| format!("the agent said:\n{}", self.daemon.messages()))
+    }
+}
+
+fn is_ready(status: &Status, with_collector: bool) -> bool {
+    let connected = status.uplink.as_ref().is_some_and(|uplink| uplink.connected);
+    !status.hooks.is_empty() && (connected || !with_collector)
+}

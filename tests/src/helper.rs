@@ -1,0 +1,49 @@
+//! What this program does when it is not the test runner but one of its subjects.
+
+mod end;
+mod forks;
+mod programs;
+mod service;
+mod tcp;
+
+use anyhow::{Context as _, Result, bail};
+
+/// First argument that makes this program a helper; the second is the role.
+pub const SWITCH: &str = "helper";
+
+/// Plays the role that the arguments name, if they do.
+pub fn play() -> Option<Result<()>> {
+    let mut args = std::env::args_os().skip(1);
+    if args.next()? != SWITCH {
+        return None;
+    }
+    let role = args.next().unwrap_or_default().to_string_lossy().into_owned();
+    let rest: Vec<String> = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
+    Some(dispatch(&role, &rest).with_context(|| format!("helper {role}")))
+}
+
+fn dispatch(role: &str, args: &[String]) -> Result<()> {
+    match role {
+        "exit" => end::exit(args),
+        "die" => end::die(args),
+        "wait" => end::wait(),
+        "fork-chain" => forks::chain(args),
+        "fork-storm" => forks::storm(args),
+        "thread-exec" => programs::thread_exec(args),
+        "mapped-exec" => programs::mapped_exec(args),
+        "service" => service::run(args),
+        "tcp-server" => tcp::server(args),
+        "tcp-client" => tcp::client(args),
+        _ => bail!("there is no such role"),
+    }
+}
+
+/// An argument that is a number.
+fn number<T: std::str::FromStr>(args: &[String], index: usize) -> Result<T> {
+    let text = args
+        .get(index)
+        .with_context(|| format!("argument {index} is missing"))?;
+    text.parse()
+        .ok()
+        .with_context(|| format!("{text:?} is not a number that fits"))
+}

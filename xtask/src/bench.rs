@@ -1,0 +1,58 @@
+//! `cargo xtask bench`: what the agent costs. The measuring itself is a benchmark of the tests' crate.
+
+use anyhow::Result;
+
+use crate::{
+    binaries, cargo,
+    remedy::{Remedy, is_root},
+    setup,
+};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(clap::Subcommand)]
+enum Bench {
+    /// Exec and TCP connect storms with and without the agent, its memory and its latency; writes
+    /// `target/bench/capture.json`.
+    Capture {
+        /// A smoke run: few rounds, small storms; its numbers mean little.
+        #[arg(long)]
+        quick: bool,
+    },
+}
+
+pub(crate) fn main(args: &Args) -> Result<()> {
+    let Bench::Capture { quick } = args.bench;
+    if !is_root() {
+        return Err(Remedy::error(
+            "only root can load kernel programs: run `cargo xtask bench` as root",
+        ));
+    }
+    let toolchain = setup::for_build()?;
+    let programs = binaries::programs(toolchain, "release")?;
+    let folder = cargo::target().join("bench");
+    std::fs::create_dir_all(&folder)?;
+
+    let mut bench = cargo::cargo(Some(toolchain));
+    bench.args([
+        "bench",
+        "-p",
+        "sensor-tests",
+        "--bench",
+        "capture",
+        "--",
+        "--output",
+    ]);
+    bench.arg(folder.join("capture.json"));
+    if quick {
+        bench.arg("--quick");
+    }
+    bench
+        .env("SENSOR_BIN", &programs.sensor)
+        .env("COLLECTOR_BIN", &programs.collector);
+    cargo::run(&mut bench)
+}

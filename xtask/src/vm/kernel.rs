@@ -1,0 +1,130 @@
+//! Kernels to test on: Debian's, for the machines of clouds, because they have everything built in that a test needs.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::debian::Root;
+
+/// A kernel by the name that it is asked for, and the Debian suite that carries it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Suite {
+    pub(crate) version: &'static str,
+    pub(crate) name: &'static str,
+}
+
+/// The kernels that Sensor supports, by their ends: the oldest, the long-term ones between, the newest.
+pub(crate) const KERNELS: [Suite; 4] = [
+    Suite {
+        version: "5.10",
+        name: "bullseye",
+    },
+    Suite {
+        version: "6.1",
+        name: "bookworm",
+    },
+    Suite {
+        version: "6.12",
+        name: "trixie",
+    },
+    Suite {
+        version: "7.2",
+        name: "sid",
+    },
+];
+
+/// The package that depends on the newest kernel of a suite.
+const LATEST: &str = "linux-image-cloud-amd64";
+
+/// A kernel that can be booted.
+pub(crate) struct Kernel {
+    pub(crate) suite: Suite,
+    /// As `uname -r` says it.
+    pub(crate) release: String,
+    pub(crate) image: PathBuf,
+}
+
+/// The suite of a kernel version given on the command line.
+pub(crate) fn parse(version: &str) -> Result<Suite, String> {
+    let found = KERNELS
+        .into_iter()
+        .find(|suite| suite.version == version || suite.name == version);
+    found.ok_or_else(|| {
+        format!(
+            "the kernels are {}",
+            KERNELS.map(|suite| suite.version).join(", ")
+        )
+    })
+}
+
+/// From the cache, else from the mirror.
+pub(crate) fn fetch(folder: &Path, suite: Suite) -> Result<Kernel> {
+    let cache = folder.join("kernels").join(suite.name);
+    if let Some(kernel) = cached(&cache, suite) {
+        return Ok(kernel);
+    }
+    println!(
+        "kernel {}: fetching the newest kernel of Debian {}",
+        suite.version, suite.name
+    );
+    let root = Root::open(folder, suite.name)?;
+    let package = package(&root)?;
+    root.extract(&package, &cache.join("package"))
+        .with_context(|| format!("kernel {} from Debian {}", suite.version, suite.name))?;
+    keep_image(&cache).with_context(|| format!("package {package} of Debian {}", suite.name))?;
+    cached(&cache, suite).context("the kernel is not where it was just put")
+}
+
+fn cached(cache: &Path, suite: Suite) -> Option<Kernel> {
+    let release = fs::read_to_string(cache.join("release")).ok()?;
+    let image = cache.join("vmlinuz");
+    image.exists().then_some(Kernel {
+        suite,
+        release,
+        image,
+    })
+}
+
+/// The package with the image: named by the one that depends on the newest. In newer suites that one is again only
+/// a list of parts, the image's being `linux-binary-…`.
+fn package(root: &Root) -> Result<String> {
+    let is_kernel = |name: &str| name.starts_with("linux-image-") && name.ends_with("-cloud-amd64");
+    let image = root.depends(LATEST)?.into_iter().find(|name| is_kernel(name));
+    let image = image.with_context(|| format!("package {LATEST} depends on no kernel"))?;
+    let binary = root
+        .depends(&image)?
+        .into_iter()
+        .find(|name| name.starts_with("linux-binary-"));
+    Ok(binary.unwrap_or(image))
+}
+
+/// Keeps the image and its release out of an extracted package. The release is written last: with it the cache is valid.
+fn keep_image(cache: &Path) -> Result<()> {
+    let package = cache.join("package");
+    let (image, release) = find_image(&package)?;
+    fs::copy(&image, cache.join("vmlinuz"))?;
+    fs::write(cache.join("release"), release)?;
+    fs::remove_dir_all(package)?;
+    Ok(())
+}
+
+/// `boot/vmlinuz-RELEASE`, or `usr/lib/modules/RELEASE/vmlinuz` in newer suites.
+fn find_image(package: &Path) -> Result<(PathBuf, String)> {
+    let entries = |folder: &str| fs::read_dir(package.join(folder)).into_iter().flatten().flatten();
+    let name = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
+    for entry in entries("boot") {
+        if let Some(release) = name(&entry).strip_prefix("vmlinuz-") {
+            return Ok((entry.path(), release.to_owned()));
+        }
+    }
+    for entry in entries("usr/lib/modules") {
+        let image = entry.path().join("vmlinuz");
+        if image.exists() {
+            return Ok((image, name(&entry)));
+        }
+    }
+    bail!("it has no kernel image in boot or usr/lib/modules")
+}
