@@ -71,15 +71,22 @@ impl Tail {
     }
 }
 
+/// What [`push_path`] says: the walk reached the root, …
+pub const ROOTED: u32 = 1;
+/// … or a file that is in no directory at all, as a memfd is, …
+pub const DETACHED: u32 = 2;
+/// … or neither: the path is cut.
+pub const CUT: u32 = 0;
+
 /// Appends the path of `dentry` in `vfsmount` to the exec record under construction, leaf first with a NUL after each
-/// component. 1 if the walk reached the root, else 0.
+/// component.
 ///
 /// A function of its own with nothing but numbers as arguments, so that the verifier checks it once, by itself. Inlined, the
 /// many ways out of the loop multiply with what follows.
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub extern "C" fn push_path(dentry: u64, vfsmount: u64) -> u32 {
-    let Some(tail) = exec_tail() else { return 0 };
+    let Some(tail) = exec_tail() else { return CUT };
     let mut dentry = dentry as Address;
     let mut vfsmount = vfsmount as Address;
     let mut step = 0;
@@ -92,26 +99,26 @@ pub extern "C" fn push_path(dentry: u64, vfsmount: u64) -> u32 {
                 let mount = vfsmount.wrapping_sub(offset!(mount_mnt) as usize);
                 let above: Address = Probe::load(mount, offset!(mount_parent));
                 if above == mount || above.is_null() {
-                    return 1;
+                    return ROOTED;
                 }
                 dentry = Probe::load(mount, offset!(mount_mountpoint));
                 vfsmount = above.wrapping_add(offset!(mount_mnt) as usize);
                 continue;
             }
-            let Some(end) = tail.end() else { return 0 };
+            let Some(end) = tail.end() else { return CUT };
             let name: Address = Probe::load(dentry, offset!(dentry_name));
             let copied = bpf_probe_read_kernel_str(end.cast(), NAME_MAX, name.cast());
             if copied <= 0 {
-                return 0;
+                return CUT;
             }
             tail.advance(copied as u64);
             let parent: Address = Probe::load(dentry, offset!(dentry_parent));
             // A file without a directory, as a memfd or a pipe.
             if parent == dentry {
-                return 1;
+                return DETACHED;
             }
             dentry = parent;
         }
     }
-    0
+    CUT
 }

@@ -15,7 +15,7 @@ use crate::{
     emit::{self, Admitted},
     identity,
     kernel::{Access, Address, Direct, Probe, offset},
-    path::{TAIL_SIZE, Tail, push_path},
+    path::{self, TAIL_SIZE, Tail, push_path},
 };
 
 const SIGNAL_GROUP_EXIT: u32 = 4;
@@ -140,8 +140,10 @@ unsafe fn executable(exec: *mut Exec, tail: Tail, mm: Address) {
 
         let before = tail.length();
         let dentry = Probe::load(file, offset!(file_dentry));
-        if push_path(dentry, Probe::load(file, offset!(file_mnt))) == 0 {
-            (*exec).flags |= exec_flags::PATH_TRUNCATED;
+        match push_path(dentry, Probe::load(file, offset!(file_mnt))) {
+            path::CUT => (*exec).flags |= exec_flags::PATH_TRUNCATED,
+            path::DETACHED if links == 0 => (*exec).flags |= exec_flags::MEMFD,
+            _ => {}
         }
         (*exec).path_length = (tail.length() - before) as u32;
     }
@@ -154,7 +156,7 @@ unsafe fn current_directory(exec: *mut Exec, tail: Tail, task: Address) {
         let fs: Address = Direct::load(task, offset!(task_fs));
         let before = tail.length();
         let dentry = Probe::load(fs, offset!(fs_pwd_dentry));
-        if push_path(dentry, Probe::load(fs, offset!(fs_pwd_mnt))) == 0 {
+        if push_path(dentry, Probe::load(fs, offset!(fs_pwd_mnt))) == path::CUT {
             (*exec).flags |= exec_flags::CWD_TRUNCATED;
         }
         (*exec).cwd_length = (tail.length() - before) as u32;
