@@ -161,6 +161,17 @@ mod tests {
             },
         }];
         let trial = Trial::Hooks(hooks, Duration::from_millis(200), Duration::from_millis(12));
-        insta::assert_snapshot!(render("6.1.0", &checks, &trial), @"");
+        insta::assert_snapshot!(render("6.1.0", &checks, &trial), @r"
+        sensor 0.1.0 on Linux 6.1.0
+
+        PROBLEM  type information  there is none; boot another kernel
+
+        note     accept            tp_btf/inet_sock_set_state
+                                   better, but refused: fexit/inet_csk_accept: load refused: Operation not permitted
+                                   not visible here: which of the processes that share a listening socket accepted, until it closes the connection
+        PROBLEM  exec              no hook: this signal is not captured
+
+        loaded and attached in 200 ms, 12 ms of it for type information; detached again
+        ");
     }
 }

@@ -217,6 +217,7 @@ mod tests {
             respond_mode: "observe".into(),
             incidents: 0,
             recursion_misses: 0,
+            late: 0,
             subscriber_dropped: 4,
         };
         insta::assert_snapshot!(render(&status), @r"
