@@ -14,11 +14,17 @@ mod process;
 mod respond;
 mod tcp;
 
-use std::process::ExitCode;
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
 use sensor_tests::{helper, stack::Stack};
+
+/// A case that takes longer is said to.
+const SLOW: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     if let Some(played) = helper::play() {
@@ -55,9 +61,18 @@ fn trials() -> Vec<Trial> {
     subjects.into_iter().flatten().collect()
 }
 
-/// A case by its name.
-fn case(name: &str, run: fn() -> Result<()>) -> Trial {
+/// A case by its name. What it failed with is said at once: a machine that is stopped later has said it already.
+fn case(name: &'static str, run: fn() -> Result<()>) -> Trial {
     Trial::test(name, move || {
-        run().map_err(|error| Failed::from(format!("{error:#}")))
+        let began = Instant::now();
+        let result = run();
+        if began.elapsed() > SLOW {
+            eprintln!("[{} s] ", began.elapsed().as_secs());
+        }
+        result.map_err(|error| {
+            let message = format!("{error:#}");
+            eprintln!("{message}");
+            Failed::from(message)
+        })
     })
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Error, Result, bail};
 use sensor_proto::v1::Filter;
 
 use crate::{agent::Agent, collector::Collector, stream::Stream};
@@ -16,7 +16,8 @@ pub struct Stack {
 }
 
 /// The one that tests share which need no configuration of their own: starting one takes longer than most of them.
-static SHARED: Mutex<Option<Arc<Stack>>> = Mutex::new(None);
+/// An error is why it cannot be started, which is not tried again.
+static SHARED: Mutex<Option<Result<Arc<Stack>, String>>> = Mutex::new(None);
 
 impl Stack {
     /// Starts a collector and an agent with `config`.
@@ -35,16 +36,19 @@ impl Stack {
     /// If it does not come up.
     pub fn shared() -> Result<Arc<Self>> {
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(stack) = shared.as_mut() {
-            match Arc::get_mut(stack).map_or(Ok(()), Self::check) {
+        match shared.as_mut() {
+            Some(Err(why)) => bail!("as before: {why}"),
+            Some(Ok(stack)) => match Arc::get_mut(stack).map_or(Ok(()), Self::check) {
                 Ok(()) => return Ok(Arc::clone(stack)),
                 // One case has ended it; the others shall be judged by themselves.
                 Err(error) => eprintln!("the shared agent or collector is gone: {error:#}"),
-            }
+            },
+            None => {}
         }
-        let stack = Arc::new(Self::start("")?);
-        *shared = Some(Arc::clone(&stack));
-        Ok(stack)
+        let started = Self::start("")
+            .map(Arc::new)
+            .map_err(|error| format!("{error:#}"));
+        shared.insert(started).clone().map_err(Error::msg)
     }
 
     /// An error with what it said if the agent or the collector has ended.

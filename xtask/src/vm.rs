@@ -30,7 +30,7 @@ pub(crate) struct Args {
     /// Only this kernel; may be given several times. Default: all of them.
     #[arg(long = "kernel", value_name = "VERSION", value_parser = kernel::parse)]
     kernels: Vec<Suite>,
-    /// Passed on to the test program: names of tests, or parts of names.
+    /// Passed on to the test program: a part of the names of tests, `--list`, `--exact`, `--skip`.
     #[arg(last = true)]
     tests: Vec<String>,
 }

@@ -66,6 +66,13 @@ fn folders(archive: &mut Archive<impl Write>, files: &Files) -> Result<()> {
                 .filter(|folder| !folder.is_empty()),
         );
     }
+    // Python complains where the folder of its compiled modules is missing, even if it needs none.
+    let library = files
+        .iter()
+        .find(|file| file.ends_with("os.py"))
+        .and_then(|file| file.parent());
+    let compiled = library.map(|library| format!("{}/lib-dynload", relative(library)));
+    all.extend(compiled.as_deref());
     for folder in all {
         archive.folder(folder, if folder == "tmp" { 0o1777 } else { 0o755 })?;
     }
