@@ -32,8 +32,8 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 fn slow_reader() -> Result<()> {
-    const CHILDREN: u32 = 5000;
-    let agent = Agent::start("[export]\nsubscriber_queue = 4096\n", None)?;
+    const CHILDREN: u32 = 2500;
+    let agent = Agent::start("[export]\nsubscriber_queue = 2048\n", None)?;
     let slow = stream::unread(&agent.socket(), Filter::default())?;
     let quick = Stream::from_agent(&agent.socket(), Filter::default())?;
     // Every child's events carry these arguments: enough to fill what the connection of the slow one holds.

@@ -229,7 +229,7 @@ fn forked(entries: &[Entry], id: ProcessId) -> Result<&Process> {
 }
 
 fn quick_ends() -> Result<()> {
-    const PROCESSES: usize = 3000;
+    const PROCESSES: usize = 2000;
     let stack = Stack::shared()?;
     let stream = stack.subscribe()?;
     let marker = marker();

@@ -1,49 +1,29 @@
 //! Processes without programs of their own.
 
-use std::{io, process};
+use std::{io, os::unix::process::CommandExt as _, process};
 
 use anyhow::{Result, ensure};
 
 use super::number;
+use crate::command;
+
+/// Generations between two that start their program anew. What the kernel copies at a fork grows with the number of
+/// ancestors since the last exec: 2,000 forks without one take it most of a minute.
+const FORKS: u32 = 50;
 
 /// `fork-chain N`: N generations, all alive at the same time; each waits for its child.
-///
-/// They share their memory. Were it copied, each would add itself to the list of everybody who may own a page of its
-/// ancestors', and the kernel would take a minute for 2,000 of them.
 pub(super) fn chain(args: &[String]) -> Result<()> {
     let generations: u32 = number(args, 0)?;
-    process::exit(generation(generations as usize as *mut libc::c_void))
-}
-
-/// One generation: makes the next, and waits for it. Touches no state that the others have: only its own stack.
-extern "C" fn generation(left: *mut libc::c_void) -> libc::c_int {
-    const STACK: usize = 64 * 1024;
-    if left.is_null() {
-        return 0;
-    }
-    let protection = libc::PROT_READ | libc::PROT_WRITE;
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-    // SAFETY: a new mapping becomes the stack of the child, which ends before it is unmapped; all arguments are plain
-    // numbers or live memory of this generation.
-    unsafe {
-        let stack = libc::mmap(std::ptr::null_mut(), STACK, protection, flags, -1, 0);
-        if stack == libc::MAP_FAILED {
-            return 254;
+    for _ in 0..generations.min(FORKS) {
+        if let Some(child) = fork()? {
+            process::exit(wait(child)?);
         }
-        let next = (left as usize - 1) as *mut libc::c_void;
-        let child = libc::clone(
-            generation,
-            stack.byte_add(STACK),
-            libc::CLONE_VM | libc::SIGCHLD,
-            next,
-        );
-        if child == -1 {
-            return 253;
-        }
-        let code = wait(child).unwrap_or(252);
-        libc::munmap(stack, STACK);
-        code
     }
+    if generations > FORKS {
+        let rest = (generations - FORKS).to_string();
+        return Err(command::helper("fork-chain")?.arg(rest).exec().into());
+    }
+    process::exit(0)
 }
 
 /// `fork-storm N`: N children, one after the other, that do nothing.
