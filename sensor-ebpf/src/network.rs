@@ -7,7 +7,7 @@ use aya_ebpf::{
     EbpfContext as _,
     helpers::{bpf_ktime_get_boot_ns, generated::bpf_skc_to_tcp_sock},
     macros::{btf_tracepoint, fexit, map},
-    maps::{HashMap, LruHashMap, PerCpuArray},
+    maps::{LruHashMap, PerCpuArray},
     programs::{BtfTracePointContext, FExitContext},
 };
 use sensor_common::{
@@ -60,9 +60,10 @@ enum Caller {
 static SCRATCH: PerCpuArray<Owner> = PerCpuArray::with_max_entries(2, 0);
 
 /// Sockets that listen, so that a connection is known to somebody before it is accepted. The agent adds those that
-/// were there before it.
+/// were there before it. A port that the kernel chose is forgotten before the socket is reported closed, so such entries
+/// stay; hence the longest unused is pushed out where a full map would refuse a new listener.
 #[map]
-static LISTENERS: HashMap<ListenerKey, Identity> = HashMap::with_max_entries(16_384, 0);
+static LISTENERS: LruHashMap<ListenerKey, Identity> = LruHashMap::with_max_entries(16_384, 0);
 
 /// `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`.
 #[btf_tracepoint(function = "inet_sock_set_state")]
