@@ -68,7 +68,7 @@ impl Pipeline {
         Self {
             capture,
             stages,
-            losses: Losses::default(),
+            losses: Losses::new(),
             housekept: BootTime::now(),
         }
     }
@@ -158,13 +158,20 @@ impl Stages {
 }
 
 /// Looks for events that the rings had no room for, and says so in the stream.
-#[derive(Default)]
 struct Losses {
     reported: [u64; Signal::COUNT],
     since: WallTime,
 }
 
 impl Losses {
+    /// Nothing is lost before now.
+    fn new() -> Self {
+        Self {
+            reported: [0; Signal::COUNT],
+            since: WallTime::now(),
+        }
+    }
+
     fn report(&mut self, stages: &Stages) {
         let now = WallTime::now();
         for signal in Signal::ALL {
