@@ -34,10 +34,7 @@ impl Collector for CollectorService {
         &self,
         request: Request<SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        let filter = Arc::new(request.into_inner().filter.unwrap_or_default());
-        filter
-            .validate()
-            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let filter = Arc::new(request.into_inner().into_filter()?);
         let early = Arc::clone(&filter);
         let reader = self
             .entries

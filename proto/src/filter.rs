@@ -1,6 +1,6 @@
 //! Which entries a reader wants.
 
-use crate::v1::{Entry, Event, Filter, Process, entry, event};
+use crate::v1::{Entry, Event, Filter, Process, SubscribeRequest, entry, event};
 
 /// Every name that [`Filter::signals`] may hold, as [`signal_name`] gives them.
 pub const SIGNAL_NAMES: [&str; 11] = [
@@ -83,6 +83,20 @@ pub fn event_name(event: &Event) -> &'static str {
         Some(event::Body::Listen(_)) => "listen",
         Some(event::Body::FlowClose(_)) => "flow_close",
         None => "",
+    }
+}
+
+impl SubscribeRequest {
+    /// The filter of the request, found valid; an empty one where there is none.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` with what is wrong with it.
+    pub fn into_filter(self) -> Result<Filter, tonic::Status> {
+        let filter = self.filter.unwrap_or_default();
+        match filter.validate() {
+            Ok(()) => Ok(filter),
+            Err(error) => Err(tonic::Status::invalid_argument(error.to_string())),
+        }
     }
 }
 

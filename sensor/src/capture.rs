@@ -191,12 +191,6 @@ impl Capture {
         &self.loaded.hooks
     }
 
-    /// Fields that this kernel lacks and the programs do without.
-    #[must_use]
-    pub fn absent_fields(&self) -> &[&'static str] {
-        &self.loaded.absent_fields
-    }
-
     /// Time from the beginning to every hook attached, and the part that reading the kernel's type information took.
     #[must_use]
     pub fn load_times(&self) -> (Duration, Duration) {

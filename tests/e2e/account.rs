@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use libtest_mimic::Trial;
-use sensor_tests::stack::Stack;
+use sensor_tests::{SIGNALS, stack::Stack};
 
 use crate::case;
 
@@ -25,15 +25,7 @@ fn every_signal() -> Result<()> {
         .iter()
         .map(|account| account.signal.as_str())
         .collect();
-    for signal in [
-        "exec",
-        "fork",
-        "exit",
-        "connect",
-        "accept",
-        "listen",
-        "flow_close",
-    ] {
+    for signal in SIGNALS {
         ensure!(names.contains(&signal), "no account of {signal}: {names:?}");
         let captured = status
             .hooks

@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use sensor_tests::{
+    SIGNALS,
     command::{as_nobody, sensor},
     stack::Stack,
 };
@@ -38,15 +39,7 @@ fn doctor() -> Result<()> {
     let output = Command::new(sensor()?).arg("doctor").output()?;
     ensure!(output.status.success(), "{}", said(&output));
     let text = said(&output);
-    for signal in [
-        "exec",
-        "fork",
-        "exit",
-        "connect",
-        "accept",
-        "listen",
-        "flow_close",
-    ] {
+    for signal in SIGNALS {
         ensure!(text.contains(signal), "it says nothing of {signal}: {text}");
     }
     Ok(())

@@ -16,3 +16,14 @@ pub mod patience;
 pub mod stack;
 pub mod status;
 pub mod stream;
+
+/// What the kernel programs report, by the names that users are promised.
+pub const SIGNALS: [&str; 7] = [
+    "exec",
+    "fork",
+    "exit",
+    "connect",
+    "accept",
+    "listen",
+    "flow_close",
+];

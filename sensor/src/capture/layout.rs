@@ -30,8 +30,6 @@ pub struct Resolved {
     pub features: Features,
     /// BTF that holds just the hooks, under their ids.
     pub hooks: Vec<u8>,
-    /// Names of the fields this kernel lacks, all of them optional.
-    pub absent: Vec<&'static str>,
     /// Ids of hooks, by kind and name; what the kernel does not have is not here.
     pub hook_ids: HashMap<(Kind, String), u32>,
 }
@@ -61,21 +59,13 @@ fn resolve_in(
     names.extend([(Kind::Enum, "bpf_func_id"), (Kind::Enum, "cgroup_subsys_id")]);
     let ids = btf.find(&names);
 
-    let (layout, missing) = fields(btf, &ids);
-    if let Some(missing) = missing {
-        return Err(LayoutError::Missing(missing));
-    }
+    let layout = fields(btf, &ids)?;
     let hook_ids: HashMap<_, _> = ids
         .iter()
         .filter(|((kind, _), _)| matches!(kind, Kind::Func | Kind::Typedef))
         .map(|(name, id)| (name.clone(), *id))
         .collect();
-    let absent = FIELDS
-        .iter()
-        .zip(words(&layout))
-        .filter(|(_, offset)| *offset == ABSENT);
     Ok(Resolved {
-        absent: absent.map(|(field, _)| field.name).collect(),
         features: features(btf, &ids, cgroup_controller),
         hooks: btf.sparse(&hook_ids),
         layout,
@@ -83,7 +73,7 @@ fn resolve_in(
     })
 }
 
-fn fields(btf: &Btf, ids: &HashMap<(Kind, String), u32>) -> (Layout, Option<Vec<String>>) {
+fn fields(btf: &Btf, ids: &HashMap<(Kind, String), u32>) -> Result<Layout, LayoutError> {
     let mut missing = Vec::new();
     let offsets: Vec<u32> = FIELDS
         .iter()
@@ -96,8 +86,10 @@ fn fields(btf: &Btf, ids: &HashMap<(Kind, String), u32>) -> (Layout, Option<Vec<
             offset.unwrap_or(ABSENT)
         })
         .collect();
-    let layout = Layout::read_from_bytes(offsets.as_bytes()).unwrap_or(Layout::UNKNOWN);
-    (layout, (!missing.is_empty()).then_some(missing))
+    if !missing.is_empty() {
+        return Err(LayoutError::Missing(missing));
+    }
+    Ok(Layout::read_from_bytes(offsets.as_bytes()).unwrap_or(Layout::UNKNOWN))
 }
 
 fn offset_of(btf: &Btf, ids: &HashMap<(Kind, String), u32>, field: &Field) -> Option<u32> {
@@ -120,14 +112,6 @@ fn features(btf: &Btf, ids: &HashMap<(Kind, String), u32>, cgroup_controller: Op
         accept_arguments: accept.map_or(Features::LEAST.accept_arguments, |count| count as u32),
         ..Features::LEAST
     }
-}
-
-fn words(layout: &Layout) -> impl Iterator<Item = u32> {
-    layout
-        .as_bytes()
-        .chunks_exact(4)
-        .filter_map(|word| word.try_into().ok())
-        .map(u32::from_ne_bytes)
 }
 
 #[cfg(test)]

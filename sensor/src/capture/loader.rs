@@ -66,8 +66,6 @@ pub struct Loaded {
     pub ebpf: Ebpf,
     /// How each signal is captured.
     pub hooks: Vec<HookStatus>,
-    /// Fields that this kernel lacks and the programs do without.
-    pub absent_fields: Vec<&'static str>,
     /// Time from the beginning to every hook attached.
     pub load_time: Duration,
     /// The part of it that reading the kernel's type information took.
@@ -89,7 +87,6 @@ pub struct Prepared {
     /// The programs and maps.
     pub ebpf: Ebpf,
     hooks: Btf,
-    absent_fields: Vec<&'static str>,
     started: Instant,
     btf_time: Duration,
 }
@@ -124,7 +121,6 @@ pub fn prepare(groups: Groups, cgroup_controller: Option<&str>) -> Result<Prepar
     Ok(Prepared {
         ebpf,
         hooks,
-        absent_fields: resolved.absent,
         started,
         btf_time,
     })
@@ -170,7 +166,6 @@ impl Prepared {
         Ok(Loaded {
             ebpf: self.ebpf,
             hooks,
-            absent_fields: self.absent_fields,
             load_time: self.started.elapsed(),
             btf_time: self.btf_time,
         })

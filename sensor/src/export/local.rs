@@ -90,10 +90,7 @@ impl Agent for LocalService {
         &self,
         request: Request<SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        let filter = Arc::new(request.into_inner().filter.unwrap_or_default());
-        filter
-            .validate()
-            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let filter = Arc::new(request.into_inner().into_filter()?);
         let reader = self.hub.subscribe(Arc::clone(&filter));
         let converter = self.converter.clone();
         let responses = reader.responses(move |entry: Entry| {
