@@ -1,6 +1,6 @@
 //! Installing Debian packages on this machine.
 
-use std::{fs, path::Path, process::Command};
+use std::{path::Path, process::Command};
 
 use anyhow::{Context as _, Result};
 
@@ -28,31 +28,15 @@ pub(crate) fn install(packages: &[&str], why: &str) -> Result<()> {
         )));
     }
     eprintln!("setup: installing {names} with apt: {why}");
-    if lists_are_missing() {
-        cargo::run(Command::new("apt-get").args(["update", "--quiet=2"]))?;
+    // Always: old lists name packages that the mirror has no more, or versions from before a security update.
+    if let Err(error) = cargo::run(Command::new("apt-get").args(["update", "--quiet=2"])) {
+        eprintln!("setup: apt's lists could not be brought up to date, going on with those that are here: {error:#}");
     }
-    if apt_get(packages).is_err() {
-        // Lists older than the mirror name packages that it does not have any more.
-        cargo::run(Command::new("apt-get").args(["update", "--quiet=2"]))?;
-        apt_get(packages).with_context(|| format!("apt could not install {names}"))?;
-    }
-    Ok(())
-}
-
-fn apt_get(packages: &[&str]) -> Result<()> {
     cargo::run(
         Command::new("apt-get")
             .args(["install", "--yes", "--no-install-recommends", "--quiet=2"])
             .args(packages)
             .env("DEBIAN_FRONTEND", "noninteractive"),
     )
-}
-
-fn lists_are_missing() -> bool {
-    let Ok(lists) = fs::read_dir("/var/lib/apt/lists") else {
-        return true;
-    };
-    !lists
-        .flatten()
-        .any(|entry| entry.file_name().to_string_lossy().contains("_Packages"))
+    .with_context(|| format!("apt could not install {names}"))
 }

@@ -20,6 +20,8 @@ const COMPILER: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 const LLVM: [&str; 2] = ["llvm-22-dev", "libpolly-22-dev"];
 const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 const LINKER_VERSION: &str = "^0.13";
+/// The oldest compiler that builds the workspace.
+const OLDEST: &str = env!("CARGO_PKG_RUST_VERSION");
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -49,7 +51,16 @@ impl Toolchain {
     pub(crate) fn find() -> Option<Self> {
         [Self::Nightly, Self::Debian]
             .into_iter()
-            .find(|toolchain| toolchain.has_source())
+            .find(|toolchain| toolchain.is_recent() && toolchain.has_source())
+    }
+
+    fn is_recent(self) -> bool {
+        let mut rustc = Command::new("rustup");
+        rustc.args(["run", self.name(), "rustc", "--version"]);
+        cargo::output(&mut rustc).is_ok_and(|said| {
+            let version = said.split(' ').nth(1).and_then(major_minor);
+            version >= major_minor(OLDEST)
+        })
     }
 
     fn has_source(self) -> bool {
@@ -140,8 +151,18 @@ fn install_toolchain() -> Result<Toolchain> {
         "a compiler for the kernel programs (rustc with the source of its core library)",
     )?;
     cargo::run(Command::new("rustup").args(["toolchain", "link", Toolchain::Debian.name(), "/usr"]))?;
-    Toolchain::find()
-        .context("Debian's rustc is installed, but the source of its core library is not where it should be")
+    Toolchain::find().with_context(|| {
+        format!(
+            "Debian's rustc is installed, but it is older than {OLDEST}, or the source of its core library is not where it should \
+             be; `apt-cache policy rustc-web rust-web-src` tells, and bookworm-security has newer ones"
+        )
+    })
+}
+
+/// `1.96.0-nightly` as (1, 96).
+fn major_minor(version: &str) -> Option<(u32, u32)> {
+    let mut parts = version.split('.').map(|part| part.parse().ok());
+    Some((parts.next()??, parts.next()??))
 }
 
 fn find_linker() -> Option<PathBuf> {
@@ -177,4 +198,18 @@ fn install_linker() -> Result<()> {
         .args(["--no-default-features", "--features", "llvm-22"])
         .env("LLVM_PREFIX", LLVM_PREFIX);
     cargo::run(&mut install)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_by_number() {
+        assert_eq!(major_minor("1.96.0-nightly"), Some((1, 96)));
+        assert_eq!(major_minor("1.9"), Some((1, 9)));
+        assert!(major_minor("1.100.0") > major_minor("1.95"));
+        assert_eq!(major_minor("unknown"), None);
+        assert!(major_minor(OLDEST).is_some());
+    }
 }
