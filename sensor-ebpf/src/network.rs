@@ -60,8 +60,7 @@ enum Caller {
 static SCRATCH: PerCpuArray<Owner> = PerCpuArray::with_max_entries(2, 0);
 
 /// Sockets that listen, so that a connection is known to somebody before it is accepted. The agent adds those that
-/// were there before it. A port that the kernel chose is forgotten before the socket is reported closed, so such entries
-/// stay; hence the longest unused is pushed out where a full map would refuse a new listener.
+/// were there before it. The longest unused is pushed out where a full map would refuse a new listener.
 #[map]
 static LISTENERS: LruHashMap<ListenerKey, Identity> = LruHashMap::with_max_entries(16_384, 0);
 
@@ -173,7 +172,7 @@ fn listen(sock: Address) {
         return;
     };
     // SAFETY: the socket is one by the tracepoint's prototype.
-    let local = unsafe { listener_key(sock) };
+    let local = unsafe { listener_key(sock, Direct::load(sock, offset!(sock_num))) };
     let _ = LISTENERS.insert(local, &owner.identity, 0);
     let Some(admitted) = emit::admit(Signal::Listen) else {
         return;
@@ -195,9 +194,14 @@ fn listen(sock: Address) {
 
 #[inline(always)]
 fn forget_listener(sock: Address) {
-    // SAFETY: the socket is one by the tracepoint's prototype.
-    let local = unsafe { listener_key(sock) };
-    let _ = LISTENERS.remove(local);
+    // SAFETY: the socket is one by the tracepoint's prototype; the helper returns null unless it is a full TCP one.
+    unsafe {
+        let tcp: Address = bpf_skc_to_tcp_sock(sock.cast_mut().cast()).cast_const().cast();
+        if tcp.is_null() {
+            return;
+        }
+        let _ = LISTENERS.remove(listener_key(sock, source_port(tcp)));
+    }
 }
 
 #[inline(always)]
@@ -220,7 +224,7 @@ fn established_inbound(sock: Address) {
         };
         (*owner).start_time = now();
         (*owner).flags = u64::from(flags | flow_flags::LISTENER);
-        let mut local = listener_key(sock);
+        let mut local = listener_key(sock, Direct::load(sock, offset!(sock_num)));
         let mut listener = LISTENERS.get_ptr(local);
         if listener.is_none() {
             local.address = [0; 16];
@@ -375,9 +379,16 @@ unsafe fn write_totals(sock: Address, out: *mut FlowClose) {
         // Kept as eighths of a microsecond.
         let srtt: u32 = Direct::load(tcp, offset!(tcp_srtt_us));
         (*out).rtt_us = srtt >> 3;
-        let local_port: u16 = Direct::load(tcp, offset!(tcp_sport));
-        (*out).tuple.local_port = u16::from_be(local_port);
+        (*out).tuple.local_port = source_port(tcp);
     }
+}
+
+/// This end's port, also where the kernel chose it: `skc_num` is cleared before such a socket is reported closed.
+#[inline(always)]
+unsafe fn source_port(tcp: Address) -> u16 {
+    // SAFETY: the address is that of a TCP socket, as the caller promises.
+    let port: u16 = unsafe { Direct::load(tcp, offset!(tcp_sport)) };
+    u16::from_be(port)
 }
 
 /// Both ends, every byte of `out`.
@@ -416,14 +427,13 @@ unsafe fn address(sock: Address, family: u16, v4: u32, v6: u32) -> [u8; 16] {
     }
 }
 
-/// The local end; an unspecified address is written as zeroes in either family.
+/// The local end at `port`; an unspecified address is written as zeroes in either family.
 #[inline(always)]
-unsafe fn listener_key(sock: Address) -> ListenerKey {
+unsafe fn listener_key(sock: Address, port: u16) -> ListenerKey {
     // SAFETY: the socket is one, as the caller promises.
     unsafe {
         let family: u16 = Direct::load(sock, offset!(sock_family));
         let net: Address = Direct::load(sock, offset!(sock_net));
-        let port: u16 = Direct::load(sock, offset!(sock_num));
         let local: [u8; 16] = address(sock, family, offset!(sock_rcv_saddr), offset!(sock_v6_rcv_saddr));
         let words = core::mem::transmute::<[u8; 16], [u32; 4]>(local);
         let unspecified = words[3] == 0 && words[0] == 0 && words[1] == 0;

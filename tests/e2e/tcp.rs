@@ -27,6 +27,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             both_ends((Ipv6Addr::LOCALHOST, 0).into())
         }),
         case("tcp::refused_connection", refused),
+        case("tcp::a_port_that_changes_hands", port_changes_hands),
     ]
 }
 
@@ -177,6 +178,36 @@ fn check_remote(tuple: Option<&Tuple>, server: &SocketAddr) -> Result<()> {
         "{tuple:?}"
     );
     Ok(())
+}
+
+/// One listener had its port from the kernel and is gone; another takes the port on every address. A connection belongs to the
+/// second.
+fn port_changes_hands() -> Result<()> {
+    let stack = Stack::shared()?;
+    let stream = stack.subscribe()?;
+    let (mut first, port) = start_server((Ipv4Addr::LOCALHOST, 0).into())?;
+    transfer_from(port)?;
+    ensure!(wait(&mut first)?.success(), "the first server did not end well");
+    let (mut second, _) = start_server((Ipv4Addr::UNSPECIFIED, port).into())?;
+    transfer_from(port)?;
+    ensure!(wait(&mut second)?.success(), "the second server did not end well");
+
+    for server in [&first, &second] {
+        let history = connection_of(&stream, server.id())?;
+        let accepts = history.bodies(|body| matches!(body, Body::Accept(_)).then_some(()));
+        ensure!(
+            accepts.len() == 1,
+            "process {} accepted {} connections",
+            server.id(),
+            accepts.len()
+        );
+    }
+    Ok(())
+}
+
+fn transfer_from(port: u16) -> Result<()> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string();
+    succeed(helper("tcp-client")?.args([address, TO_SERVER.to_string(), TO_CLIENT.to_string()])).map(drop)
 }
 
 fn refused() -> Result<()> {
