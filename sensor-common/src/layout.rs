@@ -16,12 +16,12 @@ pub struct Field {
     pub name: &'static str,
     /// Its kernel names, the newest first: type and path of members (`task_struct`, `nsproxy.mnt_ns`).
     pub paths: &'static [(&'static str, &'static str)],
-    /// Whether the programs can do without it.
-    pub optional: bool,
+    /// What stays invisible on a kernel without it; `None` where the programs cannot do without it.
+    pub blind_spot: Option<&'static str>,
 }
 
 macro_rules! layout {
-    ($($name:ident $(($mark:ident))?: $($kind:literal . $path:literal)|+;)+) => {
+    ($($name:ident $((without: $blind_spot:literal))?: $($kind:literal . $path:literal)|+;)+) => {
         /// Byte offsets of kernel fields, each from the start of its type.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
         #[repr(C)]
@@ -40,12 +40,12 @@ macro_rules! layout {
             $(Field {
                 name: stringify!($name),
                 paths: &[$(($kind, $path)),+],
-                optional: layout!(@mark $($mark)?),
+                blind_spot: layout!(@blind_spot $($blind_spot)?),
             },)+
         ];
     };
-    (@mark optional) => { true };
-    (@mark) => { false };
+    (@blind_spot $text:literal) => { Some($text) };
+    (@blind_spot) => { None };
 }
 
 layout! {
@@ -58,8 +58,8 @@ layout! {
     task_start_boottime: "task_struct"."start_boottime" | "task_struct"."real_start_time";
     task_cred: "task_struct"."cred";
     // Only with CONFIG_AUDIT.
-    task_loginuid (optional): "task_struct"."loginuid";
-    task_sessionid (optional): "task_struct"."sessionid";
+    task_loginuid (without: "who logged in to start a process"): "task_struct"."loginuid";
+    task_sessionid (without: "the login session of a process"): "task_struct"."sessionid";
     task_nsproxy: "task_struct"."nsproxy";
     task_thread_pid: "task_struct"."thread_pid";
     task_mm: "task_struct"."mm";
@@ -113,8 +113,8 @@ layout! {
     sock_num: "sock"."__sk_common.skc_num";
     sock_daddr: "sock"."__sk_common.skc_daddr";
     sock_rcv_saddr: "sock"."__sk_common.skc_rcv_saddr";
-    sock_v6_daddr (optional): "sock"."__sk_common.skc_v6_daddr";
-    sock_v6_rcv_saddr (optional): "sock"."__sk_common.skc_v6_rcv_saddr";
+    sock_v6_daddr (without: "the other end's address of IPv6 connections"): "sock"."__sk_common.skc_v6_daddr";
+    sock_v6_rcv_saddr (without: "this end's address of IPv6 connections"): "sock"."__sk_common.skc_v6_rcv_saddr";
     sock_net: "sock"."__sk_common.skc_net";
     sock_flags: "sock"."__sk_common.skc_flags";
     sock_max_ack_backlog: "sock"."sk_max_ack_backlog";

@@ -191,6 +191,12 @@ impl Capture {
         &self.loaded.hooks
     }
 
+    /// What stays invisible of every event because this kernel lacks a field.
+    #[must_use]
+    pub fn blind_spots(&self) -> &[&'static str] {
+        &self.loaded.blind_spots
+    }
+
     /// Time from the beginning to every hook attached, and the part that reading the kernel's type information took.
     #[must_use]
     pub fn load_times(&self) -> (Duration, Duration) {

@@ -35,6 +35,7 @@ impl AgentStatus {
             host,
             kernel: preflight::release(),
             started_ns: WallTime::now().0,
+            blind_spots: capture.blind_spots().iter().map(ToString::to_string).collect(),
             hooks: capture.hooks().iter().map(hook).collect(),
             load_ns: load.as_nanos() as u64,
             btf_ns: btf.as_nanos() as u64,

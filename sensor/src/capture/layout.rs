@@ -28,6 +28,8 @@ pub struct Resolved {
     pub layout: Layout,
     /// What the kernel offers.
     pub features: Features,
+    /// What stays invisible because this kernel lacks a field.
+    pub blind_spots: Vec<&'static str>,
     /// BTF that holds just the hooks, under their ids.
     pub hooks: Vec<u8>,
     /// Ids of hooks, by kind and name; what the kernel does not have is not here.
@@ -39,7 +41,7 @@ pub struct Resolved {
 /// `cgroup_controller` is the v1 controller whose hierarchy names cgroups, `None` for the v2 hierarchy.
 ///
 /// # Errors
-/// If there is no BTF, or a field is missing that is not optional.
+/// If there is no BTF, or a field is missing that cannot be done without.
 pub fn resolve(hooks: &[(Kind, &str)], cgroup_controller: Option<&str>) -> Result<Resolved, LayoutError> {
     resolve_in(&Btf::of_kernel()?, hooks, cgroup_controller)
 }
@@ -59,7 +61,7 @@ fn resolve_in(
     names.extend([(Kind::Enum, "bpf_func_id"), (Kind::Enum, "cgroup_subsys_id")]);
     let ids = btf.find(&names);
 
-    let layout = fields(btf, &ids)?;
+    let (layout, blind_spots) = fields(btf, &ids)?;
     let hook_ids: HashMap<_, _> = ids
         .iter()
         .filter(|((kind, _), _)| matches!(kind, Kind::Func | Kind::Typedef))
@@ -69,19 +71,26 @@ fn resolve_in(
         features: features(btf, &ids, cgroup_controller),
         hooks: btf.sparse(&hook_ids),
         layout,
+        blind_spots,
         hook_ids,
     })
 }
 
-fn fields(btf: &Btf, ids: &HashMap<(Kind, String), u32>) -> Result<Layout, LayoutError> {
+fn fields(
+    btf: &Btf,
+    ids: &HashMap<(Kind, String), u32>,
+) -> Result<(Layout, Vec<&'static str>), LayoutError> {
     let mut missing = Vec::new();
+    let mut blind_spots = Vec::new();
     let offsets: Vec<u32> = FIELDS
         .iter()
         .map(|field| {
             let offset = offset_of(btf, ids, field);
-            if offset.is_none() && !field.optional {
-                let (kind, path) = field.paths[0];
-                missing.push(format!("{kind}.{path}"));
+            if offset.is_none() {
+                match field.blind_spot {
+                    Some(blind_spot) => blind_spots.push(blind_spot),
+                    None => missing.push(format!("{}.{}", field.paths[0].0, field.paths[0].1)),
+                }
             }
             offset.unwrap_or(ABSENT)
         })
@@ -89,7 +98,8 @@ fn fields(btf: &Btf, ids: &HashMap<(Kind, String), u32>) -> Result<Layout, Layou
     if !missing.is_empty() {
         return Err(LayoutError::Missing(missing));
     }
-    Ok(Layout::read_from_bytes(offsets.as_bytes()).unwrap_or(Layout::UNKNOWN))
+    let layout = Layout::read_from_bytes(offsets.as_bytes()).unwrap_or(Layout::UNKNOWN);
+    Ok((layout, blind_spots))
 }
 
 fn offset_of(btf: &Btf, ids: &HashMap<(Kind, String), u32>, field: &Field) -> Option<u32> {

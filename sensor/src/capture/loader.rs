@@ -66,6 +66,8 @@ pub struct Loaded {
     pub ebpf: Ebpf,
     /// How each signal is captured.
     pub hooks: Vec<HookStatus>,
+    /// What stays invisible of every event because this kernel lacks a field.
+    pub blind_spots: Vec<&'static str>,
     /// Time from the beginning to every hook attached.
     pub load_time: Duration,
     /// The part of it that reading the kernel's type information took.
@@ -87,6 +89,7 @@ pub struct Prepared {
     /// The programs and maps.
     pub ebpf: Ebpf,
     hooks: Btf,
+    blind_spots: Vec<&'static str>,
     started: Instant,
     btf_time: Duration,
 }
@@ -121,6 +124,7 @@ pub fn prepare(groups: Groups, cgroup_controller: Option<&str>) -> Result<Prepar
     Ok(Prepared {
         ebpf,
         hooks,
+        blind_spots: resolved.blind_spots,
         started,
         btf_time,
     })
@@ -166,6 +170,7 @@ impl Prepared {
         Ok(Loaded {
             ebpf: self.ebpf,
             hooks,
+            blind_spots: self.blind_spots,
             load_time: self.started.elapsed(),
             btf_time: self.btf_time,
         })

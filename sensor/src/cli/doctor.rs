@@ -37,7 +37,12 @@ pub fn run(_: &Args) -> ExitCode {
 
 /// What came of attaching every hook for a moment.
 enum Trial {
-    Hooks(Vec<HookStatus>, Duration, Duration),
+    Hooks {
+        hooks: Vec<HookStatus>,
+        blind_spots: Vec<&'static str>,
+        load: Duration,
+        btf: Duration,
+    },
     Failed(String),
     NotAllowed,
 }
@@ -72,7 +77,12 @@ fn try_hooks(cgroup_controller: Option<&str>) -> Trial {
     match Capture::start(&options) {
         Ok(capture) => {
             let (load, btf) = capture.load_times();
-            Trial::Hooks(capture.hooks().to_vec(), load, btf)
+            Trial::Hooks {
+                hooks: capture.hooks().to_vec(),
+                blind_spots: capture.blind_spots().to_vec(),
+                load,
+                btf,
+            }
         }
         Err(error) => Trial::Failed(error.to_string()),
     }
@@ -92,7 +102,23 @@ fn render(release: &str, checks: &[Check], hooks: &Trial) -> String {
     }
     out.push('\n');
     match hooks {
-        Trial::Hooks(hooks, load, btf) => render_hooks(&mut out, hooks, *load, *btf),
+        Trial::Hooks {
+            hooks,
+            blind_spots,
+            load,
+            btf,
+        } => {
+            render_hooks(&mut out, hooks);
+            for blind_spot in blind_spots {
+                let _ = writeln!(out, "{:<8} {:<17} not visible on this kernel: {blind_spot}", "note", "every event");
+            }
+            let _ = writeln!(
+                out,
+                "\nloaded and attached in {} ms, {} ms of it for type information; detached again",
+                load.as_millis(),
+                btf.as_millis()
+            );
+        }
         Trial::Failed(error) => {
             let _ = writeln!(out, "PROBLEM  hooks             {error}");
         }
@@ -103,7 +129,7 @@ fn render(release: &str, checks: &[Check], hooks: &Trial) -> String {
     out
 }
 
-fn render_hooks(out: &mut String, hooks: &[HookStatus], load: Duration, btf: Duration) {
+fn render_hooks(out: &mut String, hooks: &[HookStatus]) {
     for status in hooks {
         let (mark, rung) = match &status.rung {
             Some(rung) => (
@@ -120,12 +146,6 @@ fn render_hooks(out: &mut String, hooks: &[HookStatus], load: Duration, btf: Dur
             let _ = writeln!(out, "{:26} not visible here: {}", "", rung.blind_spot);
         }
     }
-    let _ = writeln!(
-        out,
-        "\nloaded and attached in {} ms, {} ms of it for type information; detached again",
-        load.as_millis(),
-        btf.as_millis()
-    );
 }
 
 #[cfg(test)]
@@ -160,7 +180,12 @@ mod tests {
                 remedy: "boot another kernel".to_owned(),
             },
         }];
-        let trial = Trial::Hooks(hooks, Duration::from_millis(200), Duration::from_millis(12));
+        let trial = Trial::Hooks {
+            hooks,
+            blind_spots: vec!["who logged in to start a process"],
+            load: Duration::from_millis(200),
+            btf: Duration::from_millis(12),
+        };
         insta::assert_snapshot!(render("6.1.0", &checks, &trial), @r"
         sensor 0.1.0 on Linux 6.1.0
 
@@ -170,6 +195,7 @@ mod tests {
                                    better, but refused: fexit/inet_csk_accept: load refused: Operation not permitted
                                    not visible here: which of the processes that share a listening socket accepted, until it closes the connection
         PROBLEM  exec              no hook: this signal is not captured
+        note     every event       not visible on this kernel: who logged in to start a process
 
         loaded and attached in 200 ms, 12 ms of it for type information; detached again
         ");

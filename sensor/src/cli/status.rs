@@ -160,7 +160,7 @@ fn blind_spots(status: &Status) -> String {
         .iter()
         .filter(|hook| !hook.blind_spot.is_empty())
         .collect();
-    if blind.is_empty() {
+    if blind.is_empty() && status.blind_spots.is_empty() {
         return String::new();
     }
     let mut text = String::from("\nnot visible on this kernel:\n");
@@ -171,6 +171,9 @@ fn blind_spots(status: &Status) -> String {
             harmless(&hook.signal),
             harmless(&hook.blind_spot)
         );
+    }
+    for blind_spot in &status.blind_spots {
+        let _ = writeln!(text, "  every event: {}", harmless(blind_spot));
     }
     text
 }
@@ -219,6 +222,7 @@ mod tests {
             recursion_misses: 0,
             late: 0,
             subscriber_dropped: 4,
+            blind_spots: vec!["who logged in".into()],
         };
         insta::assert_snapshot!(render(&status), @r"
         host        web1\x1b[2J (Linux 6.1.0)
@@ -235,6 +239,7 @@ mod tests {
 
         not visible on this kernel:
           exec: nothing
+          every event: who logged in
         ");
     }
 }
