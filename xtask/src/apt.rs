@@ -30,7 +30,9 @@ pub(crate) fn install(packages: &[&str], why: &str) -> Result<()> {
     eprintln!("setup: installing {names} with apt: {why}");
     // Always: old lists name packages that the mirror has no more, or versions from before a security update.
     if let Err(error) = cargo::run(Command::new("apt-get").args(["update", "--quiet=2"])) {
-        eprintln!("setup: apt's lists could not be brought up to date, going on with those that are here: {error:#}");
+        eprintln!(
+            "setup: apt's lists could not be brought up to date, going on with those that are here: {error:#}"
+        );
     }
     cargo::run(
         Command::new("apt-get")

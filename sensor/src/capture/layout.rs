@@ -76,10 +76,7 @@ fn resolve_in(
     })
 }
 
-fn fields(
-    btf: &Btf,
-    ids: &HashMap<(Kind, String), u32>,
-) -> Result<(Layout, Vec<&'static str>), LayoutError> {
+fn fields(btf: &Btf, ids: &HashMap<(Kind, String), u32>) -> Result<(Layout, Vec<&'static str>), LayoutError> {
     let mut missing = Vec::new();
     let mut blind_spots = Vec::new();
     let offsets: Vec<u32> = FIELDS

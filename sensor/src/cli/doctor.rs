@@ -110,7 +110,11 @@ fn render(release: &str, checks: &[Check], hooks: &Trial) -> String {
         } => {
             render_hooks(&mut out, hooks);
             for blind_spot in blind_spots {
-                let _ = writeln!(out, "{:<8} {:<17} not visible on this kernel: {blind_spot}", "note", "every event");
+                let _ = writeln!(
+                    out,
+                    "{:<8} {:<17} not visible on this kernel: {blind_spot}",
+                    "note", "every event"
+                );
             }
             let _ = writeln!(
                 out,
