@@ -12,8 +12,8 @@ pub struct Settings {
     pub enabled: u64,
     /// Bit *n* set: a better hook reports signal *n*, the program on the lower rung leaves it alone.
     pub taken_over: u64,
-    /// Bytes waiting in a bulk ring at which its reader is woken.
-    pub bulk_watermark: u64,
+    /// Bytes waiting in a ring at which its reader is woken.
+    pub watermark: u64,
     /// The agent's own process id in the initial pid namespace; its own doings are muted.
     pub agent_tgid: u32,
     /// Fills the record to a multiple of eight bytes; always zero.

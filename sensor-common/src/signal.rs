@@ -24,9 +24,9 @@ pub enum Signal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Class {
-    /// Process, credential, kernel and response events. Wakes the agent at once.
+    /// Process, credential, kernel and response events.
     Critical = 0,
-    /// File, flow and syscall events. Wakes the agent when a watermark is reached.
+    /// File, flow and syscall events.
     Bulk = 1,
 }
 
@@ -73,6 +73,14 @@ impl Signal {
             Self::Exec | Self::Fork | Self::Exit => Class::Critical,
             Self::Connect | Self::Accept | Self::Listen | Self::FlowClose => Class::Bulk,
         }
+    }
+
+    /// Whether the agent is woken at once, because a response may hang on it. What does not wake it waits for a record
+    /// that does, for the watermark, or for the agent's own look, some milliseconds later.
+    #[must_use]
+    #[inline(always)]
+    pub const fn wakes(self) -> bool {
+        matches!(self, Self::Exec)
     }
 }
 

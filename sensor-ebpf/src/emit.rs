@@ -141,8 +141,9 @@ impl Admitted {
 
     /// Everything of the header but the identity.
     ///
-    /// The time is taken last, so that little can happen between it and the submission: the agent's
-    /// reorder window has to cover that gap.
+    /// The time is taken once the record has its place in the ring: what the agent finds reserved, therefore, is all that
+    /// happened before it looked. (Not so for [`output`](Self::output), which reserves and copies in one: a record of it that is held up
+    /// just between the two comes late, and is counted.)
     #[inline(always)]
     unsafe fn write_header(&self, header: *mut Header, length: u32, cpu: u32) {
         // SAFETY: the caller's header is valid for writes.
@@ -155,20 +156,19 @@ impl Admitted {
         }
     }
 
-    /// Critical records wake the reader if it has caught up; bulk ones when a watermark is reached.
+    /// Most records wait for one that wakes the reader, for the watermark, or for the reader's own interval: a wake-up costs
+    /// more than all the rest of an event.
     #[inline(always)]
     fn wakeup(&self, ring: *mut c_void) -> u64 {
-        match self.signal.class() {
-            Class::Critical => 0,
-            Class::Bulk => {
-                // SAFETY: a ring and a constant.
-                let waiting = unsafe { bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) };
-                if waiting >= self.settings.bulk_watermark {
-                    BPF_RB_FORCE_WAKEUP
-                } else {
-                    BPF_RB_NO_WAKEUP
-                }
-            }
+        if self.signal.wakes() {
+            return BPF_RB_FORCE_WAKEUP;
+        }
+        // SAFETY: a ring and a constant.
+        let waiting = unsafe { bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) };
+        if waiting >= self.settings.watermark {
+            BPF_RB_FORCE_WAKEUP
+        } else {
+            BPF_RB_NO_WAKEUP
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::{
     io,
+    os::fd::{AsFd as _, OwnedFd},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -32,8 +33,8 @@ use crate::{
     time::{BootTime, WallTime},
 };
 
-/// Longest time that a bulk record waits for the watermark.
-const BULK_INTERVAL: Duration = Duration::from_millis(50);
+/// Longest time that a record waits which does not wake the agent itself.
+const INTERVAL: Duration = Duration::from_millis(50);
 
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -128,7 +129,7 @@ fn uplink(
 struct Running {
     thread: JoinHandle<()>,
     stopping: Arc<AtomicBool>,
-    wake: Arc<std::os::fd::OwnedFd>,
+    wake: OwnedFd,
 }
 
 impl Running {
@@ -136,7 +137,7 @@ impl Running {
     fn stop(self) -> std::thread::Result<()> {
         self.stopping.store(true, Ordering::Release);
         // An eventfd takes eight bytes; it cannot be full after one.
-        let _ = rustix::io::write(&*self.wake, &1_u64.to_ne_bytes());
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
         self.thread.join()
     }
 }
@@ -177,11 +178,12 @@ fn start(
 
 fn spawn(pipeline: Pipeline) -> io::Result<Running> {
     let stopping = Arc::new(AtomicBool::new(false));
-    let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
-    let (stop, wait) = (Arc::clone(&stopping), Arc::clone(&wake));
+    let wake = eventfd(0, EventfdFlags::CLOEXEC)?;
+    let alarm = pipeline.alarm(wake.as_fd())?;
+    let stop = Arc::clone(&stopping);
     let thread = std::thread::Builder::new()
         .name("pipeline".to_owned())
-        .spawn(move || pipeline.run(&wait, || stop.load(Ordering::Acquire)))?;
+        .spawn(move || pipeline.run(&alarm, || stop.load(Ordering::Acquire)))?;
     Ok(Running {
         thread,
         stopping,
@@ -196,8 +198,8 @@ fn capture_options<'a>(config: &Config, cgroups: Option<&'a CgroupMount>) -> cap
             critical: capture.ring_bytes_critical,
             bulk: capture.ring_bytes_bulk,
         },
-        bulk_watermark: u64::from(capture.bulk_watermark_bytes),
-        bulk_interval: BULK_INTERVAL,
+        watermark: u64::from(capture.watermark_bytes),
+        interval: INTERVAL,
         reorder_window: capture.reorder_window,
         cgroup_controller: cgroups.and_then(CgroupMount::controller),
         agent_tgid: std::process::id(),

@@ -1,9 +1,10 @@
 //! From the kernel to records in order: loads and attaches the programs, drains their rings, keeps the account.
 //!
-//! Invariants: a record is handed out once, and in the order of time unless it came later than the reorder
+//! Invariants: a record is handed out once, and in the order of time unless one was held up for longer than the reorder
 //! window (counted); bulk records never make critical ones wait in a ring; everything detaches when a [`Capture`] is dropped.
 
 mod account;
+mod alarm;
 pub mod btf;
 pub mod ladder;
 pub mod layout;
@@ -12,25 +13,20 @@ pub mod record;
 pub mod reorder;
 mod rings;
 
-use std::{
-    io,
-    os::fd::{BorrowedFd, RawFd},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, os::fd::BorrowedFd, sync::Arc, time::Duration};
 
 use aya::{
     Pod,
     maps::{Array, HashMap, MapData, MapError, PerCpuArray},
 };
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sensor_common::{Identity, Settings, Signal, record::ListenerKey};
 
 pub use account::{Accounts, Tally};
+pub use alarm::Alarm;
 pub use loader::{HookStatus, LoadError};
 pub use rings::{Groups, RingSizes};
 
-use self::{account::KernelAccount, ladder::Hook, loader::Loaded, reorder::Reorder, rings::Rings};
+use self::{account::KernelAccount, ladder::Hook, loader::Loaded, reorder::Reorder, rings::{Drained, Rings}};
 use crate::time::BootTime;
 
 /// How to capture.
@@ -38,11 +34,11 @@ use crate::time::BootTime;
 pub struct Options<'a> {
     /// Bytes of ring memory.
     pub rings: RingSizes,
-    /// Bytes waiting in a bulk ring at which the agent is woken.
-    pub bulk_watermark: u64,
-    /// Longest time that a bulk record waits for the watermark.
-    pub bulk_interval: Duration,
-    /// How late a record may come and still be put in its place.
+    /// Bytes waiting in a ring at which the agent is woken.
+    pub watermark: u64,
+    /// Longest time that a record waits which does not wake the agent itself.
+    pub interval: Duration,
+    /// How long a record that is still being written may hold up later ones.
     pub reorder_window: Duration,
     /// The v1 controller whose hierarchy names cgroups; `None` for the v2 hierarchy.
     pub cgroup_controller: Option<&'a str>,
@@ -54,10 +50,10 @@ pub struct Options<'a> {
 pub struct Capture {
     loaded: Loaded,
     rings: Rings,
-    ring_fds: Vec<RawFd>,
     reorder: Reorder,
     window: Duration,
-    bulk_interval: Duration,
+    interval: Duration,
+    blocked: bool,
     accounts: Arc<Accounts>,
     listeners: HashMap<MapData, KernelListener, KernelIdentity>,
 }
@@ -95,7 +91,7 @@ impl Capture {
         let mut initial = Settings {
             enabled: (1 << Signal::COUNT) - 1,
             taken_over: 1 << Signal::Accept as u64,
-            bulk_watermark: options.bulk_watermark,
+            watermark: options.watermark,
             agent_tgid: options.agent_tgid,
             ..Settings::default()
         };
@@ -105,13 +101,13 @@ impl Capture {
         settings.set(0, KernelSettings(initial), 0)?;
 
         Ok(Self {
-            ring_fds: rings.descriptors(),
             accounts: Arc::new(Accounts::new(accounts, loaded.programs())),
             loaded,
             rings,
             reorder: Reorder::default(),
             window: options.reorder_window,
-            bulk_interval: options.bulk_interval,
+            interval: options.interval,
+            blocked: false,
             listeners,
         })
     }
@@ -137,45 +133,36 @@ impl Capture {
         }
     }
 
-    /// Waits until there is something to read, a record is due, or `stop` becomes readable.
-    pub fn wait(&self, stop: BorrowedFd<'_>) {
-        let timeout = if self.reorder.is_empty() {
-            self.bulk_interval
-        } else {
-            self.window
-        };
-        let timeout = Timespec {
-            tv_sec: 0,
-            tv_nsec: timeout.as_nanos().min(999_999_999) as i64,
-        };
-        let mut fds = vec![PollFd::from_borrowed_fd(stop, PollFlags::IN)];
-        for fd in &self.ring_fds {
-            // SAFETY: the rings live as long as `self`, and so do their descriptors.
-            let fd = unsafe { BorrowedFd::borrow_raw(*fd) };
-            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
-        }
-        if let Err(error) = poll(&mut fds, Some(&timeout))
-            && error != rustix::io::Errno::INTR
-        {
-            tracing::warn!("cannot wait for records: {}", io::Error::from(error));
-            std::thread::sleep(self.bulk_interval);
+    /// What [`wait`](Self::wait) waits for: something to read, or `stop` becoming readable.
+    ///
+    /// # Errors
+    /// If the kernel has no room for it.
+    pub fn alarm(&self, stop: BorrowedFd<'_>) -> io::Result<Alarm> {
+        Alarm::new(&self.rings, stop)
+    }
+
+    /// Waits until a program asks to be read, or it is time to look.
+    pub fn wait(&self, alarm: &Alarm) {
+        let timeout = if self.blocked { self.window } else { self.interval };
+        if let Err(error) = alarm.wait(timeout) {
+            tracing::warn!("cannot wait for records: {error}");
+            std::thread::sleep(self.interval);
         }
     }
 
-    /// Hands out the records that are due, in order.
+    /// Hands out the records that nothing earlier can follow, in order.
     pub fn read(&mut self, take: impl FnMut(&[u8])) {
-        let now = BootTime::now();
-        let seen_up_to = self
-            .rings
-            .drain(&mut self.reorder)
-            .map_or(now, |limit| limit.min(now));
-        let horizon = seen_up_to.0.saturating_sub(self.window.as_nanos() as u64);
-        self.reorder.release(BootTime(horizon), take);
+        let Drained { complete, blocked } = self.rings.drain(&mut self.reorder);
+        self.blocked = blocked;
+        // A program that was held up while it wrote must not hold up everything.
+        let overdue = BootTime::now().0.saturating_sub(self.window.as_nanos() as u64);
+        self.reorder
+            .release(complete.max(BootTime(overdue)), take);
     }
 
     /// Hands out everything that is left, due or not: for the end.
     pub fn read_rest(&mut self, take: impl FnMut(&[u8])) {
-        while self.rings.drain(&mut self.reorder).is_some() {}
+        self.rings.drain(&mut self.reorder);
         self.reorder.release(BootTime(u64::MAX), take);
     }
 

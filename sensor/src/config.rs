@@ -42,7 +42,7 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Capture {
-    /// How long an event waits for earlier ones from other CPUs. `0s` to `1s`.
+    /// How long an event that is still being written may hold up later ones. `0s` to `1s`, rounded up to milliseconds.
     #[serde(
         serialize_with = "humantime_serde::serialize",
         deserialize_with = "values::reorder_window"
@@ -54,17 +54,17 @@ pub struct Capture {
     /// Size of all rings together for file, flow and syscall events, likewise.
     #[serde(deserialize_with = "values::ring_bytes")]
     pub ring_bytes_bulk: u32,
-    /// Bytes waiting in a bulk ring at which its reader is woken; less than the ring.
-    pub bulk_watermark_bytes: u32,
+    /// Bytes waiting in a ring at which its reader is woken, whatever they are; less than either ring.
+    pub watermark_bytes: u32,
 }
 
 impl Default for Capture {
     fn default() -> Self {
         Self {
-            reorder_window: Duration::from_micros(200),
+            reorder_window: Duration::from_millis(2),
             ring_bytes_critical: 2 << 20,
             ring_bytes_bulk: 4 << 20,
-            bulk_watermark_bytes: 64 << 10,
+            watermark_bytes: 64 << 10,
         }
     }
 }
@@ -254,14 +254,19 @@ impl Config {
     /// Values that are allowed alone and not together.
     fn contradiction(&self) -> Option<(&'static str, &'static str, String)> {
         let Capture {
+            ring_bytes_critical,
             ring_bytes_bulk,
-            bulk_watermark_bytes,
+            watermark_bytes,
             ..
         } = self.capture;
-        if bulk_watermark_bytes >= ring_bytes_bulk {
-            let message =
-                format!("{bulk_watermark_bytes} is not less than ring_bytes_bulk, {ring_bytes_bulk}");
-            return Some(("capture", "bulk_watermark_bytes", message));
+        for (ring, bytes) in [
+            ("ring_bytes_critical", ring_bytes_critical),
+            ("ring_bytes_bulk", ring_bytes_bulk),
+        ] {
+            if watermark_bytes >= bytes {
+                let message = format!("{watermark_bytes} is not less than {ring}, {bytes}");
+                return Some(("capture", "watermark_bytes", message));
+            }
         }
         let Host {
             max_exited,

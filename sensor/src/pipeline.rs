@@ -1,7 +1,8 @@
 //! From the ring to the stream: one thread that takes each record through the stages, in order and without locks.
 
 use std::{
-    os::fd::{BorrowedFd, OwnedFd},
+    io,
+    os::fd::BorrowedFd,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -12,7 +13,7 @@ use std::{
 use sensor_common::Signal;
 
 use crate::{
-    capture::{Accounts, Capture, record::Record},
+    capture::{Accounts, Alarm, Capture, record::Record},
     detect::Detector,
     export::{Entry, Hub, Loss},
     host::{Attributed, Body, Event, Host},
@@ -73,11 +74,19 @@ impl Pipeline {
         }
     }
 
-    /// Works until `stop` becomes readable, then hands on what is left and detaches everything.
-    pub fn run(mut self, stop: &OwnedFd, stopping: impl Fn() -> bool) {
-        use std::os::fd::AsFd as _;
+    /// What wakes the pipeline: something to read, or `stop` becoming readable.
+    ///
+    /// # Errors
+    /// If the kernel has no room for it.
+    pub fn alarm(&self, stop: BorrowedFd<'_>) -> io::Result<Alarm> {
+        self.capture.alarm(stop)
+    }
+
+    /// Works until it is `stopping`, which is asked whenever `alarm` was set off; then hands on what is left and
+    /// detaches everything.
+    pub fn run(mut self, alarm: &Alarm, stopping: impl Fn() -> bool) {
         while !stopping() {
-            self.turn(stop.as_fd());
+            self.turn(alarm);
         }
         let Self {
             capture,
@@ -89,8 +98,8 @@ impl Pipeline {
         losses.report(stages);
     }
 
-    fn turn(&mut self, stop: BorrowedFd<'_>) {
-        self.capture.wait(stop);
+    fn turn(&mut self, alarm: &Alarm) {
+        self.capture.wait(alarm);
         let Self {
             capture,
             stages,

@@ -1,8 +1,8 @@
 //! Records in the order of their time.
 //!
 //! Rings are shared by CPUs, so that records come out nearly in order. A record is held until nothing earlier can be on its
-//! way any more: until its time lies a *window* before the moment at which all rings were last seen empty. What
-//! comes later still is passed on at once and counted.
+//! way any more: until every ring has been read up to where it was reserved at a later time. Only a record that is
+//! still being written makes others wait, for a *window* at most. What comes later still is passed on at once and counted.
 //!
 //! Records are copied once, into one buffer that is reused, and are handed out in place.
 

@@ -1,23 +1,25 @@
 //! The rings that the kernel programs write to: made, filled into their array, and drained here.
 
+mod ring;
+
 use std::{
-    os::fd::{AsRawFd as _, RawFd},
+    os::fd::{AsFd as _, BorrowedFd},
     path::Path,
 };
 
 use aya::{
     Ebpf,
-    maps::{ArrayOfMaps, Map, MapData, MapError, RingBuf},
+    maps::{ArrayOfMaps, MapData, MapError},
+    sys::SyscallError,
 };
 use sensor_common::{Class, Header, RINGS_PER_CLASS};
 use zerocopy::FromBytes;
 
+use self::ring::Ring;
 use super::reorder::Reorder;
 use crate::time::BootTime;
 
 const BPF_MAP_TYPE_RINGBUF: u32 = 27;
-/// Records taken from one ring before the others have their turn.
-const TURN: usize = 16_384;
 /// CPUs that share a ring on a small machine: one ring costs its memory twice over, in kernel and in cache.
 const CPUS_PER_RING: usize = 8;
 
@@ -65,9 +67,24 @@ impl Groups {
 
 /// All rings of both classes; the critical ones come first.
 pub struct Rings {
-    rings: Vec<RingBuf<MapData>>,
+    rings: Vec<Source>,
     /// The kernel keeps the inner maps alive by reference, the array by this.
     _array: ArrayOfMaps<MapData, MapData>,
+}
+
+struct Source {
+    ring: Ring,
+    /// Every record of an earlier time has been taken from the ring.
+    complete: BootTime,
+}
+
+/// How far a [drain](Rings::drain) has come.
+#[derive(Clone, Copy, Debug)]
+pub struct Drained {
+    /// Every record of an earlier time has been taken from its ring.
+    pub complete: BootTime,
+    /// A record that is still being written keeps what lies behind it.
+    pub blocked: bool,
 }
 
 impl Rings {
@@ -86,38 +103,43 @@ impl Rings {
                 let definition = aya_obj::Map::new_from_params(BPF_MAP_TYPE_RINGBUF, 0, 0, size, 0);
                 let data = MapData::create(definition, "sensor_ring", None)?;
                 array.set(index, &data, 0)?;
-                rings.push(RingBuf::try_from(Map::RingBuf(data))?);
+                let ring = Ring::new(data, size as usize).map_err(|io_error| {
+                    MapError::SyscallError(SyscallError { call: "mmap", io_error })
+                })?;
+                rings.push(Source {
+                    ring,
+                    complete: BootTime::default(),
+                });
             }
         }
         Ok(Self { rings, _array: array })
     }
 
-    /// Moves what is in the rings into `reorder`, critical rings first. Returns the time up to which every
-    /// record has been seen, or `None` where nothing limits that.
-    pub fn drain(&mut self, reorder: &mut Reorder) -> Option<BootTime> {
-        let mut seen_up_to: Option<BootTime> = None;
-        for ring in &mut self.rings {
-            let mut last = BootTime::default();
-            let mut emptied = false;
-            for _ in 0..TURN {
-                let Some(record) = ring.next() else {
-                    emptied = true;
-                    break;
-                };
-                last = time_of(&record);
-                reorder.push(last, &record);
+    /// Moves what is in the rings into `reorder`.
+    ///
+    /// A program takes a record's time when it has reserved its place, so all that happened before `now` lies before
+    /// the positions that are looked at after it.
+    pub fn drain(&mut self, reorder: &mut Reorder) -> Drained {
+        let now = BootTime::now();
+        let mut blocked = false;
+        for Source { ring, complete } in &mut self.rings {
+            let written = ring.read(ring.reserved(), |record| reorder.push(time_of(record), record));
+            ring.free();
+            if written {
+                *complete = now;
             }
-            if !emptied {
-                seen_up_to = Some(seen_up_to.map_or(last, |earlier| earlier.min(last)));
-            }
+            blocked |= !written;
         }
-        seen_up_to
+        let complete = self.rings.iter().map(|source| source.complete).min();
+        Drained {
+            complete: complete.unwrap_or(now),
+            blocked,
+        }
     }
 
-    /// What becomes readable when there is something to drain.
-    #[must_use]
-    pub fn descriptors(&self) -> Vec<RawFd> {
-        self.rings.iter().map(|ring| ring.as_raw_fd()).collect()
+    /// What is signalled when there is something to drain.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.rings.iter().map(|source| source.ring.as_fd())
     }
 }
 

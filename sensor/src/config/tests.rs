@@ -56,7 +56,7 @@ fn messages() {
     assert_snapshot!(error("[capture]\nring_bytes_critical = 1\n"), @"/etc/sensor/sensor.toml:2: [capture] ring_bytes_critical: 1 is not allowed; allowed are 4096 to 268435456");
     assert_snapshot!(error("[capture]\nreorder_window = \"1h\"\n"), @"/etc/sensor/sensor.toml:2: [capture] reorder_window: 3600s is not allowed; allowed are 0s to 1s");
     assert_snapshot!(error("[capture]\nreorder_window = 2\n"), @"/etc/sensor/sensor.toml:2: [capture] reorder_window: invalid type: integer `2`, expected a duration");
-    assert_snapshot!(error("[capture]\nring_bytes_bulk = 4096\n"), @"/etc/sensor/sensor.toml:1: [capture] bulk_watermark_bytes: 65536 is not less than ring_bytes_bulk, 4096");
+    assert_snapshot!(error("[capture]\nring_bytes_bulk = 4096\n"), @"/etc/sensor/sensor.toml:1: [capture] watermark_bytes: 65536 is not less than ring_bytes_bulk, 4096");
     assert_snapshot!(error("[host]\nname = \"a\"\nmax_processes = -1\n"), @"/etc/sensor/sensor.toml:3: [host] max_processes: -1 is not allowed; allowed are 1024 to 4194304");
     assert_snapshot!(error("[detect]\nmax_p_value = 1.5\n"), @"/etc/sensor/sensor.toml:2: [detect] max_p_value: 1.5 is not allowed; allowed is what is above 0, up to 1");
     assert_snapshot!(error("[detect]\nflag = [\"pod\"]\n"), @"/etc/sensor/sensor.toml:2: [detect] flag: unknown variant `pod`, expected one of `unit`, `container`, `cgroup`, `session`, `host`");
