@@ -5,7 +5,7 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::{bpf_ktime_get_boot_ns, generated::bpf_skc_to_tcp_sock},
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns, generated::bpf_skc_to_tcp_sock},
     macros::{btf_tracepoint, fexit, map},
     maps::{LruHashMap, PerCpuArray},
     programs::{BtfTracePointContext, FExitContext},
@@ -74,7 +74,6 @@ pub fn tcp_state(ctx: BtfTracePointContext) -> i32 {
         (CLOSE, SYN_SENT) => connect(sock),
         (CLOSE, LISTEN) => listen(sock),
         (LISTEN, CLOSE) => forget_listener(sock),
-        (SYN_SENT, ESTABLISHED) => mark_established(sock),
         (SYN_RECV, ESTABLISHED) => established_inbound(sock),
         (_, FIN_WAIT1 | LAST_ACK) => adopt(sock),
         (_, CLOSE) => close(sock, old),
@@ -204,26 +203,17 @@ fn forget_listener(sock: Address) {
     }
 }
 
-#[inline(always)]
-fn mark_established(sock: Address) {
-    if let Some(owner) = FLOWS.get_ptr_mut(key(sock)) {
-        // SAFETY: map memory is valid while the program runs; a lost update costs one flag.
-        unsafe { (*owner).flags |= u64::from(flow_flags::ESTABLISHED) };
-    }
-}
-
 /// A handshake that another host began is complete. Nobody has accepted it yet: it is the listener's, until the
 /// process that closes it (or, on a better rung, accepts it) is seen.
 #[inline(always)]
 fn established_inbound(sock: Address) {
     // SAFETY: the socket is one by the tracepoint's prototype; map memory is valid while the program runs.
     unsafe {
-        let flags = flow_flags::INBOUND | flow_flags::ESTABLISHED;
         let Some(owner) = SCRATCH.get_ptr_mut(Caller::TcpState as u32) else {
             return;
         };
         (*owner).start_time = now();
-        (*owner).flags = u64::from(flags | flow_flags::LISTENER);
+        (*owner).flags = u64::from(flow_flags::INBOUND | flow_flags::LISTENER);
         let mut local = listener_key(sock, Direct::load(sock, offset!(sock_num)));
         let mut listener = LISTENERS.get_ptr(local);
         if listener.is_none() {
@@ -255,8 +245,7 @@ fn established_inbound(sock: Address) {
 fn accepted(sock: Address) {
     // SAFETY: the socket is one by the function's prototype; map memory is valid while the program runs.
     unsafe {
-        let flags = flow_flags::INBOUND | flow_flags::ESTABLISHED;
-        let Some(owner) = current_owner(Caller::TcpAccept, flags) else {
+        let Some(owner) = current_owner(Caller::TcpAccept, flow_flags::INBOUND) else {
             return;
         };
         if let Some(known) = FLOWS.get_ptr(key(sock)) {
@@ -295,12 +284,15 @@ fn adopt(sock: Address) {
     let listener = u64::from(flow_flags::LISTENER | flow_flags::NO_OWNER);
     // SAFETY: map memory is valid while the program runs; the socket is held by its closer.
     unsafe {
-        if (*owner).flags & listener != 0
+        if (*owner).flags & listener == 0 {
+            return;
+        }
+        if (*owner).identity.tgid != current_tgid()
             && let Some(current) = current_owner(Caller::TcpState, 0)
         {
             (*owner).identity = current.identity;
-            (*owner).flags &= !listener;
         }
+        (*owner).flags &= !listener;
     }
 }
 
@@ -334,8 +326,12 @@ fn close(sock: Address, old: i32) {
                     None => {
                         (*record).header.identity = Identity::default();
                         (*body).start_time = 0;
-                        (*body).flags = flow_flags::NO_OWNER | flow_flags::ESTABLISHED;
+                        (*body).flags = flow_flags::NO_OWNER;
                     }
+                }
+                // An attempt that failed ends in the state in which it waited for its answer.
+                if old != SYN_SENT {
+                    (*body).flags |= flow_flags::ESTABLISHED;
                 }
                 (*body).socket = key(sock);
                 write_tuple(sock, &raw mut (*body).tuple);
@@ -443,6 +439,11 @@ unsafe fn listener_key(sock: Address, port: u16) -> ListenerKey {
             port: u32::from(port),
         }
     }
+}
+
+#[inline(always)]
+fn current_tgid() -> u32 {
+    (bpf_get_current_pid_tgid() >> 32) as u32
 }
 
 #[inline(always)]
