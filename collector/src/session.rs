@@ -1,8 +1,8 @@
 //! What an agent may say, and when: the rules of one `Deliver` stream, as a state machine without I/O.
 
 use sensor_proto::{
-    BATCH_ENTRIES_MAX, PROTOCOL,
-    v1::{Batch, DeliverRequest, Hello, deliver_request::Frame},
+    BATCH_ENTRIES_MAX, DanglingProcess, PROTOCOL,
+    v1::{Batch, DeliverRequest, Entry, Hello, deliver_request::Frame},
 };
 
 /// Batches that may be on the way without an acknowledgement.
@@ -100,6 +100,14 @@ pub enum FrameError {
     Impostor {
         /// Its number.
         sequence: u64,
+    },
+    /// An event of a process that is not there.
+    #[error("batch {sequence}: {dangling}")]
+    Process {
+        /// Its number.
+        sequence: u64,
+        /// What is wrong.
+        dangling: DanglingProcess,
     },
     /// A number was left out.
     #[error("batch {sequence} came where {expected} was due; send from there, or begin a new epoch")]
@@ -200,9 +208,13 @@ impl Session {
         if !(1..=BATCH_ENTRIES_MAX).contains(&entries) {
             return Err(FrameError::Size { sequence, entries });
         }
-        if batch.entries.iter().any(|entry| entry.host != stream.host) {
+        let foreign = |entry: &Entry| !entry.host.is_empty() && entry.host != stream.host;
+        if batch.entries.iter().any(foreign) {
             return Err(FrameError::Impostor { sequence });
         }
+        batch
+            .check_references()
+            .map_err(|dangling| FrameError::Process { sequence, dangling })?;
         if sequence <= *stored {
             return Ok(Step::Again(*stored));
         }
@@ -225,7 +237,6 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use sensor_proto::v1::Entry;
 
     use super::*;
 
@@ -250,7 +261,11 @@ mod tests {
             entries
         ];
         DeliverRequest {
-            frame: Some(Frame::Batch(Batch { sequence, entries })),
+            frame: Some(Frame::Batch(Batch {
+                sequence,
+                entries,
+                processes: Vec::new(),
+            })),
         }
     }
 

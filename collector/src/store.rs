@@ -415,6 +415,7 @@ mod tests {
                 };
                 2
             ],
+            processes: Vec::new(),
         }
     }
 

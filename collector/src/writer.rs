@@ -175,15 +175,17 @@ fn answer(store: &Store, consumers: &Fanout<Arc<Entry>>, job: Job, result: Resul
             });
             let _ = reply.send(stored);
         }
-        Job::Store { batch, reply, .. } => {
+        Job::Store {
+            stream, batch, reply, ..
+        } => {
             let sequence = batch.sequence;
             let stored = result.map(|done| match done {
                 Done::Stored(Stored::Already(stored)) => stored,
                 _ => {
-                    batch
-                        .entries
-                        .into_iter()
-                        .for_each(|entry| consumers.publish(&Arc::new(entry)));
+                    if consumers.readers() > 0 {
+                        let entries: Vec<_> = batch.into_complete(&stream.host).map(Arc::new).collect();
+                        consumers.publish(&entries);
+                    }
                     sequence
                 }
             });

@@ -1,11 +1,15 @@
 //! One publisher, many readers: each has its own bounded queue, loses its own items when it is too slow,
 //! is told how many, and hurts neither the publisher nor the other readers.
 //!
-//! The publisher never waits: it is the thread that reads the kernel's rings. A reader that is busy is
-//! not woken: its waker is only registered while it sleeps on an empty queue.
+//! The publisher never waits: it is the thread that reads the kernel's rings. It publishes many items at once, and wakes a
+//! reader once for all of them, if the reader sleeps and has as many as it [sleeps for](Reader::filled): waking a
+//! reader for each item was measured to cost as much as all else that is done for it.
+
+mod queue;
 
 use std::{
     collections::VecDeque,
+    future::poll_fn,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -15,8 +19,10 @@ use std::{
 };
 
 use prost::Message;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio_stream::Stream;
+
+use self::queue::Queue;
 
 use crate::{
     RESPONSE_BYTES, RESPONSE_ENTRIES,
@@ -42,7 +48,7 @@ struct Shared<T> {
 }
 
 struct Slot<T> {
-    queue: mpsc::Sender<T>,
+    queue: Arc<Queue<T>>,
     wants: Box<dyn Fn(&T) -> bool + Send>,
     /// What this reader lost and was not told yet.
     dropped: Arc<AtomicU64>,
@@ -80,15 +86,17 @@ impl<T> Default for Fanout<T> {
 }
 
 impl<T: Clone> Fanout<T> {
-    /// Hands `item` to every reader that wants it and has room for it. Never waits for a reader.
-    pub fn publish(&self, item: &T) {
-        if self.shared.readers.load(Ordering::Relaxed) == 0 {
+    /// Hands `items` to every reader that wants them and has room for them. Never waits for a reader.
+    pub fn publish(&self, items: &[T]) {
+        if items.is_empty() || self.shared.readers.load(Ordering::Relaxed) == 0 {
             return;
         }
-        for slot in self.slots().iter().filter(|slot| (slot.wants)(item)) {
-            if let Err(mpsc::error::TrySendError::Full(_)) = slot.queue.try_send(item.clone()) {
-                slot.dropped.fetch_add(1, Ordering::Relaxed);
-                self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+        for slot in self.slots().iter() {
+            let wanted = items.iter().filter(|item| (slot.wants)(item)).cloned();
+            let dropped = slot.queue.extend(wanted);
+            if dropped > 0 {
+                slot.dropped.fetch_add(dropped, Ordering::Relaxed);
+                self.shared.dropped.fetch_add(dropped, Ordering::Relaxed);
             }
         }
     }
@@ -101,16 +109,18 @@ impl<T> Fanout<T> {
     /// After [`close`](Self::close) the reader ends at once.
     #[must_use]
     pub fn subscribe(&self, capacity: usize, wants: impl Fn(&T) -> bool + Send + 'static) -> Reader<T> {
-        let (queue, items) = mpsc::channel(capacity.max(1));
+        let queue = Arc::new(Queue::new(capacity.max(1)));
         let dropped = Arc::<AtomicU64>::default();
         let reader = Reader {
-            items,
+            queue: Arc::clone(&queue),
             dropped: Arc::clone(&dropped),
             fanout: self.clone(),
         };
         let mut slots = self.slots();
         // Looked at under the lock, so that no reader is added behind the back of `close`.
-        if !*self.shared.closed.borrow() {
+        if *self.shared.closed.borrow() {
+            queue.close();
+        } else {
             slots.push(Slot {
                 queue,
                 wants: Box::new(wants),
@@ -137,7 +147,7 @@ impl<T> Fanout<T> {
     pub fn close(&self) {
         let mut slots = self.slots();
         self.shared.closed.send_replace(true);
-        slots.clear();
+        slots.drain(..).for_each(|slot| slot.queue.close());
         self.shared.readers.store(0, Ordering::Relaxed);
     }
 
@@ -162,7 +172,7 @@ impl<T> Fanout<T> {
 /// The receiving end of one reader. Dropping it ends the subscription.
 #[derive(Debug)]
 pub struct Reader<T> {
-    items: mpsc::Receiver<T>,
+    queue: Arc<Queue<T>>,
     dropped: Arc<AtomicU64>,
     fanout: Fanout<T>,
 }
@@ -171,7 +181,18 @@ impl<T> Reader<T> {
     /// Adds up to `limit` waiting items to `buffer`, and waits for one if there are none. Returns how many it
     /// added; 0 means that the publisher closed and nothing is left. Cancelling it loses nothing.
     pub async fn next(&mut self, buffer: &mut Vec<T>, limit: usize) -> usize {
-        self.items.recv_many(buffer, limit).await
+        self.filled(1).await;
+        self.take(buffer, limit)
+    }
+
+    /// Returns when at least `count` items wait, or the publisher closed.
+    pub async fn filled(&mut self, count: usize) {
+        poll_fn(|cx| self.queue.poll_filled(cx, count)).await;
+    }
+
+    /// Adds up to `limit` items that wait already to `buffer`, and returns how many.
+    pub fn take(&mut self, buffer: &mut Vec<T>, limit: usize) -> usize {
+        self.queue.take(buffer, limit)
     }
 
     /// How many items this reader lost since it was last asked.
@@ -194,7 +215,7 @@ impl<T> Reader<T> {
 
 impl<T> Drop for Reader<T> {
     fn drop(&mut self) {
-        self.items.close();
+        self.queue.close();
         self.fanout.sweep();
     }
 }
@@ -243,12 +264,8 @@ impl<T: Unpin, F: FnMut(T) -> Option<Entry> + Unpin> Stream for Responses<T, F> 
         let this = self.get_mut();
         loop {
             if this.waiting.is_empty() {
-                if ready!(
-                    this.reader
-                        .items
-                        .poll_recv_many(cx, &mut this.batch, RESPONSE_ENTRIES)
-                ) == 0
-                {
+                ready!(this.reader.queue.poll_filled(cx, 1));
+                if this.reader.take(&mut this.batch, RESPONSE_ENTRIES) == 0 {
                     return Poll::Ready(None);
                 }
                 this.waiting.extend(this.batch.drain(..));
@@ -263,6 +280,8 @@ impl<T: Unpin, F: FnMut(T) -> Option<Entry> + Unpin> Stream for Responses<T, F> 
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Wake, Waker};
+
     use tokio_stream::StreamExt;
 
     use super::*;
@@ -292,7 +311,7 @@ mod tests {
             fanout.subscribe(64, |_| true),
             fanout.subscribe(64, |item| item % 2 == 0),
         );
-        (0..10).for_each(|item| fanout.publish(&item));
+        (0..10).for_each(|item| fanout.publish(&[item]));
         fanout.close();
         assert_eq!(all(every).await, (0..10).collect::<Vec<_>>());
         assert_eq!(all(even).await, [0, 2, 4, 6, 8]);
@@ -302,7 +321,7 @@ mod tests {
     async fn a_slow_reader_loses_its_own_and_no_one_elses() {
         let fanout = Fanout::default();
         let (slow, quick) = (fanout.subscribe(4, |_| true), fanout.subscribe(64, |_| true));
-        (0..10).for_each(|item| fanout.publish(&item));
+        (0..10).for_each(|item| fanout.publish(&[item]));
         fanout.close();
         assert_eq!(
             (slow.take_dropped(), slow.take_dropped(), quick.take_dropped()),
@@ -313,6 +332,45 @@ mod tests {
         assert_eq!(all(quick).await.len(), 10);
     }
 
+    #[derive(Default)]
+    struct Wakes(AtomicU64);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_reader_is_woken_once_when_as_many_wait_as_it_asked_for() {
+        let wakes = Arc::<Wakes>::default();
+        let waker = Waker::from(Arc::clone(&wakes));
+        let mut cx = Context::from_waker(&waker);
+        let woken = || wakes.0.load(Ordering::Relaxed);
+        let fanout = Fanout::default();
+        let mut reader = fanout.subscribe(8, |_| true);
+
+        let mut three = Box::pin(reader.filled(3));
+        fanout.publish(&[1]);
+        assert!(three.as_mut().poll(&mut cx).is_pending());
+        fanout.publish(&[2]);
+        assert_eq!(woken(), 0);
+        fanout.publish(&[3, 4]);
+        fanout.publish(&[5]);
+        assert_eq!(woken(), 1);
+        assert!(three.as_mut().poll(&mut cx).is_ready());
+        drop(three);
+
+        let mut more_than_fit = Box::pin(reader.filled(100));
+        assert!(more_than_fit.as_mut().poll(&mut cx).is_pending());
+        fanout.close();
+        assert_eq!(woken(), 2);
+        assert!(more_than_fit.as_mut().poll(&mut cx).is_ready());
+        drop(more_than_fit);
+        let mut items = Vec::new();
+        assert_eq!((reader.take(&mut items, 8), items), (5, vec![1, 2, 3, 4, 5]));
+    }
+
     #[tokio::test]
     async fn readers_come_and_go() {
         let fanout = Fanout::default();
@@ -320,7 +378,7 @@ mod tests {
         assert_eq!(fanout.readers(), 1);
         drop(reader);
         assert_eq!(fanout.readers(), 0);
-        fanout.publish(&1_u32);
+        fanout.publish(&[1_u32]);
         fanout.close();
         fanout.closed().await;
         assert!(all(fanout.subscribe(4, |_| true)).await.is_empty());
@@ -331,7 +389,7 @@ mod tests {
     async fn responses_say_what_was_dropped_even_where_nothing_passes() {
         let fanout = Fanout::default();
         let mut responses = fanout.subscribe(4, |_| true).responses(|_: u32| None);
-        (0..10).for_each(|item| fanout.publish(&item));
+        (0..10).for_each(|item| fanout.publish(&[item]));
         let response = responses.next().await.expect("a response").expect("no error");
         assert_eq!((response.dropped, response.entries.len()), (6, 0));
     }
@@ -342,7 +400,7 @@ mod tests {
         let mut responses = fanout
             .subscribe(1000, |_| true)
             .responses(|item| Some(entry(item)));
-        (0..600).for_each(|item| fanout.publish(&item));
+        (0..600).for_each(|item| fanout.publish(&[item]));
         fanout.close();
         let mut sizes = Vec::new();
         while let Some(response) = responses.next().await {
@@ -365,7 +423,7 @@ mod tests {
         };
         let mut responses = fanout.subscribe(1000, |_| true).responses(convert);
         for length in [RESPONSE_BYTES, 10, crate::ENTRY_BYTES_MAX + 1, 10] {
-            fanout.publish(&length);
+            fanout.publish(&[length]);
         }
         fanout.close();
         let mut told = Vec::new();

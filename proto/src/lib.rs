@@ -2,9 +2,11 @@
 //! need to agree on: [`Filter`](v1::Filter) matching, the bounds of messages, and how one publisher's
 //! entries reach many readers ([`fanout`]).
 
+mod batch;
 pub mod fanout;
 mod filter;
 
+pub use batch::DanglingProcess;
 pub use filter::{FilterError, PATTERN_BYTES_MAX, PATTERNS_MAX, SIGNAL_NAMES, event_name, signal_name};
 
 /// The messages and services of package `sensor.v1`.

@@ -27,6 +27,12 @@ static ACCOUNTS: PerCpuArray<Account> = PerCpuArray::with_max_entries(Signal::CO
 #[map]
 static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 
+/// Until when the agent looks by itself, in nanoseconds of `CLOCK_BOOTTIME`: nobody needs to wake it before. It writes it
+/// into memory that it shares.
+#[map]
+static LOOK_AT: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+const BPF_F_MMAPABLE: u32 = 1 << 10;
 const BPF_RB_NO_WAKEUP: u64 = 1;
 const BPF_RB_FORCE_WAKEUP: u64 = 2;
 const BPF_RB_AVAIL_DATA: u64 = 0;
@@ -107,7 +113,7 @@ impl Admitted {
             fill(record);
             let header = &raw mut (*record).header;
             self.write_header(header, size_of::<Record<T>>() as u32, cpu);
-            bpf_ringbuf_submit(record.cast(), self.wakeup(ring));
+            bpf_ringbuf_submit(record.cast(), self.wakeup(ring, (*header).time));
         }
     }
 
@@ -126,7 +132,7 @@ impl Admitted {
         // SAFETY: as promised by the caller.
         let result = unsafe {
             self.write_header(header, length as u32, cpu);
-            bpf_ringbuf_output(ring, header.cast(), length, self.wakeup(ring))
+            bpf_ringbuf_output(ring, header.cast(), length, self.wakeup(ring, (*header).time))
         };
         if result != 0 {
             self.account.lost += 1;
@@ -159,8 +165,8 @@ impl Admitted {
     /// Most records wait for one that wakes the reader, for the watermark, or for the reader's own interval: a wake-up costs
     /// more than all the rest of an event.
     #[inline(always)]
-    fn wakeup(&self, ring: *mut c_void) -> u64 {
-        if self.signal.wakes() {
+    fn wakeup(&self, ring: *mut c_void, now: u64) -> u64 {
+        if self.signal.wakes() && LOOK_AT.get(0).is_none_or(|look_at| look(look_at) <= now) {
             return BPF_RB_FORCE_WAKEUP;
         }
         // SAFETY: a ring and a constant.
@@ -171,6 +177,13 @@ impl Admitted {
             BPF_RB_NO_WAKEUP
         }
     }
+}
+
+/// What the agent writes at any time.
+#[inline(always)]
+fn look(look_at: &u64) -> u64 {
+    // SAFETY: a reference is valid and aligned.
+    unsafe { core::ptr::read_volatile(look_at) }
 }
 
 #[inline(always)]

@@ -157,7 +157,7 @@ fn connect(sock: Address) {
     admitted.submit::<Connect>(|record| {
         // SAFETY: the record is valid for writes; the socket is one by the tracepoint's prototype.
         unsafe {
-            (*record).header.identity = owner.identity;
+            copy(&raw const owner.identity, &raw mut (*record).header.identity);
             (*record).body.socket = key(sock);
             (*record).body.reserved = 0;
             write_tuple(sock, &raw mut (*record).body.tuple);
@@ -182,7 +182,7 @@ fn listen(sock: Address) {
     admitted.submit::<Listen>(|record| {
         // SAFETY: the record is valid for writes.
         unsafe {
-            (*record).header.identity = owner.identity;
+            copy(&raw const owner.identity, &raw mut (*record).header.identity);
             write_tuple(sock, &raw mut (*record).body.tuple);
             (*record).body.tuple.remote_address = [0; 16];
             (*record).body.tuple.remote_port = 0;
@@ -221,7 +221,7 @@ fn established_inbound(sock: Address) {
             listener = LISTENERS.get_ptr(local);
         }
         match listener {
-            Some(listener) => (*owner).identity = *listener,
+            Some(listener) => copy(listener, &raw mut (*owner).identity),
             None => {
                 (*owner).identity = Identity::default();
                 (*owner).flags |= u64::from(flow_flags::NO_OWNER);
@@ -267,7 +267,7 @@ unsafe fn submit_accept(admitted: emit::Admitted, sock: Address, owner: &Owner) 
     admitted.submit::<Accept>(|record| {
         // SAFETY: the record is valid for writes; the socket is one, as the caller promises.
         unsafe {
-            (*record).header.identity = owner.identity;
+            copy(&raw const owner.identity, &raw mut (*record).header.identity);
             (*record).body.socket = key(sock);
             (*record).body.flags = owner.flags as u32;
             write_tuple(sock, &raw mut (*record).body.tuple);
@@ -290,7 +290,7 @@ fn adopt(sock: Address) {
         if (*owner).identity.tgid != current_tgid()
             && let Some(current) = current_owner(Caller::TcpState, 0)
         {
-            (*owner).identity = current.identity;
+            copy(&raw const current.identity, &raw mut (*owner).identity);
         }
         (*owner).flags &= !listener;
     }
@@ -319,7 +319,7 @@ fn close(sock: Address, old: i32) {
                 let body = &raw mut (*record).body;
                 match known {
                     Some(owner) => {
-                        (*record).header.identity = (*owner).identity;
+                        copy(&raw const (*owner).identity, &raw mut (*record).header.identity);
                         (*body).start_time = (*owner).start_time;
                         (*body).flags = (*owner).flags as u32;
                     }
@@ -439,6 +439,13 @@ unsafe fn listener_key(sock: Address, port: u16) -> ListenerKey {
             port: u32::from(port),
         }
     }
+}
+
+/// Copies word by word: an assignment between places that may overlap becomes a call of `memmove`.
+#[inline(always)]
+unsafe fn copy(from: *const Identity, to: *mut Identity) {
+    // SAFETY: the caller's pointers are valid and apart.
+    unsafe { core::ptr::copy_nonoverlapping(from, to, 1) }
 }
 
 #[inline(always)]

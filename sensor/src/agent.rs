@@ -171,6 +171,7 @@ fn start(
         accounts: capture.accounts(),
         links,
         vitals,
+        outbox: Vec::new(),
     };
     let running = spawn(Pipeline::new(capture, stages)).map_err(AgentError::Thread)?;
     Ok((running, status))

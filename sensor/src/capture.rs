@@ -9,6 +9,8 @@ pub mod btf;
 pub mod ladder;
 pub mod layout;
 mod loader;
+mod mapping;
+mod promise;
 pub mod record;
 pub mod reorder;
 mod rings;
@@ -26,7 +28,14 @@ pub use alarm::Alarm;
 pub use loader::{HookStatus, LoadError};
 pub use rings::{Groups, RingSizes};
 
-use self::{account::KernelAccount, ladder::Hook, loader::Loaded, reorder::Reorder, rings::{Drained, Rings}};
+use self::{
+    account::KernelAccount,
+    ladder::Hook,
+    loader::Loaded,
+    promise::Promise,
+    reorder::Reorder,
+    rings::{Drained, Rings},
+};
 use crate::time::BootTime;
 
 /// How to capture.
@@ -53,7 +62,8 @@ pub struct Capture {
     reorder: Reorder,
     window: Duration,
     interval: Duration,
-    blocked: bool,
+    promise: Promise,
+    last: Drained,
     accounts: Arc<Accounts>,
     listeners: HashMap<MapData, KernelListener, KernelIdentity>,
 }
@@ -88,6 +98,7 @@ impl Capture {
         let accounts: PerCpuArray<_, KernelAccount> = take(ebpf, "ACCOUNTS")?.try_into()?;
         let mut settings: Array<_, KernelSettings> = take(ebpf, "SETTINGS")?.try_into()?;
         let listeners = take(ebpf, "LISTENERS")?.try_into()?;
+        let promise = Promise::new(take(ebpf, "LOOK_AT")?).map_err(rings::not_mapped)?;
         let mut initial = Settings {
             enabled: (1 << Signal::COUNT) - 1,
             taken_over: 1 << Signal::Accept as u64,
@@ -107,7 +118,8 @@ impl Capture {
             reorder: Reorder::default(),
             window: options.reorder_window,
             interval: options.interval,
-            blocked: false,
+            promise,
+            last: Drained::default(),
             listeners,
         })
     }
@@ -143,7 +155,20 @@ impl Capture {
 
     /// Waits until a program asks to be read, or it is time to look.
     pub fn wait(&self, alarm: &Alarm) {
-        let timeout = if self.blocked { self.window } else { self.interval };
+        let timeout = if self.last.urgent {
+            self.promise.give();
+            promise::AHEAD
+        } else {
+            self.promise.take_back();
+            if self.rings.hold_more() && !self.last.blocked {
+                return;
+            }
+            if self.last.blocked {
+                self.window
+            } else {
+                self.interval
+            }
+        };
         if let Err(error) = alarm.wait(timeout) {
             tracing::warn!("cannot wait for records: {error}");
             std::thread::sleep(self.interval);
@@ -152,12 +177,11 @@ impl Capture {
 
     /// Hands out the records that nothing earlier can follow, in order.
     pub fn read(&mut self, take: impl FnMut(&[u8])) {
-        let Drained { complete, blocked } = self.rings.drain(&mut self.reorder);
-        self.blocked = blocked;
+        self.last = self.rings.drain(&mut self.reorder);
         // A program that was held up while it wrote must not hold up everything.
         let overdue = BootTime::now().0.saturating_sub(self.window.as_nanos() as u64);
         self.reorder
-            .release(complete.max(BootTime(overdue)), take);
+            .release(self.last.complete.max(BootTime(overdue)), take);
     }
 
     /// Hands out everything that is left, due or not: for the end.

@@ -22,6 +22,9 @@ use crate::{
     time::{BootTime, WallTime},
 };
 
+/// Entries that are handed on at once, at most.
+const PUBLISH_MAX: usize = 256;
+
 /// How often the clocks are compared and losses are looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
@@ -60,6 +63,8 @@ pub struct Stages {
     pub links: Arc<OwnLinks>,
     /// Numbers for the status.
     pub vitals: Arc<Vitals>,
+    /// Entries that wait for the end of the turn, or for company.
+    pub outbox: Vec<Entry>,
 }
 
 impl Pipeline {
@@ -96,6 +101,7 @@ impl Pipeline {
         } = &mut self;
         capture.read_rest(|record| stages.take(record));
         losses.report(stages);
+        stages.publish();
     }
 
     fn turn(&mut self, alarm: &Alarm) {
@@ -118,6 +124,7 @@ impl Pipeline {
                 .store(stages.host.tree().len() as u64, Ordering::Relaxed);
             vitals.late.store(capture.late(), Ordering::Relaxed);
         }
+        stages.publish();
     }
 }
 
@@ -147,10 +154,10 @@ impl Stages {
             return;
         }
         self.accounts.delivered(signal);
-        self.hub.publish(&Entry::Event(Arc::clone(&event)));
+        self.put(Entry::Event(Arc::clone(&event)));
         let findings = self.detector.detect(&event);
         for signal in findings.signals {
-            self.hub.publish(&Entry::Signal(signal));
+            self.put(Entry::Signal(signal));
         }
         for incident in findings.incidents {
             // The response first: every microsecond of it is the attacker's.
@@ -158,11 +165,25 @@ impl Stages {
             if incident.count == 1 {
                 self.vitals.incidents.fetch_add(1, Ordering::Relaxed);
             }
-            self.hub.publish(&Entry::Incident(incident));
+            self.put(Entry::Incident(incident));
             if let Some(outcome) = outcome {
-                self.hub.publish(&Entry::Outcome(Arc::new(outcome)));
+                self.put(Entry::Outcome(Arc::new(outcome)));
             }
         }
+    }
+}
+
+impl Stages {
+    fn put(&mut self, entry: Entry) {
+        self.outbox.push(entry);
+        if self.outbox.len() >= PUBLISH_MAX {
+            self.publish();
+        }
+    }
+
+    fn publish(&mut self) {
+        self.hub.publish(&self.outbox);
+        self.outbox.clear();
     }
 }
 
@@ -181,7 +202,7 @@ impl Losses {
         }
     }
 
-    fn report(&mut self, stages: &Stages) {
+    fn report(&mut self, stages: &mut Stages) {
         let now = WallTime::now();
         for signal in Signal::ALL {
             let Ok(tally) = stages.accounts.tally(signal) else {
@@ -191,7 +212,7 @@ impl Losses {
             let count = tally.lost.saturating_sub(*reported);
             if count > 0 {
                 *reported = tally.lost;
-                stages.hub.publish(&Entry::Loss(Loss {
+                stages.put(Entry::Loss(Loss {
                     stage: "ring",
                     signal: Some(signal),
                     count,

@@ -140,7 +140,7 @@ impl Agent {
     }
 
     fn publish(&self, numbers: std::ops::Range<u64>) {
-        numbers.for_each(|number| self.hub.publish(&entry(number)));
+        numbers.for_each(|number| self.hub.publish(&[entry(number)]));
     }
 
     async fn wait(&self, what: impl Fn(&v1::UplinkStatus) -> bool) {
@@ -415,6 +415,7 @@ fn batch(sequence: u64) -> DeliverRequest {
         frame: Some(Frame::Batch(Batch {
             sequence,
             entries: vec![entry],
+            processes: Vec::new(),
         })),
     }
 }

@@ -86,14 +86,14 @@ async fn it_serves_its_readers_until_the_hub_is_closed() {
         ("web1", 1, None)
     );
 
-    hub.publish(&loss(7));
+    hub.publish(&[loss(7)]);
     let response = stream.message().await.expect("goes on").expect("a response");
     assert_eq!(
         (response.entries.len(), response.entries[0].host.as_str()),
         (1, "web1")
     );
 
-    hub.publish(&loss(8));
+    hub.publish(&[loss(8)]);
     hub.close();
     let last = stream
         .message()
@@ -170,7 +170,7 @@ async fn the_command_follows_it_up_to_its_limit() {
     };
     let following = tokio::spawn(events::run(args));
     while !following.is_finished() {
-        hub.publish(&loss(1));
+        hub.publish(&[loss(1)]);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     following.await.expect("ends").expect("ends well");

@@ -3,6 +3,7 @@
 mod ring;
 
 use std::{
+    io,
     os::fd::{AsFd as _, BorrowedFd},
     path::Path,
 };
@@ -12,7 +13,7 @@ use aya::{
     maps::{ArrayOfMaps, MapData, MapError},
     sys::SyscallError,
 };
-use sensor_common::{Class, Header, RINGS_PER_CLASS};
+use sensor_common::{Class, Header, RINGS_PER_CLASS, Signal};
 use zerocopy::FromBytes;
 
 use self::ring::Ring;
@@ -79,12 +80,14 @@ struct Source {
 }
 
 /// How far a [drain](Rings::drain) has come.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Drained {
     /// Every record of an earlier time has been taken from its ring.
     pub complete: BootTime,
     /// A record that is still being written keeps what lies behind it.
     pub blocked: bool,
+    /// There was something among it that wakes the agent, if it sleeps.
+    pub urgent: bool,
 }
 
 impl Rings {
@@ -103,9 +106,7 @@ impl Rings {
                 let definition = aya_obj::Map::new_from_params(BPF_MAP_TYPE_RINGBUF, 0, 0, size, 0);
                 let data = MapData::create(definition, "sensor_ring", None)?;
                 array.set(index, &data, 0)?;
-                let ring = Ring::new(data, size as usize).map_err(|io_error| {
-                    MapError::SyscallError(SyscallError { call: "mmap", io_error })
-                })?;
+                let ring = Ring::new(data, size as usize).map_err(not_mapped)?;
                 rings.push(Source {
                     ring,
                     complete: BootTime::default(),
@@ -121,9 +122,13 @@ impl Rings {
     /// the positions that are looked at after it.
     pub fn drain(&mut self, reorder: &mut Reorder) -> Drained {
         let now = BootTime::now();
-        let mut blocked = false;
+        let (mut blocked, mut urgent) = (false, false);
         for Source { ring, complete } in &mut self.rings {
-            let written = ring.read(ring.reserved(), |record| reorder.push(time_of(record), record));
+            let written = ring.read(ring.reserved(), |record| {
+                let (time, wakes) = glance(record);
+                urgent |= wakes;
+                reorder.push(time, record);
+            });
             ring.free();
             if written {
                 *complete = now;
@@ -134,7 +139,14 @@ impl Rings {
         Drained {
             complete: complete.unwrap_or(now),
             blocked,
+            urgent,
         }
+    }
+
+    /// Whether there is something that was not handed out.
+    #[must_use]
+    pub fn hold_more(&self) -> bool {
+        self.rings.iter().any(|source| source.ring.holds_more())
     }
 
     /// What is signalled when there is something to drain.
@@ -143,9 +155,21 @@ impl Rings {
     }
 }
 
-/// Time in a record's header; zero for what is too short to be one, which decoding then reports.
-fn time_of(record: &[u8]) -> BootTime {
-    Header::ref_from_prefix(record).map_or(BootTime::default(), |(header, _)| BootTime(header.time))
+/// The kernel's answer to a mapping that it refused.
+pub(super) fn not_mapped(io_error: io::Error) -> MapError {
+    MapError::SyscallError(SyscallError {
+        call: "mmap",
+        io_error,
+    })
+}
+
+/// A record's time, and whether it wakes the agent. Time zero for what is too short to be one, which decoding then
+/// reports.
+fn glance(record: &[u8]) -> (BootTime, bool) {
+    Header::ref_from_prefix(record).map_or((BootTime::default(), false), |(header, _)| {
+        let wakes = Signal::from_number(header.signal).is_some_and(Signal::wakes);
+        (BootTime(header.time), wakes)
+    })
 }
 
 #[cfg(test)]

@@ -89,20 +89,36 @@ impl Converter {
     }
 
     fn event(&self, event: &Event) -> v1::Event {
-        v1::Event {
-            boot_time_ns: event.time.0,
-            time_ns: event.wall.0,
-            cpu: u32::from(event.cpu),
-            process: event.process.as_deref().map(|process| {
-                let mut converted = self.process(process, Some(event.thread));
-                converted.parent_executable = event
-                    .parent
-                    .as_deref()
-                    .map(|parent| escape(&parent.image.executable))
-                    .unwrap_or_default();
-                converted
-            }),
-            body: Some(convert_body(&event.body)),
+        let process = event.process.as_deref().map(|process| v1::Process {
+            comm: comm(&event.thread),
+            tid: event.thread.tid,
+            ..self.process_of(process, event.parent.as_deref())
+        });
+        event_with(event, process, 0)
+    }
+
+    /// An event whose process has position `reference` among those of its batch.
+    #[must_use]
+    pub fn event_in_batch(&self, event: &Event, reference: u32) -> v1::Entry {
+        let thread = v1::Process {
+            comm: comm(&event.thread),
+            tid: event.thread.tid,
+            ..v1::Process::default()
+        };
+        v1::Entry {
+            host: String::new(),
+            body: Some(v1::entry::Body::Event(event_with(event, Some(thread), reference))),
+        }
+    }
+
+    /// A process, and what ran as its parent.
+    #[must_use]
+    pub fn process_of(&self, process: &Process, parent: Option<&Process>) -> v1::Process {
+        v1::Process {
+            parent_executable: parent
+                .map(|parent| escape(&parent.image.executable))
+                .unwrap_or_default(),
+            ..self.process(process, None)
         }
     }
 
@@ -187,6 +203,17 @@ impl Converter {
             executable_device: image.device,
             kernel_thread: *kernel_thread,
         }
+    }
+}
+
+fn event_with(event: &Event, process: Option<v1::Process>, process_ref: u32) -> v1::Event {
+    v1::Event {
+        boot_time_ns: event.time.0,
+        time_ns: event.wall.0,
+        cpu: u32::from(event.cpu),
+        process,
+        process_ref,
+        body: Some(convert_body(&event.body)),
     }
 }
 

@@ -9,15 +9,15 @@
 //! *reserved*, whether or not they are written yet.
 
 use std::{
-    ffi::c_void,
     io,
     os::fd::{AsFd, BorrowedFd},
-    ptr::{self, NonNull},
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
 use aya::maps::MapData;
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::mm::ProtFlags;
+
+use crate::capture::mapping::Mapping;
 
 const BUSY: u32 = 1 << 31;
 const DISCARDED: u32 = 1 << 30;
@@ -62,13 +62,19 @@ impl Ring {
         unsafe { AtomicU64::from_ptr(self.producer.at(0).cast()) }.load(Ordering::Acquire)
     }
 
+    /// Whether something was reserved that was not handed out.
+    pub(super) fn holds_more(&self) -> bool {
+        self.reserved() != self.position
+    }
+
     /// Hands out the records before position `end`, which [`Ring::reserved`] gave. False if it met one that is not
     /// written yet: that one and what follows stay.
     pub(super) fn read(&mut self, end: u64, mut take: impl FnMut(&[u8])) -> bool {
         while self.position < end {
             let begin = self.data + (self.position as usize & (self.size - 1));
             // SAFETY: records begin on multiples of eight bytes, and up to `end` the kernel has written their headers.
-            let header = unsafe { AtomicU32::from_ptr(self.producer.at(begin).cast()) }.load(Ordering::Acquire);
+            let header =
+                unsafe { AtomicU32::from_ptr(self.producer.at(begin).cast()) }.load(Ordering::Acquire);
             if header & BUSY != 0 {
                 return false;
             }
@@ -99,36 +105,5 @@ impl Ring {
 impl AsFd for Ring {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.map.fd().as_fd()
-    }
-}
-
-/// Shared memory, unmapped when dropped.
-struct Mapping {
-    base: NonNull<c_void>,
-    length: usize,
-}
-
-// SAFETY: the mapping belongs to whoever has this, on whatever thread.
-unsafe impl Send for Mapping {}
-
-impl Mapping {
-    fn new(fd: BorrowedFd<'_>, length: usize, protection: ProtFlags, offset: u64) -> io::Result<Self> {
-        // SAFETY: a new mapping at an address that the kernel chooses.
-        let base = unsafe { mmap(ptr::null_mut(), length, protection, MapFlags::SHARED, fd, offset) }?;
-        let base = NonNull::new(base).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self { base, length })
-    }
-
-    /// The address `offset` bytes into it.
-    fn at(&self, offset: usize) -> *mut u8 {
-        debug_assert!(offset < self.length);
-        self.base.as_ptr().cast::<u8>().wrapping_add(offset)
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: nothing that was handed out of the mapping outlives it. A failure leaves it mapped, which is harmless.
-        let _ = unsafe { munmap(self.base.as_ptr(), self.length) };
     }
 }

@@ -5,7 +5,7 @@ use prost::{
     bytes::{BufMut, Bytes},
     encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len, uint64},
 };
-use sensor_proto::v1::{DeliverRequest, DeliverResponse};
+use sensor_proto::v1::{DeliverRequest, DeliverResponse, Entry, Process};
 use tonic::{
     Status,
     codec::{Codec, EncodeBuf, Encoder},
@@ -18,6 +18,7 @@ use crate::export::spool::Numbered;
 const BATCH_OF_FRAME: u32 = 2;
 const SEQUENCE_OF_BATCH: u32 = 1;
 const ENTRIES_OF_BATCH: u32 = 2;
+const PROCESSES_OF_BATCH: u32 = 3;
 
 /// A frame to send.
 #[derive(Debug)]
@@ -27,8 +28,13 @@ pub(super) enum Outgoing {
 }
 
 /// Adds `entry` to the body of a batch.
-pub(super) fn add_entry(entry: &sensor_proto::v1::Entry, body: &mut Vec<u8>) {
+pub(super) fn add_entry(entry: &Entry, body: &mut Vec<u8>) {
     prost::encoding::message::encode(ENTRIES_OF_BATCH, entry, body);
+}
+
+/// Adds a process that events of the batch refer to.
+pub(super) fn add_process(process: &Process, body: &mut Vec<u8>) {
+    prost::encoding::message::encode(PROCESSES_OF_BATCH, process, body);
 }
 
 /// Encodes [`Outgoing`] as `DeliverRequest`, decodes `DeliverResponse`.
@@ -82,7 +88,7 @@ fn put_batch(sequence: u64, body: &Bytes, buffer: &mut impl BufMut) {
 
 #[cfg(test)]
 mod tests {
-    use sensor_proto::v1::{Batch, Entry, deliver_request::Frame};
+    use sensor_proto::v1::{Batch, deliver_request::Frame};
 
     use super::*;
 
@@ -95,11 +101,22 @@ mod tests {
                     body: None,
                 })
                 .into();
+            let processes = vec![Process {
+                tid: 7,
+                ..Process::default()
+            }];
             let (mut body, mut frame) = (Vec::new(), Vec::new());
             entries.iter().for_each(|entry| add_entry(entry, &mut body));
+            processes
+                .iter()
+                .for_each(|process| add_process(process, &mut body));
             put_batch(sequence, &body.into(), &mut frame);
             let expected = DeliverRequest {
-                frame: Some(Frame::Batch(Batch { sequence, entries })),
+                frame: Some(Frame::Batch(Batch {
+                    sequence,
+                    entries,
+                    processes,
+                })),
             };
             assert_eq!(frame, expected.encode_to_vec());
         }

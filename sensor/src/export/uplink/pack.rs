@@ -1,19 +1,30 @@
 //! From the hub's queue to the spool: entries are converted and gathered into batches.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, hash_map},
+    sync::Arc,
+    time::Duration,
+};
 
 use prost::Message;
 use sensor_proto::{BATCH_BYTES, BATCH_ENTRIES_MAX, ENTRY_BYTES_MAX, fanout::Reader, v1};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
-use super::{Shared, frames::add_entry};
+use super::{
+    Shared,
+    frames::{add_entry, add_process},
+};
 use crate::{
     export::{Converter, Entry, Loss, convert::convert_loss, spool::Package},
+    host::{Event, Process},
     time::WallTime,
 };
 
-/// How long an entry may wait for others to share a batch with.
+/// How long an entry may wait for others to share a batch, and a wake-up, with.
 const GATHER: Duration = Duration::from_millis(100);
+
+/// Entries at which nothing waits for others any more.
+const ENOUGH: usize = 4 * BATCH_ENTRIES_MAX;
 
 /// Gathers entries.
 pub(super) struct Packer {
@@ -29,8 +40,10 @@ struct Open {
     entries: usize,
     body: Vec<u8>,
     important: bool,
-    /// When it is closed, however little is in it.
-    due: Option<Instant>,
+    /// Position of each process in the batch, by what it is and who its parent is.
+    positions: HashMap<[usize; 2], u32>,
+    /// Keeps the addresses in `positions` taken.
+    held: Vec<Arc<Event>>,
 }
 
 /// What was lost and not yet said to be.
@@ -54,29 +67,28 @@ impl Packer {
     pub(super) async fn run(mut self, mut reader: Reader<Entry>) {
         let mut items = Vec::with_capacity(BATCH_ENTRIES_MAX);
         loop {
-            let taken = match self.open.due {
-                None => reader.next(&mut items, BATCH_ENTRIES_MAX).await,
-                Some(due) => match timeout_at(due, reader.next(&mut items, BATCH_ENTRIES_MAX)).await {
-                    Ok(taken) => taken,
-                    Err(_) => {
-                        self.close();
-                        continue;
-                    }
-                },
-            };
+            reader.filled(1).await;
+            let _ = timeout(GATHER, reader.filled(ENOUGH)).await;
             self.lose(reader.take_dropped());
+            let mut taken = 0;
+            while reader.take(&mut items, BATCH_ENTRIES_MAX) > 0 {
+                taken += items.len();
+                items.drain(..).for_each(|item| self.add(&item));
+            }
+            self.close();
             if taken == 0 {
                 break;
             }
-            items.drain(..).for_each(|item| self.add(&item));
         }
-        self.close();
         self.shared.packed.send_replace(true);
         self.shared.changed.notify_one();
     }
 
     fn add(&mut self, item: &Entry) {
-        let entry = self.converter.entry(item);
+        let entry = match item {
+            Entry::Event(event) => self.event(event),
+            item => self.converter.entry(item),
+        };
         if entry.encoded_len() > ENTRY_BYTES_MAX {
             // The collector would refuse the message that holds it.
             self.lose(1);
@@ -90,10 +102,35 @@ impl Packer {
         }
     }
 
+    /// An event that refers to its process; what the batch does not have yet is added to it.
+    fn event(&mut self, event: &Arc<Event>) -> v1::Entry {
+        let Some(process) = &event.process else {
+            return self.converter.event_in_batch(event, 0);
+        };
+        let address = |process: &Arc<Process>| Arc::as_ptr(process).addr();
+        let key = [address(process), event.parent.as_ref().map_or(0, address)];
+        let Open {
+            body,
+            positions,
+            held,
+            ..
+        } = &mut self.open;
+        let next = positions.len() as u32 + 1;
+        let position = match positions.entry(key) {
+            hash_map::Entry::Occupied(known) => *known.get(),
+            hash_map::Entry::Vacant(place) => {
+                let process = self.converter.process_of(process, event.parent.as_deref());
+                add_process(&process, body);
+                held.push(Arc::clone(event));
+                *place.insert(next)
+            }
+        };
+        self.converter.event_in_batch(event, position)
+    }
+
     fn put(&mut self, entry: &v1::Entry) {
         add_entry(entry, &mut self.open.body);
         self.open.entries += 1;
-        self.open.due.get_or_insert_with(|| Instant::now() + GATHER);
     }
 
     /// Hands the open batch to the spool, with what was lost before it.
