@@ -5,13 +5,19 @@
 //! `Documentation/bpf/btf.rst`. Every length and offset in it is checked: a broken blob is an error, never a
 //! panic.
 
-use std::{collections::HashMap, fs, io, path::Path};
+use std::{collections::HashMap, fs::File, io, io::Read as _, ops::Deref, os::fd::AsFd as _, path::Path};
+
+use rustix::mm::ProtFlags;
+
+use super::mapping::Mapping;
 
 /// Where the kernel offers its own BTF.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 const MAGIC: u16 = 0xeb9f;
 const HEADER_LENGTH: usize = 24;
+/// What a type of a kernel takes on average, a little less: to set aside room for the index once.
+const TYPE_BYTES: usize = 20;
 /// Anonymous structs and modifiers are followed at most so deep.
 const DEPTH_MAX: usize = 16;
 
@@ -66,10 +72,43 @@ pub enum Kind {
 
 /// Type information with an index over it.
 pub struct Btf {
-    bytes: Vec<u8>,
+    bytes: Bytes,
     strings: std::ops::Range<usize>,
     /// Where each type begins in `bytes`, by id; id 0 is `void`.
     types: Vec<u32>,
+}
+
+/// Where the blob is: shared with the kernel where it allows that (6.16), else read.
+enum Bytes {
+    Mapped(Mapping),
+    Read(Vec<u8>),
+}
+
+impl Bytes {
+    fn of_file(path: &Path) -> io::Result<Self> {
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len() as usize;
+        if path == Path::new(KERNEL_BTF)
+            && let Ok(mapping) = Mapping::new(file.as_fd(), length, ProtFlags::READ, 0)
+        {
+            return Ok(Self::Mapped(mapping));
+        }
+        let mut bytes = Vec::with_capacity(length + 1);
+        file.read_to_end(&mut bytes)?;
+        Ok(Self::Read(bytes))
+    }
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            // SAFETY: the kernel's own type information, which never changes.
+            Self::Mapped(mapping) => unsafe { mapping.bytes() },
+            Self::Read(bytes) => bytes,
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -98,11 +137,11 @@ impl Btf {
     /// # Errors
     /// If it cannot be read or is malformed.
     pub fn read(path: &Path) -> Result<Self, BtfError> {
-        let bytes = fs::read(path).map_err(|source| BtfError::Read {
+        let bytes = Bytes::of_file(path).map_err(|source| BtfError::Read {
             path: path.display().to_string(),
             source,
         })?;
-        Self::parse(bytes)
+        Self::index(bytes)
     }
 
     /// Indexes a blob in the host's byte order.
@@ -110,6 +149,10 @@ impl Btf {
     /// # Errors
     /// If it is malformed.
     pub fn parse(bytes: Vec<u8>) -> Result<Self, BtfError> {
+        Self::index(Bytes::Read(bytes))
+    }
+
+    fn index(bytes: Bytes) -> Result<Self, BtfError> {
         let header = bytes
             .get(..HEADER_LENGTH)
             .ok_or(BtfError::Malformed("no header"))?;
@@ -120,10 +163,12 @@ impl Btf {
         let base = word(4)?;
         let types = section(&bytes, base, word(8)?, word(12)?)?;
         let strings = section(&bytes, base, word(16)?, word(20)?)?;
+        let mut index = Vec::with_capacity(types.len() / TYPE_BYTES);
+        index.push(0);
         let mut btf = Self {
             bytes,
             strings,
-            types: vec![0],
+            types: index,
         };
         let mut at = types.start;
         while at < types.end {
@@ -205,7 +250,7 @@ impl Btf {
     /// A blob that holds only `types`, under the ids they have here: what a loader needs that looks an id up
     /// by name, at a hundredth of the memory. Every other id is a nameless forward declaration.
     #[must_use]
-    pub fn sparse(&self, types: &HashMap<(Kind, String), u32>) -> Vec<u8> {
+    pub fn sparse(types: &HashMap<(Kind, String), u32>) -> Vec<u8> {
         let mut strings = vec![0];
         let mut by_id: Vec<(u32, u32, u32)> = types
             .iter()
@@ -223,7 +268,13 @@ impl Btf {
             .collect();
         by_id.sort_unstable();
         let last = by_id.last().map_or(0, |(id, ..)| *id);
-        let mut body: Vec<u8> = Vec::with_capacity(last as usize * 12);
+        let length = last * 12;
+        let mut blob = Vec::with_capacity(HEADER_LENGTH + length as usize + strings.len());
+        blob.extend_from_slice(&MAGIC.to_ne_bytes());
+        blob.extend_from_slice(&[1, 0]);
+        for word in [HEADER_LENGTH as u32, 0, length, length, strings.len() as u32] {
+            blob.extend_from_slice(&word.to_ne_bytes());
+        }
         let mut wanted = by_id.into_iter().peekable();
         for id in 1..=last {
             let (name, info) = match wanted.next_if(|(at, ..)| *at == id) {
@@ -231,17 +282,9 @@ impl Btf {
                 None => (0, KIND_FWD << 24),
             };
             for word in [name, info, 0] {
-                body.extend_from_slice(&word.to_ne_bytes());
+                blob.extend_from_slice(&word.to_ne_bytes());
             }
         }
-        let mut blob = Vec::with_capacity(HEADER_LENGTH + body.len() + strings.len());
-        blob.extend_from_slice(&MAGIC.to_ne_bytes());
-        blob.extend_from_slice(&[1, 0]);
-        let length = body.len() as u32;
-        for word in [HEADER_LENGTH as u32, 0, length, length, strings.len() as u32] {
-            blob.extend_from_slice(&word.to_ne_bytes());
-        }
-        blob.append(&mut body);
         blob.append(&mut strings);
         blob
     }
@@ -427,7 +470,7 @@ mod tests {
             (Kind::Func, "inet_csk_accept"),
         ];
         let ids = btf.find(&wanted);
-        let sparse = Btf::parse(btf.sparse(&ids)).unwrap();
+        let sparse = Btf::parse(Btf::sparse(&ids)).unwrap();
         assert_eq!(sparse.find(&wanted), ids);
     }
 

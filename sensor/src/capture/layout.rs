@@ -30,8 +30,6 @@ pub struct Resolved {
     pub features: Features,
     /// What stays invisible because this kernel lacks a field.
     pub blind_spots: Vec<&'static str>,
-    /// BTF that holds just the hooks, under their ids.
-    pub hooks: Vec<u8>,
     /// Ids of hooks, by kind and name; what the kernel does not have is not here.
     pub hook_ids: HashMap<(Kind, String), u32>,
 }
@@ -69,7 +67,6 @@ fn resolve_in(
         .collect();
     Ok(Resolved {
         features: features(btf, &ids, cgroup_controller),
-        hooks: btf.sparse(&hook_ids),
         layout,
         blind_spots,
         hook_ids,

@@ -12,11 +12,12 @@ use aya::{
     maps::MapError,
     programs::{Program, ProgramError},
 };
+use aya_obj::btf::{BtfError, BtfType, Func, FuncLinkage};
 use sensor_common::Signal;
 use zerocopy::IntoBytes;
 
 use super::{
-    btf::Kind,
+    btf::{self, Kind},
     ladder::{Hook, LADDERS, Rung},
     layout::{self, LayoutError},
     rings::Groups,
@@ -111,7 +112,7 @@ pub fn prepare(groups: Groups, cgroup_controller: Option<&str>) -> Result<Prepar
     let resolved = layout::resolve(&names, cgroup_controller)?;
     let mut features = resolved.features;
     features.cpus_per_ring_log2 = groups.log2;
-    let hooks = Btf::parse(&resolved.hooks, Endianness::default())
+    let hooks = library_btf(resolved.hook_ids)
         .map_err(|error| LoadError::Object(Box::new(EbpfError::BtfError(error))))?;
     let btf_time = started.elapsed();
 
@@ -175,6 +176,35 @@ impl Prepared {
             btf_time: self.btf_time,
         })
     }
+}
+
+/// What the library looks hooks up in: nothing but hooks, under the ids that they have in the kernel.
+///
+/// Tracepoints have low ids and come in a blob that is parsed; functions have high ones and are added, which is quicker.
+fn library_btf(mut ids: HashMap<(Kind, String), u32>) -> Result<Btf, BtfError> {
+    let is_tracepoint = |kind: Kind| kind == Kind::Typedef;
+    let last = ids
+        .iter()
+        .filter(|((kind, _), _)| is_tracepoint(*kind))
+        .map(|(_, id)| *id)
+        .max()
+        .unwrap_or(0);
+    let mut functions: Vec<(u32, String)> = ids
+        .extract_if(|_, id| *id > last)
+        .map(|((_, name), id)| (id, name))
+        .collect();
+    functions.sort_unstable();
+    let mut btf = Btf::parse(&btf::Btf::sparse(&ids), Endianness::default())?;
+    let mut next = last + 1;
+    for (id, name) in functions {
+        for _ in next..id {
+            btf.add_type(BtfType::Unknown);
+        }
+        let name = btf.add_string(&name);
+        btf.add_type(BtfType::Func(Func::new(name, 0, FuncLinkage::Global)));
+        next = id + 1;
+    }
+    Ok(btf)
 }
 
 fn hooks() -> impl Iterator<Item = Hook> {
@@ -255,5 +285,33 @@ fn raise_memlock() {
             "cannot raise the limit on locked memory: {}",
             io::Error::from(error)
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aya_obj::btf::BtfKind;
+
+    use super::*;
+
+    #[test]
+    fn hooks_are_found_under_their_own_ids() {
+        let ids = [
+            (Kind::Typedef, "btf_trace_b", 7),
+            (Kind::Func, "below", 3),
+            (Kind::Typedef, "btf_trace_a", 2),
+            (Kind::Func, "far", 100),
+            (Kind::Func, "next", 8),
+        ];
+        let wanted = ids.map(|(kind, name, id)| ((kind, name.to_owned()), id));
+        let btf = library_btf(wanted.into()).unwrap();
+        for (kind, name, id) in ids {
+            let kind = if kind == Kind::Func {
+                BtfKind::Func
+            } else {
+                BtfKind::Typedef
+            };
+            assert_eq!(btf.id_by_type_name_kind(name, kind).unwrap(), id, "{name}");
+        }
     }
 }

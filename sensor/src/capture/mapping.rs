@@ -17,6 +17,8 @@ pub(super) struct Mapping {
 
 // SAFETY: the mapping belongs to whoever has this, on whatever thread.
 unsafe impl Send for Mapping {}
+// SAFETY: what is read or written through it is atomic, or never changes.
+unsafe impl Sync for Mapping {}
 
 impl Mapping {
     /// Maps what is behind `fd`.
@@ -33,6 +35,15 @@ impl Mapping {
         let base = unsafe { mmap(ptr::null_mut(), length, protection, MapFlags::SHARED, fd, offset) }?;
         let base = NonNull::new(base).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Self { base, length })
+    }
+
+    /// All of it.
+    ///
+    /// # Safety
+    /// Nobody may write to it.
+    pub(super) unsafe fn bytes(&self) -> &[u8] {
+        // SAFETY: mapped for as long as `self` lives; that it does not change, the caller promises.
+        unsafe { std::slice::from_raw_parts(self.at(0), self.length) }
     }
 
     /// The address `offset` bytes into it.
