@@ -15,6 +15,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         out.join("descriptors.bin"),
         protox::prost::Message::encode_to_vec(&descriptors),
     )?;
-    tonic_prost_build::configure().compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .bytes(".sensor.v1.DeliverRequest.batch")
+        .compile_fds(descriptors)?;
     Ok(())
 }

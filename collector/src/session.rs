@@ -1,5 +1,6 @@
 //! What an agent may say, and when: the rules of one `Deliver` stream, as a state machine without I/O.
 
+use prost::{DecodeError, Message, bytes::Bytes};
 use sensor_proto::{
     BATCH_ENTRIES_MAX, DanglingProcess, PROTOCOL,
     v1::{Batch, DeliverRequest, Entry, Hello, deliver_request::Frame},
@@ -55,9 +56,18 @@ pub enum Step {
         agent_version: String,
     },
     /// Store this batch, then acknowledge it.
-    Store(Batch),
+    Store(TakenBatch),
     /// It is stored already: acknowledge again.
     Again(u64),
+}
+
+/// A batch that keeps the rules.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TakenBatch {
+    /// What it says.
+    pub batch: Batch,
+    /// The same as it came.
+    pub encoded: Bytes,
 }
 
 /// How an agent broke the rules.
@@ -86,6 +96,14 @@ pub enum FrameError {
     Version {
         /// How long it is.
         length: usize,
+    },
+    /// Bytes that are no batch.
+    #[error("a batch of {length} bytes cannot be read: {cause}")]
+    Unreadable {
+        /// How many bytes there were.
+        length: usize,
+        /// What is wrong with them.
+        cause: DecodeError,
     },
     /// A batch without entries, or with too many.
     #[error("batch {sequence} has {entries} entries, not 1 to {BATCH_ENTRIES_MAX}")]
@@ -194,7 +212,7 @@ impl Session {
         })
     }
 
-    fn batch(&mut self, batch: Batch) -> Result<Step, FrameError> {
+    fn batch(&mut self, encoded: Bytes) -> Result<Step, FrameError> {
         let (stream, taken, stored) = match self {
             Self::New => return Err(FrameError::NotGreeted),
             Self::Greeted(_) => return Err(FrameError::OutOfTurn("a batch")),
@@ -204,6 +222,10 @@ impl Session {
                 stored,
             } => (stream, taken, stored),
         };
+        let batch = Batch::decode(encoded.clone()).map_err(|cause| FrameError::Unreadable {
+            length: encoded.len(),
+            cause,
+        })?;
         let (sequence, entries) = (batch.sequence, batch.entries.len());
         if !(1..=BATCH_ENTRIES_MAX).contains(&entries) {
             return Err(FrameError::Size { sequence, entries });
@@ -230,7 +252,7 @@ impl Session {
             });
         }
         *taken = sequence;
-        Ok(Step::Store(batch))
+        Ok(Step::Store(TakenBatch { batch, encoded }))
     }
 }
 
@@ -260,12 +282,13 @@ mod tests {
             };
             entries
         ];
+        let batch = Batch {
+            sequence,
+            entries,
+            processes: Vec::new(),
+        };
         DeliverRequest {
-            frame: Some(Frame::Batch(Batch {
-                sequence,
-                entries,
-                processes: Vec::new(),
-            })),
+            frame: Some(Frame::Batch(batch.encode_to_vec().into())),
         }
     }
 
@@ -397,9 +420,9 @@ mod tests {
             let mut session = open(stored);
             let mut last = stored;
             for (sequence, durable) in sequences {
-                if let Ok(Step::Store(batch)) = session.take(batch(u64::from(sequence) % 8, 1, "web1")) {
-                    prop_assert_eq!(batch.sequence, last + 1);
-                    last = batch.sequence;
+                if let Ok(Step::Store(taken)) = session.take(batch(u64::from(sequence) % 8, 1, "web1")) {
+                    prop_assert_eq!(taken.batch.sequence, last + 1);
+                    last = taken.batch.sequence;
                 }
                 if durable {
                     session.stored(last);

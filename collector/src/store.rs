@@ -11,11 +11,10 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use prost::Message;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params};
-use sensor_proto::v1::{Batch, Host};
+use sensor_proto::v1::Host;
 
-use crate::session::StreamId;
+use crate::session::{StreamId, TakenBatch};
 
 /// Version of the schema, kept in SQLite's `user_version`.
 pub const SCHEMA: i64 = 1;
@@ -222,7 +221,7 @@ impl Writing<'_> {
     ///
     /// # Errors
     /// If the batch does not continue what is stored, or SQLite fails.
-    pub fn store(&self, stream: &StreamId, batch: &Batch) -> Result<Stored, StoreError> {
+    pub fn store(&self, stream: &StreamId, taken: &TakenBatch) -> Result<Stored, StoreError> {
         let found = self.attempt(|transaction| {
             transaction
                 .prepare_cached(
@@ -239,6 +238,7 @@ impl Writing<'_> {
                 .optional()
         })?;
         let (id, host, stored) = found.unwrap_or_default();
+        let batch = &taken.batch;
         if batch.sequence <= stored {
             return Ok(Stored::Already(stored));
         }
@@ -248,7 +248,7 @@ impl Writing<'_> {
                 stored,
             });
         }
-        self.attempt(|transaction| insert(transaction, id, host, batch))?;
+        self.attempt(|transaction| insert(transaction, id, host, taken))?;
         Ok(Stored::New)
     }
 
@@ -263,13 +263,18 @@ impl Writing<'_> {
     }
 }
 
-fn insert(transaction: &Transaction<'_>, stream: i64, host: i64, batch: &Batch) -> rusqlite::Result<()> {
+fn insert(
+    transaction: &Transaction<'_>,
+    stream: i64,
+    host: i64,
+    TakenBatch { batch, encoded }: &TakenBatch,
+) -> rusqlite::Result<()> {
     let (sequence, entries, now) = (batch.sequence.cast_signed(), batch.entries.len() as i64, now());
     transaction
         .prepare_cached(
             "INSERT INTO batches (stream, sequence, received_ns, entries, body) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
-        .execute(params![stream, sequence, now, entries, batch.encode_to_vec()])?;
+        .execute(params![stream, sequence, now, entries, &encoded[..]])?;
     transaction
         .prepare_cached("UPDATE streams SET stored = ?2 WHERE id = ?1")?
         .execute(params![stream, sequence])?;
@@ -394,7 +399,8 @@ fn now() -> i64 {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use sensor_proto::v1::Entry;
+    use prost::Message;
+    use sensor_proto::v1::{Batch, Entry};
 
     use super::*;
 
@@ -405,17 +411,19 @@ mod tests {
         }
     }
 
-    fn batch(sequence: u64) -> Batch {
-        Batch {
+    fn batch(sequence: u64) -> TakenBatch {
+        let entry = Entry {
+            host: "web1".into(),
+            body: None,
+        };
+        let batch = Batch {
             sequence,
-            entries: vec![
-                Entry {
-                    host: "web1".into(),
-                    body: None
-                };
-                2
-            ],
+            entries: vec![entry; 2],
             processes: Vec::new(),
+        };
+        TakenBatch {
+            encoded: batch.encode_to_vec().into(),
+            batch,
         }
     }
 

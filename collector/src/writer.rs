@@ -5,12 +5,12 @@ use std::{io, sync::Arc, thread};
 
 use sensor_proto::{
     fanout::Fanout,
-    v1::{Batch, Entry, Host},
+    v1::{Entry, Host},
 };
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    session::StreamId,
+    session::{StreamId, TakenBatch},
     store::{Store, StoreError, Stored, Writing},
 };
 
@@ -30,7 +30,7 @@ enum Job {
     },
     Store {
         stream: Arc<StreamId>,
-        batch: Batch,
+        batch: TakenBatch,
         reply: mpsc::UnboundedSender<Result<u64, WriteError>>,
     },
     Hosts {
@@ -102,7 +102,7 @@ impl Writer {
     pub async fn store(
         &self,
         stream: Arc<StreamId>,
-        batch: Batch,
+        batch: TakenBatch,
         reply: mpsc::UnboundedSender<Result<u64, WriteError>>,
     ) -> Result<(), WriteError> {
         self.send(Job::Store { stream, batch, reply }).await
@@ -178,6 +178,7 @@ fn answer(store: &Store, consumers: &Fanout<Arc<Entry>>, job: Job, result: Resul
         Job::Store {
             stream, batch, reply, ..
         } => {
+            let TakenBatch { batch, .. } = batch;
             let sequence = batch.sequence;
             let stored = result.map(|done| match done {
                 Done::Stored(Stored::Already(stored)) => stored,

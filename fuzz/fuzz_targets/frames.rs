@@ -26,9 +26,11 @@ fuzz_target!(|bytes: &[u8]| {
         let Ok(frame) = DeliverRequest::decode(frame) else { continue };
         match session.take(frame) {
             Ok(Step::Greet { .. }) => session.open(0),
-            Ok(Step::Store(batch)) => {
-                assert_eq!(batch.sequence, last + 1);
-                last = batch.sequence;
+            Ok(Step::Store(taken)) => {
+                assert_eq!(taken.batch.sequence, last + 1);
+                last = taken.batch.sequence;
+                let entries = taken.batch.entries.len();
+                assert_eq!(taken.batch.into_complete("host").count(), entries);
                 assert!(last - durable <= u64::from(CREDIT));
             }
             Ok(Step::Again(sequence)) => assert!(sequence <= durable),

@@ -55,10 +55,11 @@ fn complete(event: &mut Event, processes: &[Process]) {
         return;
     };
     event.process_ref = 0;
-    let thread = event.process.take().unwrap_or_default();
+    let comm = std::mem::take(&mut event.comm);
+    let tid = std::mem::take(&mut event.tid);
     event.process = processes.get(index).map(|process| Process {
-        comm: thread.comm,
-        tid: thread.tid,
+        comm,
+        tid,
         ..process.clone()
     });
 }
@@ -68,16 +69,16 @@ mod tests {
     use super::*;
 
     fn batch(reference: u32) -> Batch {
-        let thread = Process {
+        let event = Event {
+            process_ref: reference,
             comm: "worker".into(),
             tid: 7,
-            ..Process::default()
-        };
-        let event = Event {
-            process: Some(thread),
-            process_ref: reference,
             ..Event::default()
         };
+        batch_of(event)
+    }
+
+    fn batch_of(event: Event) -> Batch {
         Batch {
             sequence: 1,
             entries: vec![Entry {
@@ -95,7 +96,7 @@ mod tests {
         let entry = batch.into_complete("web1").next()?;
         assert_eq!(entry.host, "web1");
         let event = event(&entry)?;
-        assert_eq!(event.process_ref, 0);
+        assert_eq!((event.process_ref, event.comm.as_str(), event.tid), (0, "", 0));
         event.process.clone()
     }
 
@@ -110,7 +111,15 @@ mod tests {
 
     #[test]
     fn an_event_that_brings_its_own_keeps_it() {
-        assert_eq!(only_process(batch(0)).expect("it has one").comm, "worker");
+        let own = Process {
+            executable: "/bin/own".into(),
+            ..Process::default()
+        };
+        let event = Event {
+            process: Some(own.clone()),
+            ..Event::default()
+        };
+        assert_eq!(only_process(batch_of(event)), Some(own));
     }
 
     #[test]

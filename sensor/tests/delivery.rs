@@ -8,6 +8,7 @@ use std::{
 };
 
 use collector::{Config, Server};
+use prost::Message;
 use sensor::{
     export::{Converter, Entry, Hub, Loss, MemorySpool, Uplink, UplinkConfig, UplinkMonitor, Users},
     time::WallTime,
@@ -191,7 +192,7 @@ fn stored(data: &Path) -> Vec<u64> {
         .query_map([], |row| row.get::<_, Vec<u8>>(0))
         .expect("reads");
     let batches = bodies.map(|body| {
-        let batch: Batch = prost::Message::decode(body.expect("a body").as_slice()).expect("a batch");
+        let batch: Batch = Message::decode(body.expect("a body").as_slice()).expect("a batch");
         batch.entries.iter().map(number).collect::<Vec<_>>()
     });
     batches.flatten().collect()
@@ -411,12 +412,13 @@ fn batch(sequence: u64) -> DeliverRequest {
         host: "web1".into(),
         body: Some(v1::entry::Body::Loss(loss)),
     };
+    let batch = Batch {
+        sequence,
+        entries: vec![entry],
+        processes: Vec::new(),
+    };
     DeliverRequest {
-        frame: Some(Frame::Batch(Batch {
-            sequence,
-            entries: vec![entry],
-            processes: Vec::new(),
-        })),
+        frame: Some(Frame::Batch(batch.encode_to_vec().into())),
     }
 }
 

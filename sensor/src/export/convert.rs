@@ -94,20 +94,24 @@ impl Converter {
             tid: event.thread.tid,
             ..self.process_of(process, event.parent.as_deref())
         });
-        event_with(event, process, 0)
+        v1::Event {
+            process,
+            ..without_process(event)
+        }
     }
 
-    /// An event whose process has position `reference` among those of its batch.
+    /// An event whose process has position `reference` among those of its batch; 0 for none.
     #[must_use]
     pub fn event_in_batch(&self, event: &Event, reference: u32) -> v1::Entry {
-        let thread = v1::Process {
+        let event = v1::Event {
+            process_ref: reference,
             comm: comm(&event.thread),
             tid: event.thread.tid,
-            ..v1::Process::default()
+            ..without_process(event)
         };
         v1::Entry {
             host: String::new(),
-            body: Some(v1::entry::Body::Event(event_with(event, Some(thread), reference))),
+            body: Some(v1::entry::Body::Event(event)),
         }
     }
 
@@ -206,14 +210,13 @@ impl Converter {
     }
 }
 
-fn event_with(event: &Event, process: Option<v1::Process>, process_ref: u32) -> v1::Event {
+fn without_process(event: &Event) -> v1::Event {
     v1::Event {
         boot_time_ns: event.time.0,
         time_ns: event.wall.0,
         cpu: u32::from(event.cpu),
-        process,
-        process_ref,
         body: Some(convert_body(&event.body)),
+        ..v1::Event::default()
     }
 }
 

@@ -40,9 +40,9 @@ struct Size {
 }
 
 const FULL: Size = Size {
-    pairs: 11,
-    execs: 3000,
-    connects: 10_000,
+    pairs: 15,
+    execs: 2000,
+    connects: 5000,
     execs_for_memory: 200_000,
     execs_for_latency: 10_000,
 };

@@ -111,12 +111,13 @@ mod tests {
                 .iter()
                 .for_each(|process| add_process(process, &mut body));
             put_batch(sequence, &body.into(), &mut frame);
+            let batch = Batch {
+                sequence,
+                entries,
+                processes,
+            };
             let expected = DeliverRequest {
-                frame: Some(Frame::Batch(Batch {
-                    sequence,
-                    entries,
-                    processes,
-                })),
+                frame: Some(Frame::Batch(batch.encode_to_vec().into())),
             };
             assert_eq!(frame, expected.encode_to_vec());
         }

@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use prost::Message;
 use sensor_proto::{BATCH_BYTES, BATCH_ENTRIES_MAX, ENTRY_BYTES_MAX, fanout::Reader, v1};
 use tokio::time::timeout;
 
@@ -89,13 +88,16 @@ impl Packer {
             Entry::Event(event) => self.event(event),
             item => self.converter.entry(item),
         };
-        if entry.encoded_len() > ENTRY_BYTES_MAX {
+        let before = self.open.body.len();
+        self.put(&entry);
+        if self.open.body.len() - before > ENTRY_BYTES_MAX {
             // The collector would refuse the message that holds it.
+            self.open.body.truncate(before);
+            self.open.entries -= 1;
             self.lose(1);
             return;
         }
         self.open.important |= matches!(item, Entry::Signal(_) | Entry::Incident(_) | Entry::Outcome(_));
-        self.put(&entry);
         // One place is left for what was lost.
         if self.open.entries >= BATCH_ENTRIES_MAX - 1 || self.open.body.len() >= BATCH_BYTES {
             self.close();
