@@ -113,7 +113,7 @@ impl Admitted {
             fill(record);
             let header = &raw mut (*record).header;
             self.write_header(header, size_of::<Record<T>>() as u32, cpu);
-            bpf_ringbuf_submit(record.cast(), self.wakeup(ring, (*header).time));
+            bpf_ringbuf_submit(record.cast(), self.wakeup(ring, &*header));
         }
     }
 
@@ -132,7 +132,7 @@ impl Admitted {
         // SAFETY: as promised by the caller.
         let result = unsafe {
             self.write_header(header, length as u32, cpu);
-            bpf_ringbuf_output(ring, header.cast(), length, self.wakeup(ring, (*header).time))
+            bpf_ringbuf_output(ring, header.cast(), length, self.wakeup(ring, &*header))
         };
         if result != 0 {
             self.account.lost += 1;
@@ -163,15 +163,18 @@ impl Admitted {
     }
 
     /// Most records wait for one that wakes the reader, for the watermark, or for the reader's own interval: a wake-up costs
-    /// more than all the rest of an event.
+    /// more than all the rest of an event. The record that passes the watermark, or a multiple of it, wakes; those behind it
+    /// need not, while the reader is on its way.
     #[inline(always)]
-    fn wakeup(&self, ring: *mut c_void, now: u64) -> u64 {
-        if self.signal.wakes() && LOOK_AT.get(0).is_none_or(|look_at| look(look_at) <= now) {
+    fn wakeup(&self, ring: *mut c_void, header: &Header) -> u64 {
+        if self.signal.wakes() && LOOK_AT.get(0).is_none_or(|look_at| look(look_at) <= header.time) {
             return BPF_RB_FORCE_WAKEUP;
         }
         // SAFETY: a ring and a constant.
         let waiting = unsafe { bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) };
-        if waiting >= self.settings.watermark {
+        let before = waiting.saturating_sub(u64::from(header.length));
+        let watermark = self.settings.watermark;
+        if watermark != 0 && waiting / watermark != before / watermark {
             BPF_RB_FORCE_WAKEUP
         } else {
             BPF_RB_NO_WAKEUP

@@ -62,6 +62,7 @@ pub struct Capture {
     reorder: Reorder,
     window: Duration,
     interval: Duration,
+    watermark: u64,
     promise: Promise,
     last: Drained,
     accounts: Arc<Accounts>,
@@ -118,6 +119,7 @@ impl Capture {
             reorder: Reorder::default(),
             window: options.reorder_window,
             interval: options.interval,
+            watermark: options.watermark,
             promise,
             last: Drained::default(),
             listeners,
@@ -159,12 +161,16 @@ impl Capture {
             self.promise.give();
             promise::AHEAD
         } else {
-            self.promise.take_back();
-            if self.rings.hold_more() && !self.last.blocked {
-                return;
-            }
+            // What came while nobody slept woke nobody: because of the promise, or past the watermark already.
+            let wakes_at = if self.promise.take_back() {
+                1
+            } else {
+                self.watermark
+            };
             if self.last.blocked {
                 self.window
+            } else if self.rings.waiting() >= wakes_at {
+                return;
             } else {
                 self.interval
             }

@@ -152,7 +152,8 @@ fn stored_execs(collector: &Collector, marker: &str) -> Result<HashMap<String, u
             "batch {sequence} of stream {stream} follows {previous}"
         );
         let batch = Batch::decode(body.as_slice()).context("a stored batch")?;
-        for number in marked_execs(&batch.entries, marker) {
+        let entries: Vec<Entry> = batch.into_complete("").collect();
+        for number in marked_execs(&entries, marker) {
             *counts.entry(number).or_default() += 1;
         }
     }

@@ -116,7 +116,12 @@ pub fn prepare(groups: Groups, cgroup_controller: Option<&str>) -> Result<Prepar
         .map_err(|error| LoadError::Object(Box::new(EbpfError::BtfError(error))))?;
     let btf_time = started.elapsed();
 
-    let ebpf = EbpfLoader::new()
+    let mut loader = EbpfLoader::new();
+    if features.current_task_btf == 1 {
+        // Only older kernels use it.
+        loader.map_max_entries("FLOWS", 1);
+    }
+    let ebpf = loader
         .btf(None)
         .override_global("LAYOUT", resolved.layout.as_bytes(), true)
         .override_global("FEATURES", features.as_bytes(), true)

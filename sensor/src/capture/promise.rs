@@ -7,7 +7,7 @@
 use std::{
     io,
     os::fd::AsFd as _,
-    sync::atomic::{AtomicU64, Ordering, fence},
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -50,10 +50,10 @@ impl Promise {
         self.until().store(time, Ordering::Release);
     }
 
-    /// From now on, programs wake the agent again. What was submitted before must be looked for afterwards.
-    pub(super) fn take_back(&self) {
-        self.until().store(0, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
+    /// From now on, programs wake the agent again. True if there was a promise: what was submitted under it must be looked
+    /// for.
+    pub(super) fn take_back(&self) -> bool {
+        self.until().swap(0, Ordering::SeqCst) != 0
     }
 
     fn until(&self) -> &AtomicU64 {

@@ -143,10 +143,11 @@ impl Rings {
         }
     }
 
-    /// Whether there is something that was not handed out.
+    /// Bytes in the fullest ring that were not handed out.
     #[must_use]
-    pub fn hold_more(&self) -> bool {
-        self.rings.iter().any(|source| source.ring.holds_more())
+    pub fn waiting(&self) -> u64 {
+        let rings = self.rings.iter().map(|source| source.ring.waiting());
+        rings.max().unwrap_or(0)
     }
 
     /// What is signalled when there is something to drain.

@@ -62,9 +62,9 @@ impl Ring {
         unsafe { AtomicU64::from_ptr(self.producer.at(0).cast()) }.load(Ordering::Acquire)
     }
 
-    /// Whether something was reserved that was not handed out.
-    pub(super) fn holds_more(&self) -> bool {
-        self.reserved() != self.position
+    /// Bytes that were reserved and not handed out.
+    pub(super) fn waiting(&self) -> u64 {
+        self.reserved().wrapping_sub(self.position)
     }
 
     /// Hands out the records before position `end`, which [`Ring::reserved`] gave. False if it met one that is not
