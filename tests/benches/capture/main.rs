@@ -40,9 +40,9 @@ struct Size {
 }
 
 const FULL: Size = Size {
-    pairs: 15,
-    execs: 2000,
-    connects: 5000,
+    pairs: 31,
+    execs: 1000,
+    connects: 3000,
     execs_for_memory: 200_000,
     execs_for_latency: 10_000,
 };
