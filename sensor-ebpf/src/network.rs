@@ -52,8 +52,9 @@ struct Owner {
 #[btf_map]
 static OWNERS: SkStorage<Owner> = SkStorage::new();
 
-/// The same by the socket's address, before 5.11, where such a program cannot reach what is kept with a socket. The oldest
-/// is pushed out when there are too many: its end is then reported without an owner.
+/// The same by the socket's address: before 5.11, where such a program cannot reach what is kept with a socket, and where
+/// the kernel has no memory for it right now. (7.2 never had any on a processor without `cmpxchg16b`.) The oldest is
+/// pushed out when there are too many: its end is then reported without an owner.
 #[map]
 static FLOWS: LruHashMap<u64, Owner> = LruHashMap::with_max_entries(65_536, 0);
 
@@ -154,8 +155,10 @@ extern "C" fn read_current(caller: u32) -> u32 {
 /// Who the connection belongs to, if that is known.
 #[inline(always)]
 fn owner_of(sock: Address) -> Option<*mut Owner> {
-    if features().current_task_btf == 1 {
-        return storage(sock, 0);
+    if features().current_task_btf == 1
+        && let Some(owner) = storage(sock, 0)
+    {
+        return Some(owner);
     }
     FLOWS.get_ptr_mut(key(sock))
 }
@@ -163,22 +166,23 @@ fn owner_of(sock: Address) -> Option<*mut Owner> {
 /// Notes who the connection belongs to.
 #[inline(always)]
 fn claim(sock: Address, owner: &Owner) {
-    if features().current_task_btf == 1 {
-        if let Some(kept) = storage(sock, BPF_SK_STORAGE_GET_F_CREATE) {
-            // SAFETY: what is kept with a socket is valid while the program runs, and apart from the caller's.
-            unsafe { core::ptr::copy_nonoverlapping(owner, kept, 1) };
-        }
+    if features().current_task_btf == 1
+        && let Some(kept) = storage(sock, BPF_SK_STORAGE_GET_F_CREATE)
+    {
+        // SAFETY: what is kept with a socket is valid while the program runs, and apart from the caller's.
+        unsafe { core::ptr::copy_nonoverlapping(owner, kept, 1) };
         return;
     }
     let _ = FLOWS.insert(key(sock), owner, 0);
 }
 
-/// The connection is over.
+/// The connection is over. What is kept with the socket goes with it.
 #[inline(always)]
 fn forget(sock: Address) {
-    if features().current_task_btf != 1 {
-        let _ = FLOWS.remove(key(sock));
+    if features().current_task_btf == 1 && storage(sock, 0).is_some() {
+        return;
     }
+    let _ = FLOWS.remove(key(sock));
 }
 
 #[inline(always)]

@@ -28,6 +28,9 @@ use super::{
 struct Object<T: ?Sized>(T);
 static OBJECT: &Object<[u8]> = &Object(*include_bytes!(concat!(env!("OUT_DIR"), "/sensor-ebpf")));
 
+/// Entries of `FLOWS` on kernels that keep owners with their sockets.
+const FLOWS_BESIDE_SOCKETS: u32 = 8192;
+
 /// Why capturing cannot begin.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -118,8 +121,8 @@ pub fn prepare(groups: Groups, cgroup_controller: Option<&str>) -> Result<Prepar
 
     let mut loader = EbpfLoader::new();
     if features.current_task_btf == 1 {
-        // Only older kernels use it.
-        loader.map_max_entries("FLOWS", 1);
+        // For what there is no memory to keep with its socket.
+        loader.map_max_entries("FLOWS", FLOWS_BESIDE_SOCKETS);
     }
     let ebpf = loader
         .btf(None)
