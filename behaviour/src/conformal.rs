@@ -5,10 +5,10 @@
 //! a Random World*, 2005). Hence the scores must be of the same subject and model, recent, and of what the model had *not* learned when
 //! it scored them.
 //!
-//! A rank cannot tell one in a thousand from one in a million among a hundred scores. Above the highest twentieth the ranks are therefore
-//! continued by an exponential tail with the mean excess found there (peaks over threshold: J. Pickands, *Statistical inference using
-//! extreme order statistics*, 1975, with shape 0). That orders what is beyond everything seen; it also makes a threshold hang on the whole
-//! twentieth rather than on one score in it.
+//! A rank cannot tell one in a thousand from one in a million among a hundred scores. Above the highest hundredth (the highest five, where
+//! that is fewer) the ranks are therefore continued by an exponential tail with the mean excess found there (peaks over threshold: J.
+//! Pickands, *Statistical inference using extreme order statistics*, 1975, with shape 0). That orders what is beyond everything seen;
+//! down to one in a hundred it is the ranks that speak, and their promise holds.
 //!
 //! Bounds: [`Conformal::new`] says how many scores are kept; the oldest is forgotten first.
 
@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 /// Scores the tail is fitted to: at least, at most, and as a share of all.
 const TAIL_LEAST: usize = 5;
 const TAIL_MOST: usize = 50;
-const TAIL_SHARE: usize = 20;
+const TAIL_SHARE: usize = 100;
 
 /// The smallest p-value that is claimed, whatever the tail says.
 const P_MIN: f64 = 1e-12;

@@ -41,8 +41,11 @@ const SURPRISING: f64 = 0.02;
 /// Below this one, nothing that waits to be learned is learned.
 const ALARMING: f64 = 0.01;
 
-/// Scores of normal blocks, of all people together, that p-values are reckoned from.
-const CALIBRATION: usize = 16_384;
+/// Below this one, a block tells nothing about what is normal.
+const EXTREME: f64 = 0.001;
+
+/// Latest deviations of normal blocks, of all people together, that p-values are reckoned from.
+const CALIBRATION: usize = 3_000;
 
 /// Symbols of a block that are looked at.
 pub const BLOCK_MAX: usize = 1_024;
@@ -202,6 +205,9 @@ impl Habits {
         let p_value = self.calibration.p_value(deviation);
         let limit = known.gate();
         let accepted = score <= limit;
+        if p_value >= EXTREME {
+            self.calibration.push(deviation);
+        }
         if let Some(known) = self.people.get_mut(person) {
             known.last = self.ordinal;
             self.shared.exclude(&known.recent);

@@ -30,48 +30,52 @@ pub const MAX_ORDER: usize = 12;
 const BUCKETS_MAX: usize = 1 << 19;
 
 /// What a model counts and how much it may hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Shape {
     order: usize,
     buckets: usize,
     weighting: Weighting,
+    long_share: f64,
 }
 
 impl Shape {
-    /// One service: up to 30,720 n-grams in 240 KiB. What its traces repeat counts once.
+    /// One service: up to 30,720 n-grams in 240 KiB. What its traces repeat counts once, and both views are heard alike.
     pub const SERVICE: Self = Self {
         order: 9,
         buckets: 3_840,
         weighting: Weighting::ByPattern,
+        long_share: 0.5,
     };
 
-    /// A whole host, where every trace may be another program: up to 983,040 n-grams in 7.5 MiB.
+    /// A whole host, where every trace may be another program: up to 524,288 n-grams in 4 MiB. Something new for a moment is
+    /// nothing special there, so nearly all of the budget is the long view's.
     pub const HOST: Self = Self {
-        order: 9,
-        buckets: 122_880,
+        order: 6,
+        buckets: 65_536,
         weighting: Weighting::BySymbol,
+        long_share: 0.95,
     };
 
     /// N-grams of up to `order` symbols (1 to [`MAX_ORDER`]; brought into that range), in at most `bytes`, of which no more
-    /// than 32 MiB are taken.
+    /// than 32 MiB are taken; else like this shape.
     #[must_use]
-    pub fn new(order: usize, bytes: usize, weighting: Weighting) -> Self {
+    pub fn sized(self, order: usize, bytes: usize) -> Self {
         Self {
             order: order.clamp(1, MAX_ORDER),
             buckets: (bytes / BUCKET_BYTES).clamp(1, BUCKETS_MAX),
-            weighting,
+            ..self
         }
     }
 
-    /// How long traces are averaged.
+    /// The share of the budget for false alarms that [`Scores::long`] should have; the rest is [`Scores::short`]'s.
     #[must_use]
-    pub fn weighting(self) -> Weighting {
-        self.weighting
+    pub fn long_share(self) -> f64 {
+        self.long_share
     }
 }
 
 /// A model of sequences over at most 65,536 symbols.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Sequence {
     shape: Shape,
     table: Table,

@@ -1,5 +1,5 @@
-//! A sequence model as bytes. After the envelope's head: order, weighting (a byte each), buckets (4), symbols learned (8),
-//! different ones (4), refused (8), then each bucket's nodes.
+//! A sequence model as bytes. After the envelope's head: order, weighting, long view's share in percent (a byte each), buckets (4),
+//! symbols learned (8), different ones (4), refused (8), then each bucket's nodes.
 
 use super::{BUCKETS_MAX, MAX_ORDER, Sequence, Shape, Weighting, table::Table};
 use crate::snapshot::{self, Kind, Reader, SnapshotError};
@@ -17,6 +17,7 @@ impl Sequence {
                 Weighting::BySymbol => 0,
                 Weighting::ByPattern => 1,
             },
+            (self.shape.long_share * 100.0).round() as u8,
         ];
         out.extend((self.shape.buckets as u32).to_le_bytes());
         out.extend(self.total.to_le_bytes());
@@ -39,7 +40,13 @@ impl Sequence {
             reader.u32(),
             reader.u64(),
         );
-        let (Some([order, weighting]), Some(buckets), Some(total), Some(distinct), Some(refused)) = fields
+        let (
+            Some([order, weighting, long_percent]),
+            Some(buckets),
+            Some(total),
+            Some(distinct),
+            Some(refused),
+        ) = fields
         else {
             return Err(SnapshotError::Inside("it ends before its first bucket"));
         };
@@ -56,11 +63,15 @@ impl Sequence {
             1 => Weighting::ByPattern,
             _ => return Err(SnapshotError::Inside("a weighting that does not exist")),
         };
+        if long_percent > 100 {
+            return Err(SnapshotError::Inside("a share of more than all"));
+        }
         Ok(Self {
             shape: Shape {
                 order,
                 buckets,
                 weighting,
+                long_share: f64::from(long_percent) / 100.0,
             },
             table: Table::decode(buckets, refused, reader.0).map_err(SnapshotError::Inside)?,
             total,

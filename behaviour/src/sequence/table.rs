@@ -5,6 +5,8 @@
 //! takes its place once nothing is left: what is frequent survives a flood of what is not, and whatever keeps coming gets in.
 //! (J. Misra, D. Gries: *Finding repeated elements*, 1982, per bucket.)
 
+use crate::snapshot::Reader;
+
 const WAYS: usize = 8;
 const COUNT_BITS: u32 = 24;
 const COUNT_MAX: u32 = (1 << COUNT_BITS) - 1;
@@ -19,32 +21,54 @@ pub(super) struct Counts {
     pub(super) distinct: u32,
 }
 
-/// `tag` 0 is an empty place.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Node {
-    tag: u32,
-    packed: u32,
-}
+impl Counts {
+    fn pack(self) -> u32 {
+        self.distinct.min(DISTINCT_MAX) << COUNT_BITS | self.count.min(COUNT_MAX)
+    }
 
-impl Node {
-    fn new(tag: u32, counts: Counts) -> Self {
+    fn unpack(packed: u32) -> Self {
         Self {
-            tag,
-            packed: counts.distinct.min(DISTINCT_MAX) << COUNT_BITS | counts.count.min(COUNT_MAX),
-        }
-    }
-
-    fn counts(self) -> Counts {
-        Counts {
-            count: self.packed & COUNT_MAX,
-            distinct: self.packed >> COUNT_BITS,
+            count: packed & COUNT_MAX,
+            distinct: packed >> COUNT_BITS,
         }
     }
 }
 
+/// Tags and counts lie apart, so that a look at all eight is a few vector instructions and no guess. Tag 0 is an empty
+/// place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[repr(align(64))]
-struct Bucket([Node; WAYS]);
+struct Bucket {
+    tags: [u32; WAYS],
+    packed: [u32; WAYS],
+}
+
+impl Bucket {
+    fn get(&self, tag: u32) -> Counts {
+        let nodes = self.tags.iter().zip(&self.packed);
+        let packed = nodes.fold(0, |found, (&its, &packed)| {
+            found | if its == tag { packed } else { 0 }
+        });
+        Counts::unpack(packed)
+    }
+
+    fn place(&self, tag: u32) -> Option<usize> {
+        let places = self.tags.iter().enumerate();
+        let found = places.fold(0_u32, |found, (place, &its)| {
+            found | u32::from(its == tag) << place
+        });
+        (found != 0).then(|| found.trailing_zeros() as usize)
+    }
+
+    fn rarest(&self) -> usize {
+        let rarest = (0..WAYS).min_by_key(|&place| self.packed[place] & COUNT_MAX);
+        rarest.unwrap_or(0)
+    }
+
+    fn used(&self) -> usize {
+        self.tags.iter().filter(|&&tag| tag != 0).count()
+    }
+}
 
 /// Bytes of one bucket.
 pub(super) const BUCKET_BYTES: usize = size_of::<Bucket>();
@@ -73,8 +97,7 @@ impl Table {
     }
 
     pub(super) fn nodes(&self) -> usize {
-        let used = |bucket: &Bucket| bucket.0.iter().filter(|node| node.tag != 0).count();
-        self.buckets.iter().map(used).sum()
+        self.buckets.iter().map(Bucket::used).sum()
     }
 
     fn index(&self, hash: u64) -> usize {
@@ -82,68 +105,48 @@ impl Table {
     }
 
     pub(super) fn get(&self, hash: u64) -> Counts {
-        let (bucket, tag) = (&self.buckets[self.index(hash)], tag(hash));
-        let found = bucket.0.iter().find(|node| node.tag == tag);
-        found.map_or_else(Counts::default, |node| node.counts())
+        self.buckets[self.index(hash)].get(tag(hash))
     }
 
     pub(super) fn add(&mut self, hash: u64, count: u32) -> Added {
         let (index, tag) = (self.index(hash), tag(hash));
-        let bucket = &mut self.buckets[index].0;
-        if let Some(node) = bucket.iter_mut().find(|node| node.tag == tag) {
-            let known = node.counts();
-            *node = Node::new(
-                tag,
-                Counts {
-                    count: known.count.saturating_add(count),
-                    ..known
-                },
-            );
+        let bucket = &mut self.buckets[index];
+        if let Some(place) = bucket.place(tag) {
+            let known = Counts::unpack(bucket.packed[place]);
+            let count = known.count.saturating_add(count);
+            bucket.packed[place] = Counts { count, ..known }.pack();
             return Added::Known;
         }
-        let fresh = Node::new(tag, Counts { count, distinct: 0 });
-        if let Some(free) = bucket.iter_mut().find(|node| node.tag == 0) {
-            *free = fresh;
-            return Added::New;
+        let rarest = bucket.rarest();
+        let known = Counts::unpack(bucket.packed[rarest]);
+        if bucket.tags[rarest] != 0 && known.count > count {
+            let count = known.count - count;
+            bucket.packed[rarest] = Counts { count, ..known }.pack();
+            self.refused += 1;
+            return Added::Refused;
         }
-        if let Some(rarest) = bucket.iter_mut().min_by_key(|node| node.counts().count) {
-            let known = rarest.counts();
-            if known.count <= count {
-                *rarest = fresh;
-                return Added::New;
-            }
-            *rarest = Node::new(
-                rarest.tag,
-                Counts {
-                    count: known.count - count,
-                    ..known
-                },
-            );
-        }
-        self.refused += 1;
-        Added::Refused
+        self.refused += u64::from(bucket.tags[rarest] != 0);
+        bucket.tags[rarest] = tag;
+        bucket.packed[rarest] = Counts { count, distinct: 0 }.pack();
+        Added::New
     }
 
     /// Takes one observation back; true if it was the last.
     pub(super) fn remove(&mut self, hash: u64) -> bool {
         let (index, tag) = (self.index(hash), tag(hash));
-        let Some(node) = self.buckets[index].0.iter_mut().find(|node| node.tag == tag) else {
+        let bucket = &mut self.buckets[index];
+        let Some(place) = bucket.place(tag) else {
             return false;
         };
-        let known = node.counts();
+        let known = Counts::unpack(bucket.packed[place]);
         if known.count <= 1 {
-            *node = Node::default();
+            (bucket.tags[place], bucket.packed[place]) = (0, 0);
             return true;
         }
         // A count that stopped no longer tells how many there were.
         if known.count < COUNT_MAX {
-            *node = Node::new(
-                tag,
-                Counts {
-                    count: known.count - 1,
-                    ..known
-                },
-            );
+            let count = known.count - 1;
+            bucket.packed[place] = Counts { count, ..known }.pack();
         }
         false
     }
@@ -151,63 +154,58 @@ impl Table {
     /// One more, or one fewer, different symbol after this n-gram.
     pub(super) fn followers(&mut self, hash: u64, more: bool) {
         let (index, tag) = (self.index(hash), tag(hash));
-        if let Some(node) = self.buckets[index].0.iter_mut().find(|node| node.tag == tag) {
-            let known = node.counts();
+        let bucket = &mut self.buckets[index];
+        if let Some(place) = bucket.place(tag) {
+            let known = Counts::unpack(bucket.packed[place]);
             let distinct = match known.distinct {
                 DISTINCT_MAX => DISTINCT_MAX,
                 distinct if more => distinct + 1,
                 distinct => distinct.saturating_sub(1),
             };
-            *node = Node::new(tag, Counts { distinct, ..known });
+            bucket.packed[place] = Counts { distinct, ..known }.pack();
         }
     }
 
     /// Appends what is in the table: for each bucket how many nodes, then those.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         for bucket in &self.buckets {
-            let used = bucket.0.iter().filter(|node| node.tag != 0);
-            out.push(used.clone().count() as u8);
-            for node in used {
-                out.extend(node.tag.to_le_bytes());
-                out.extend(node.packed.to_le_bytes());
+            out.push(bucket.used() as u8);
+            let nodes = bucket.tags.iter().zip(&bucket.packed);
+            for (tag, packed) in nodes.filter(|&(&tag, _)| tag != 0) {
+                out.extend(tag.to_le_bytes());
+                out.extend(packed.to_le_bytes());
             }
         }
     }
 
     /// Reads what [`Table::encode`] wrote, all of `bytes`; what is wrong with it otherwise.
-    pub(super) fn decode(buckets: usize, refused: u64, mut bytes: &[u8]) -> Result<Self, &'static str> {
+    pub(super) fn decode(buckets: usize, refused: u64, bytes: &[u8]) -> Result<Self, &'static str> {
         // Every bucket takes a byte at least: nothing is reserved for buckets that are not there.
         if bytes.len() < buckets {
             return Err("fewer buckets than it says");
         }
         let mut table = Self::new(buckets);
         table.refused = refused;
+        let mut reader = Reader(bytes);
         for bucket in &mut table.buckets {
-            let (&used, rest) = bytes.split_first().ok_or("fewer buckets than it says")?;
-            let places = bucket
-                .0
-                .get_mut(..usize::from(used))
-                .ok_or("more than eight nodes in a bucket")?;
-            bytes = rest;
-            for place in places {
-                let (node, rest) = bytes.split_first_chunk::<8>().ok_or("a node is cut off")?;
-                let [t0, t1, t2, t3, p0, p1, p2, p3] = *node;
-                *place = Node {
-                    tag: u32::from_le_bytes([t0, t1, t2, t3]),
-                    packed: u32::from_le_bytes([p0, p1, p2, p3]),
+            let [used] = reader.array().ok_or("fewer buckets than it says")?;
+            if usize::from(used) > WAYS {
+                return Err("more than eight nodes in a bucket");
+            }
+            for place in 0..usize::from(used) {
+                let (Some(tag), Some(packed)) = (reader.u32(), reader.u32()) else {
+                    return Err("a node is cut off");
                 };
-                if place.tag & 1 == 0 || place.counts().count == 0 {
+                if tag & 1 == 0 || packed & COUNT_MAX == 0 {
                     return Err("an empty node where one was said to be");
                 }
-                bytes = rest;
-            }
-            let tags = &bucket.0[..usize::from(used)];
-            let twice = |(at, node): (usize, &Node)| tags[..at].iter().any(|before| before.tag == node.tag);
-            if tags.iter().enumerate().any(twice) {
-                return Err("a node is there twice");
+                if bucket.place(tag).is_some() {
+                    return Err("a node is there twice");
+                }
+                (bucket.tags[place], bucket.packed[place]) = (tag, packed);
             }
         }
-        if bytes.is_empty() {
+        if reader.0.is_empty() {
             Ok(table)
         } else {
             Err("more after the last bucket")
