@@ -266,8 +266,11 @@ impl Sequence {
             found[length] = self.table.get(hash);
             // Eviction may have left a context rarer than what follows it.
             let count = f64::from(found[length].count);
-            probability = ((count + distinct * probability) / (total.max(count) + distinct)).min(1.0);
+            // The divisions do not wait for each other so: they are most of what a symbol costs.
+            let share = 1.0 / (total.max(count) + distinct);
+            probability = count * share + distinct * share * probability;
         }
+        let probability = probability.min(1.0);
         (probability, found)
     }
 }
