@@ -140,7 +140,7 @@ impl Sequence {
                     self.follows(context.of_length(length), true);
                 }
             }
-            self.total += 1;
+            self.total = self.total.saturating_add(1);
             context = chain;
         }
     }
@@ -188,7 +188,7 @@ impl Sequence {
             .collect();
         let mut ngram = Vec::with_capacity(MAX_ORDER);
         self.merge_after(other, &alphabet, &mut ngram);
-        self.total += other.total;
+        self.total = self.total.saturating_add(other.total);
     }
 
     /// How often an n-gram was learned.
@@ -228,7 +228,7 @@ impl Sequence {
     fn follows(&mut self, context: Option<u64>, more: bool) {
         match context {
             Some(hash) => self.table.followers(hash, more),
-            None if more => self.distinct += 1,
+            None if more => self.distinct = self.distinct.saturating_add(1),
             None => self.distinct = self.distinct.saturating_sub(1),
         }
     }

@@ -73,11 +73,12 @@ impl Dataset {
         self.traces.iter().filter(move |trace| trace.split == split)
     }
 
-    /// By person, their blocks in the order of time, if that is what this is: every trace of `test` is named after somebody of
-    /// whom there is something in `train` (`NAME-NUMBER`), and there are several of them.
+    /// By person, their labelled blocks in the order of time, if that is what this is: every trace of `test` is named after
+    /// somebody of whom there is something in `train` (`NAME-NUMBER`), and there are several of them.
     pub(crate) fn people(&self) -> Option<BTreeMap<&str, Vec<&Trace>>> {
         let mut people: BTreeMap<&str, Vec<(u64, &Trace)>> = BTreeMap::new();
-        for trace in self.of(Split::Train).chain(self.of(Split::Test)) {
+        let labelled = |trace: &&Trace| trace.split != Split::Unlabelled;
+        for trace in self.traces.iter().filter(labelled) {
             let (person, number) = trace.name.rsplit_once('-')?;
             people
                 .entry(person)

@@ -1,6 +1,6 @@
 //! Blocks of several people in the order of time, some of them somebody else's.
 //!
-//! Everybody's `train` is learned first; then each person's next block is judged, and perhaps learned, in turn. No label is looked at but to
+//! Everybody's `train` and `calibrate` are learned first; then each person's next block is judged, and perhaps learned, in turn. No label is looked at but to
 //! count.
 
 use std::{collections::BTreeMap, time::Instant};
@@ -45,8 +45,8 @@ pub(crate) fn evaluate(dataset: &Dataset, people: &People<'_>) -> Result<Figures
 fn habits(people: &People<'_>) -> Model {
     let mut model = Habits::new(Bounds::default());
     for (person, blocks) in people {
-        let train = blocks.iter().filter(|block| block.split == Split::Train);
-        train.for_each(|block| model.learn(person, &block.symbols));
+        let normal = blocks.iter().filter(|block| block.split != Split::Test);
+        normal.for_each(|block| model.learn(person, &block.symbols));
     }
     model.settle();
     let (mut scored, mut symbols) = (Vec::new(), 0);
@@ -80,14 +80,14 @@ fn in_turn<'a>(people: &'a People<'a>) -> impl Iterator<Item = (&'a str, &'a Tra
     })
 }
 
-/// A model per person, of `train` alone and never updated; scores in standard deviations of the person's own, each block left out
+/// A model per person, never updated; scores in standard deviations of the person's own, each block left out
 /// in turn.
 fn baseline<B: Baseline>(people: &People<'_>) -> Model {
     let mut calibration = Conformal::new(usize::MAX >> 8);
     let (mut judged, mut bytes, mut symbols, mut nanos) = (Vec::new(), 0, 0, 0);
     for blocks in people.values() {
         let (train, test): (Vec<&Trace>, Vec<&Trace>) =
-            blocks.iter().partition(|block| block.split == Split::Train);
+            blocks.iter().partition(|block| block.split != Split::Test);
         let left_out: Vec<f64> = (0..train.len())
             .map(|out| {
                 let others = train.iter().enumerate().filter(|&(number, _)| number != out);

@@ -122,10 +122,10 @@ impl Table {
         if bucket.tags[rarest] != 0 && known.count > count {
             let count = known.count - count;
             bucket.packed[rarest] = Counts { count, ..known }.pack();
-            self.refused += 1;
+            self.refused = self.refused.saturating_add(1);
             return Added::Refused;
         }
-        self.refused += u64::from(bucket.tags[rarest] != 0);
+        self.refused = self.refused.saturating_add(u64::from(bucket.tags[rarest] != 0));
         bucket.tags[rarest] = tag;
         bucket.packed[rarest] = Counts { count, distinct: 0 }.pack();
         Added::New

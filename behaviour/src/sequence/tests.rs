@@ -232,6 +232,8 @@ proptest! {
         prop_assert!(Sequence::from_snapshot(&payload).is_err());
         let mut head = vec![order, 0, 50];
         head.extend(buckets.to_le_bytes());
+        // Everything counted as far as it goes.
+        head.extend([0xff; 20]);
         head.extend(&payload);
         let sealed = crate::snapshot::seal(crate::snapshot::Kind::Sequence, 1, &head);
         if let Ok(mut model) = Sequence::from_snapshot(&sealed) {
