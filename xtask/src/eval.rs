@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use crate::cargo;
 
@@ -18,6 +18,12 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     // Cargo runs the benchmark elsewhere.
     let data =
         std::path::absolute(&args.data).with_context(|| format!("{} is not a path", args.data.display()))?;
+    if !data.is_dir() {
+        bail!(
+            "{} is not a folder: `--data` names the one with the `*.tsv.gz` files",
+            data.display()
+        );
+    }
     let folder = cargo::target().join("bench");
     std::fs::create_dir_all(&folder)?;
     let mut eval = cargo::cargo(None);

@@ -51,7 +51,7 @@ impl Dataset {
         let mut traces = Vec::new();
         for (index, line) in lines.enumerate() {
             let place = || format!("{}:{}", file.display(), index + 1);
-            let line = line.with_context(place)?;
+            let line = line.with_context(|| format!("{}: not gzip'd text, or cut off", place()))?;
             if index == 0 {
                 if line.trim_end() != HEADER {
                     bail!(
