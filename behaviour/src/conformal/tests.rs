@@ -56,6 +56,10 @@ proptest! {
         prop_assert!(conformal.p_value(threshold + 1e-6) <= p + 1.5 / 31.0);
         prop_assert!(conformal.p_value(threshold - 1e-6) >= p - 1e-6);
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     /// The promise itself: of exchangeable scores, as many fall below p as p says, within what the tail may miss.
     #[test]

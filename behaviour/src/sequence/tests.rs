@@ -124,6 +124,21 @@ fn a_flood_of_novelty_changes_neither_the_size_nor_what_is_frequent() {
 }
 
 #[test]
+fn what_is_frequent_outlives_newcomers_and_whatever_keeps_coming_gets_in() {
+    // One bucket: eight places.
+    let mut model = Sequence::new(Shape::SERVICE.sized(1, 64));
+    for symbol in 0..8 {
+        model.learn(&[symbol; 100]);
+    }
+    (100..150).for_each(|symbol| model.learn(&[symbol]));
+    assert!((0..8).all(|symbol| model.count(&[symbol]) > 0));
+    assert_eq!(model.refused(), 50);
+    model.learn(&[200; 1_000]);
+    assert!(model.count(&[200]) > 0);
+    assert_eq!((0..8).filter(|&symbol| model.count(&[symbol]) > 0).count(), 7);
+}
+
+#[test]
 fn a_snapshot_of_something_else_is_refused_by_name() {
     let snapshot = learned(&[vec![1, 2, 3]]).to_snapshot();
     let open = |change: &dyn Fn(&mut Vec<u8>)| {
@@ -172,6 +187,23 @@ fn a_snapshot_that_makes_no_sense_inside_is_refused() {
             "fewer buckets than it says",
         ),
         (&|bytes| bytes[27] = 9, "more than eight nodes in a bucket"),
+        (
+            &|bytes| {
+                let node = [7, 0, 0, 0, 1, 0, 0, 0];
+                bytes[27] = 2;
+                bytes.truncate(28);
+                bytes.extend([node, node].concat());
+                bytes.extend([0; 2_000]);
+            },
+            "a node is there twice",
+        ),
+        (
+            &|bytes| {
+                bytes[27] = 1;
+                bytes[28..36].fill(0);
+            },
+            "an empty node where one was said to be",
+        ),
         (&|bytes| bytes.push(0), "more after the last bucket"),
     ] {
         assert_eq!(inside(change), format!("damaged inside: {message}"));

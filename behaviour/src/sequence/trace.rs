@@ -116,7 +116,7 @@ struct Patterns {
 impl Patterns {
     fn add(&mut self, hash: u64, bits: f64) {
         let hash = hash | 1;
-        if self.used < PATTERNS && self.used * 2 >= self.slots.len() {
+        if self.used * 2 >= self.slots.len() {
             self.grow();
         }
         let place = self.place(hash);
