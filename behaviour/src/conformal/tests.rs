@@ -22,6 +22,13 @@ fn ranks_below_the_tail_and_decays_in_it() {
 }
 
 #[test]
+fn down_to_one_in_a_hundred_the_ranks_speak() {
+    let conformal = of((1..=1_000).map(|score| f64::from(score).powi(3)));
+    assert_eq!(conformal.p_value(985_f64.powi(3)), 17.0 / 1_001.0);
+    assert_eq!(conformal.p_value(990_f64.powi(3)), 12.0 / 1_001.0);
+}
+
+#[test]
 fn knows_nothing_at_first_and_little_from_few() {
     assert_eq!(Conformal::new(10).p_value(9e9), 1.0);
     assert_eq!(Conformal::new(10).threshold(0.01), f64::INFINITY);

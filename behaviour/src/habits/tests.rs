@@ -106,6 +106,23 @@ fn a_person_who_changes_slowly_is_followed() {
 }
 
 #[test]
+fn what_is_no_longer_done_fades() {
+    let mut habits = population();
+    let old = |habits: &Habits| {
+        (5_000..5_050)
+            .map(|symbol| habits.people["3"].current.of(symbol))
+            .sum::<f64>()
+    };
+    let before = old(&habits);
+    for turn in 0..200 {
+        let mut usual = block(3, turn);
+        usual.retain(|&symbol| symbol < 5_000);
+        habits.observe("3", &usual);
+    }
+    assert!(before > 20.0 && old(&habits) < before / 10.0);
+}
+
+#[test]
 fn what_waits_is_dropped_when_something_alarming_comes() {
     let mut habits = Habits::new(Bounds {
         delay: 2,
