@@ -30,7 +30,7 @@ const REFUSED: u64 = 1_000;
 const FOLDS: usize = 10;
 
 /// How often the time is taken.
-const PASSES: usize = 5;
+const PASSES: usize = 9;
 
 /// Calls of a stretch into which an attack is spliced.
 const STRETCH: usize = 2_000;
