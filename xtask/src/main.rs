@@ -4,6 +4,7 @@ mod apt;
 mod bench;
 mod binaries;
 mod cargo;
+mod eval;
 mod licences;
 mod remedy;
 mod run;
@@ -36,6 +37,8 @@ enum Task {
     Vm(vm::Args),
     /// Measure what the agent costs.
     Bench(bench::Args),
+    /// How well the models tell attacks from what is normal, on labelled data; writes `target/bench/eval.json`.
+    Eval(eval::Args),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::main(&args),
         Task::Vm(args) => vm::main(&args),
         Task::Bench(args) => bench::main(&args),
+        Task::Eval(args) => eval::main(&args),
     };
     let Err(error) = result else {
         return ExitCode::SUCCESS;
