@@ -40,9 +40,9 @@ struct Size {
 }
 
 const FULL: Size = Size {
-    pairs: 31,
+    pairs: 21,
     execs: 1000,
-    connects: 3000,
+    connects: 6000,
     execs_for_memory: 200_000,
     execs_for_latency: 10_000,
 };
@@ -61,12 +61,12 @@ fn main() -> Result<()> {
     let address = collector.address();
 
     eprintln!("exec storm: {} pairs of {} execs", size.pairs, size.execs);
-    let exec = overhead::measure(&address, size.pairs, |_| storm::execs(size.execs))?;
+    let exec = overhead::measure(&address, size.pairs, size.execs, |_, count| storm::execs(count))?;
     eprintln!(
         "connect storm: {} pairs of {} connections",
         size.pairs, size.connects
     );
-    let connect = overhead::measure(&address, size.pairs, |leg| storm::connects(leg, size.connects))?;
+    let connect = overhead::measure(&address, size.pairs, size.connects, storm::connects)?;
     eprintln!("memory: {} execs", size.execs_for_memory);
     let memory = memory::measure(&address, size.execs_for_memory)?;
     eprintln!("latency: {} execs, 1,000 a second", size.execs_for_latency);

@@ -30,12 +30,18 @@ impl Overhead {
     }
 }
 
-/// Every other pair begins with the agent, so that a drift of the machine cancels out.
+/// Every other pair begins with the agent, so that a drift of the machine cancels out. Each leg begins with a third of its load
+/// that is not counted: caches are as cold for one as for the other, and an agent that has just started is not what is asked for.
 pub(crate) fn measure(
     collector: &str,
     pairs: usize,
-    load: impl Fn(u8) -> Result<Duration>,
+    count: u32,
+    run: impl Fn(u8, u32) -> Result<Duration>,
 ) -> Result<Overhead> {
+    let load = |leg| {
+        run(leg, count / 3)?;
+        run(leg, count)
+    };
     let mut overhead = Overhead {
         ratios: Vec::new(),
         lost: 0,
