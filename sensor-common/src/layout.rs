@@ -133,8 +133,7 @@ layout! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Features {
-    /// 1 where the helper `bpf_get_current_task_btf` exists (5.11), else 0. Since the same version such programs may keep values with
-    /// a socket.
+    /// 1 where the helper `bpf_get_current_task_btf` exists (5.11), else 0.
     pub current_task_btf: u32,
     /// Number of the v1 cgroup controller whose hierarchy names cgroups; [`ABSENT`] for the v2 hierarchy.
     pub cgroup_subsys: u32,

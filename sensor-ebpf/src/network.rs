@@ -5,13 +5,8 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::BPF_SK_STORAGE_GET_F_CREATE,
-    btf_maps::SkStorage,
-    helpers::{
-        bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns,
-        generated::{bpf_sk_storage_get, bpf_skc_to_tcp_sock},
-    },
-    macros::{btf_map, btf_tracepoint, fexit, map},
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns, generated::bpf_skc_to_tcp_sock},
+    macros::{btf_tracepoint, fexit, map},
     maps::{LruHashMap, PerCpuArray},
     programs::{BtfTracePointContext, FExitContext},
 };
@@ -48,13 +43,8 @@ struct Owner {
     flags: u64,
 }
 
-/// Connections that are open: kept with the socket, and gone with it.
-#[btf_map]
-static OWNERS: SkStorage<Owner> = SkStorage::new();
-
-/// The same by the socket's address: before 5.11, where such a program cannot reach what is kept with a socket, and where
-/// the kernel has no memory for it right now. (7.2 never had any on a processor without `cmpxchg16b`.) The oldest is
-/// pushed out when there are too many: its end is then reported without an owner.
+/// Connections that are open, by socket. The oldest is pushed out when there are too many: its end is then
+/// reported without an owner.
 #[map]
 static FLOWS: LruHashMap<u64, Owner> = LruHashMap::with_max_entries(65_536, 0);
 
@@ -152,54 +142,12 @@ extern "C" fn read_current(caller: u32) -> u32 {
     1
 }
 
-/// Who the connection belongs to, if that is known.
-#[inline(always)]
-fn owner_of(sock: Address) -> Option<*mut Owner> {
-    if features().current_task_btf == 1
-        && let Some(owner) = storage(sock, 0)
-    {
-        return Some(owner);
-    }
-    FLOWS.get_ptr_mut(key(sock))
-}
-
-/// Notes who the connection belongs to.
-#[inline(always)]
-fn claim(sock: Address, owner: &Owner) {
-    if features().current_task_btf == 1
-        && let Some(kept) = storage(sock, BPF_SK_STORAGE_GET_F_CREATE)
-    {
-        // SAFETY: what is kept with a socket is valid while the program runs, and apart from the caller's.
-        unsafe { core::ptr::copy_nonoverlapping(owner, kept, 1) };
-        return;
-    }
-    let _ = FLOWS.insert(key(sock), owner, 0);
-}
-
-/// The connection is over. What is kept with the socket goes with it.
-#[inline(always)]
-fn forget(sock: Address) {
-    if features().current_task_btf == 1 && storage(sock, 0).is_some() {
-        return;
-    }
-    let _ = FLOWS.remove(key(sock));
-}
-
-#[inline(always)]
-fn storage(sock: Address, flags: u32) -> Option<*mut Owner> {
-    let map = (&raw const OWNERS).cast_mut().cast();
-    // SAFETY: the verifier knows both to be what the helper wants, which returns a value of the map or null.
-    let owner =
-        unsafe { bpf_sk_storage_get(map, sock.cast_mut().cast(), core::ptr::null_mut(), flags.into()) };
-    (!owner.is_null()).then_some(owner.cast())
-}
-
 #[inline(always)]
 fn connect(sock: Address) {
     let Some(owner) = current_owner(Caller::TcpState, 0) else {
         return;
     };
-    claim(sock, owner);
+    let _ = FLOWS.insert(key(sock), &*owner, 0);
     let Some(admitted) = emit::admit(Signal::Connect) else {
         return;
     };
@@ -279,7 +227,7 @@ fn established_inbound(sock: Address) {
                 (*owner).flags |= u64::from(flow_flags::NO_OWNER);
             }
         }
-        claim(sock, &*owner);
+        let _ = FLOWS.insert(key(sock), &*owner, 0);
         if emit::settings().is_none_or(|settings| settings.is_taken_over(Signal::Accept)) {
             return;
         }
@@ -300,10 +248,10 @@ fn accepted(sock: Address) {
         let Some(owner) = current_owner(Caller::TcpAccept, flow_flags::INBOUND) else {
             return;
         };
-        if let Some(known) = owner_of(sock) {
+        if let Some(known) = FLOWS.get_ptr(key(sock)) {
             owner.start_time = (*known).start_time;
         }
-        claim(sock, &*owner);
+        let _ = FLOWS.insert(key(sock), &*owner, 0);
         let Some(admitted) = emit::admit(Signal::Accept) else {
             return;
         };
@@ -330,7 +278,7 @@ unsafe fn submit_accept(admitted: emit::Admitted, sock: Address, owner: &Owner) 
 /// This end closes, in the process that does: better than the listener that the connection was given to.
 #[inline(always)]
 fn adopt(sock: Address) {
-    let Some(owner) = owner_of(sock) else {
+    let Some(owner) = FLOWS.get_ptr_mut(key(sock)) else {
         return;
     };
     let listener = u64::from(flow_flags::LISTENER | flow_flags::NO_OWNER);
@@ -350,13 +298,13 @@ fn adopt(sock: Address) {
 
 #[inline(always)]
 fn close(sock: Address, old: i32) {
-    let known = owner_of(sock);
+    let known = FLOWS.get_ptr(key(sock));
     // A handshake that never came to anything on the accepting side is nobody's connection.
     if known.is_none() && (old == SYN_RECV || old == CLOSE) {
         return;
     }
     let Some(admitted) = emit::admit(Signal::FlowClose) else {
-        forget(sock);
+        let _ = FLOWS.remove(key(sock));
         return;
     };
     let mut tgid = 0;
@@ -391,7 +339,7 @@ fn close(sock: Address, old: i32) {
             }
         });
     }
-    forget(sock);
+    let _ = FLOWS.remove(key(sock));
 }
 
 /// The socket's own counters, and the local port that [`write_tuple`] cannot see any more.

@@ -28,9 +28,6 @@ use super::{
 struct Object<T: ?Sized>(T);
 static OBJECT: &Object<[u8]> = &Object(*include_bytes!(concat!(env!("OUT_DIR"), "/sensor-ebpf")));
 
-/// Entries of `FLOWS` on kernels that keep owners with their sockets.
-const FLOWS_BESIDE_SOCKETS: u32 = 8192;
-
 /// Why capturing cannot begin.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -119,12 +116,7 @@ pub fn prepare(groups: Groups, cgroup_controller: Option<&str>) -> Result<Prepar
         .map_err(|error| LoadError::Object(Box::new(EbpfError::BtfError(error))))?;
     let btf_time = started.elapsed();
 
-    let mut loader = EbpfLoader::new();
-    if features.current_task_btf == 1 {
-        // For what there is no memory to keep with its socket.
-        loader.map_max_entries("FLOWS", FLOWS_BESIDE_SOCKETS);
-    }
-    let ebpf = loader
+    let ebpf = EbpfLoader::new()
         .btf(None)
         .override_global("LAYOUT", resolved.layout.as_bytes(), true)
         .override_global("FEATURES", features.as_bytes(), true)
