@@ -3,7 +3,7 @@
 use crate::v1::{Entry, Event, Filter, Process, SubscribeRequest, entry, event};
 
 /// Every name that [`Filter::signals`] may hold, as [`signal_name`] gives them.
-pub const SIGNAL_NAMES: [&str; 11] = [
+pub const SIGNAL_NAMES: [&str; 35] = [
     "exec",
     "fork",
     "exit",
@@ -11,6 +11,30 @@ pub const SIGNAL_NAMES: [&str; 11] = [
     "accept",
     "listen",
     "flow_close",
+    "file_open",
+    "file_create",
+    "file_rename",
+    "file_unlink",
+    "file_link",
+    "file_truncate",
+    "file_chmod",
+    "file_chown",
+    "file_xattr",
+    "file_flags",
+    "setsid",
+    "ptrace",
+    "process_write",
+    "memfd",
+    "exec_memory",
+    "namespace",
+    "mount",
+    "root_change",
+    "keyctl",
+    "userfaultfd",
+    "module",
+    "bpf",
+    "kexec",
+    "raw_socket",
     "signal",
     "incident",
     "outcome",
@@ -82,8 +106,14 @@ pub fn event_name(event: &Event) -> &'static str {
         Some(event::Body::Accept(_)) => "accept",
         Some(event::Body::Listen(_)) => "listen",
         Some(event::Body::FlowClose(_)) => "flow_close",
+        Some(event::Body::Operation(operation)) => known_name(&operation.signal),
         None => "",
     }
+}
+
+fn known_name(name: &str) -> &'static str {
+    let known = SIGNAL_NAMES.iter().find(|known| **known == name);
+    known.copied().unwrap_or_default()
 }
 
 impl SubscribeRequest {
@@ -385,8 +415,10 @@ mod tests {
         }
         assert_eq!(
             signals("exce\n").validate().expect_err("unknown").to_string(),
-            "no signal is called \"exce\\n\"; there are exec, fork, exit, connect, accept, listen, flow_close, \
-             signal, incident, outcome, loss"
+            format!(
+                "no signal is called \"exce\\n\"; there are {}",
+                SIGNAL_NAMES.join(", ")
+            )
         );
         let users = |users: Vec<String>| {
             Filter {

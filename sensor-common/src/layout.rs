@@ -64,6 +64,8 @@ layout! {
     task_thread_pid: "task_struct"."thread_pid";
     task_mm: "task_struct"."mm";
     task_fs: "task_struct"."fs";
+    task_files: "task_struct"."files";
+    task_thread_status: "task_struct"."thread_info.status";
     task_comm: "task_struct"."comm";
     task_exit_code: "task_struct"."exit_code";
     task_signal: "task_struct"."signal";
@@ -91,6 +93,12 @@ layout! {
     file_dentry: "file"."f_path.dentry";
     file_mnt: "file"."f_path.mnt";
     file_inode: "file"."f_inode";
+    file_mode: "file"."f_mode";
+    files_fdt: "files_struct"."fdt";
+    fdtable_max_fds: "fdtable"."max_fds";
+    fdtable_fd: "fdtable"."fd";
+    fs_root_dentry: "fs_struct"."root.dentry";
+    fs_root_mnt: "fs_struct"."root.mnt";
     fs_pwd_dentry: "fs_struct"."pwd.dentry";
     fs_pwd_mnt: "fs_struct"."pwd.mnt";
     dentry_parent: "dentry"."d_parent";
@@ -100,11 +108,20 @@ layout! {
     mount_parent: "mount"."mnt_parent";
     mount_mountpoint: "mount"."mnt_mountpoint";
     inode_ino: "inode"."i_ino";
+    inode_mode: "inode"."i_mode";
     inode_nlink: "inode"."i_nlink";
     inode_sb: "inode"."i_sb";
     super_block_dev: "super_block"."s_dev";
     bprm_filename: "linux_binprm"."filename";
     bprm_interp: "linux_binprm"."interp";
+    // x86-64, as is what reads them.
+    regs_orig_ax: "pt_regs"."orig_ax";
+    regs_di: "pt_regs"."di";
+    regs_si: "pt_regs"."si";
+    regs_dx: "pt_regs"."dx";
+    regs_r10: "pt_regs"."r10";
+    regs_r8: "pt_regs"."r8";
+    regs_r9: "pt_regs"."r9";
     signal_live: "signal_struct"."live";
     signal_flags: "signal_struct"."flags";
     signal_group_exit_code: "signal_struct"."group_exit_code";

@@ -8,14 +8,18 @@
 #![no_std]
 
 pub mod account;
+pub mod call;
 pub mod layout;
 pub mod record;
 pub mod settings;
 pub mod signal;
 
 pub use account::Account;
+pub use call::CallRule;
 pub use layout::{Features, Layout};
-pub use record::{Accept, Connect, Exec, Exit, FlowClose, Fork, Header, Identity, Listen, Tuple, UNSET_ID};
+pub use record::{
+    Accept, Connect, Exec, Exit, FlowClose, Fork, Header, Identity, Listen, Operation, Tuple, UNSET_ID,
+};
 pub use settings::Settings;
 pub use signal::{Class, Signal};
 

@@ -2,6 +2,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::call::VALUES;
+
 /// A user, session or namespace number that is not set or could not be read.
 pub const UNSET_ID: u32 = u32::MAX;
 
@@ -125,6 +127,40 @@ pub mod exec_flags {
     pub const MEMFD: u32 = 32;
     /// An interpreter runs a script: the file name is the script, the path the interpreter.
     pub const SCRIPT: u32 = 64;
+}
+
+/// A process asked the kernel for something, by a system call that a [`CallRule`](crate::CallRule) is for.
+///
+/// The tail holds four parts without separators: for each of two paths, the directory that it is relative to, written
+/// leaf first with a NUL after each component, and the text that the process gave. The path of a file that was opened is in the
+/// first directory, whole, without a text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Operation {
+    /// What the call returned: negative for an error number.
+    pub result: i64,
+    /// Its arguments, as numbers, then the mode of the file (`f_mode`), then nothing.
+    pub values: [u64; VALUES],
+    /// Inode number of the file, 0 where none is meant.
+    pub inode: u64,
+    /// Device of the file, in the kernel's encoding (major << 20 | minor).
+    pub device: u32,
+    /// Type and permissions of the file (`i_mode`).
+    pub mode: u32,
+    /// Number of the system call.
+    pub call: u32,
+    /// Bits of [`operation_flags`].
+    pub flags: u32,
+    /// Bytes of the parts in the tail: directory and text of the first path, then of the second.
+    pub lengths: [u32; 4],
+}
+
+/// Bits of [`Operation::flags`].
+pub mod operation_flags {
+    /// A path is longer, or deeper, than a record holds.
+    pub const TRUNCATED: u32 = 1;
+    /// A text of the process could not be read.
+    pub const UNREADABLE: u32 = 2;
 }
 
 /// A process was created. The header's identity is the one that asked for it.

@@ -11,9 +11,15 @@ use aya_ebpf::{
     maps::{Array, PerCpuArray},
 };
 use core::ffi::c_void;
-use sensor_common::{Account, Class, Header, RINGS_PER_CLASS, Settings, Signal};
+use sensor_common::{
+    Account, Class, Header, RINGS_PER_CLASS, Settings, Signal,
+    signal::{BULK, WAKING},
+};
 
-use crate::kernel::features;
+use crate::{
+    kernel::features,
+    path::{TAIL_SIZE, Tail},
+};
 
 type Ring = RingBuf<u64, 4096>;
 
@@ -39,7 +45,8 @@ const BPF_RB_AVAIL_DATA: u64 = 0;
 
 /// An event that was counted as seen and is wanted. It must be submitted, or dropped with [`Admitted::mute`].
 pub struct Admitted {
-    signal: Signal,
+    /// Number of the signal: a table may say it.
+    signal: u32,
     account: &'static mut Account,
     settings: &'static Settings,
 }
@@ -59,12 +66,18 @@ pub fn settings() -> Option<&'static Settings> {
 /// Counts an occurrence of `signal`. `None` if it is not wanted.
 #[inline(always)]
 pub fn admit(signal: Signal) -> Option<Admitted> {
-    let account = ACCOUNTS.get_ptr_mut(signal as u32)?;
+    admit_number(signal as u32)
+}
+
+/// The same for a signal that a table names.
+#[inline(always)]
+pub fn admit_number(signal: u32) -> Option<Admitted> {
+    let account = ACCOUNTS.get_ptr_mut(signal)?;
     // SAFETY: the entry is this CPU's; only one program counts a signal, and it cannot interrupt itself.
     let account = unsafe { &mut *account };
     account.seen += 1;
     let settings = settings()?;
-    if !settings.is_enabled(signal) {
+    if !bit(settings.enabled, signal) {
         account.muted += 1;
         return None;
     }
@@ -117,17 +130,24 @@ impl Admitted {
         }
     }
 
-    /// Copies a record of `length` bytes out of scratch memory that begins with its header.
+    /// Copies a record out of scratch memory: a header, a body of type `T` behind it, and the tail behind that.
     ///
     /// # Safety
-    /// `header` must begin `length` readable bytes.
+    /// They must lie there.
     #[inline(always)]
-    pub unsafe fn output(self, header: *mut Header, length: u64) {
+    pub unsafe fn output<T>(self, header: *mut Header, tail: Tail) {
         let cpu = cpu();
+        // SAFETY: as promised by the caller.
+        let tail_length = unsafe { tail.length() };
         let Some(ring) = RINGS.get(self.ring_index(cpu)) else {
             self.account.lost += 1;
             return;
         };
+        if tail_length > TAIL_SIZE as u64 {
+            self.account.lost += 1;
+            return;
+        }
+        let length = (size_of::<Header>() + size_of::<T>()) as u64 + tail_length;
         let ring = core::ptr::from_ref(ring).cast_mut().cast::<c_void>();
         // SAFETY: as promised by the caller.
         let result = unsafe {
@@ -142,7 +162,7 @@ impl Admitted {
     #[inline(always)]
     fn ring_index(&self, cpu: u32) -> u32 {
         let group = (cpu >> features().cpus_per_ring_log2) & (RINGS_PER_CLASS as u32 - 1);
-        self.signal.class() as u32 * RINGS_PER_CLASS as u32 + group
+        u32::from(bit(BULK, self.signal)) * RINGS_PER_CLASS as u32 + group
     }
 
     /// Everything of the header but the identity.
@@ -167,7 +187,7 @@ impl Admitted {
     /// need not, while the reader is on its way.
     #[inline(always)]
     fn wakeup(&self, ring: *mut c_void, header: &Header) -> u64 {
-        if self.signal.wakes() && LOOK_AT.get(0).is_none_or(|look_at| look(look_at) <= header.time) {
+        if bit(WAKING, self.signal) && LOOK_AT.get(0).is_none_or(|look_at| look(look_at) <= header.time) {
             return BPF_RB_FORCE_WAKEUP;
         }
         // SAFETY: a ring and a constant.
@@ -180,6 +200,11 @@ impl Admitted {
             BPF_RB_NO_WAKEUP
         }
     }
+}
+
+#[inline(always)]
+fn bit(bits: u64, number: u32) -> bool {
+    bits >> (number & 63) & 1 != 0
 }
 
 /// What the agent writes at any time.

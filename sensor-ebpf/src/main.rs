@@ -3,12 +3,14 @@
 #![no_std]
 #![no_main]
 
+mod call;
 mod emit;
 mod identity;
 mod kernel;
 mod network;
 mod path;
 mod process;
+mod scratch;
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

@@ -1,11 +1,11 @@
 //! Paths, walked from a file up to the root of its mount namespace, as the kernel itself does to print one.
 
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel_str;
+use aya_ebpf::helpers::generated::{bpf_probe_read_kernel_str, bpf_probe_read_user_str};
 use sensor_common::record::PATH_MAX;
 
 use crate::{
     kernel::{Access, Address, Probe, offset},
-    process::exec_tail,
+    scratch::{self, Caller},
 };
 
 /// Deepest path that is walked; each step is a component or a mount.
@@ -55,6 +55,22 @@ impl Tail {
         unsafe { core::ptr::write_volatile(self.cursor, self.length() + length) }
     }
 
+    /// Copies a string of the current process. Its length without its NUL, and the whole of it or not; `None` where it
+    /// could not be read.
+    #[inline(always)]
+    pub unsafe fn push_user_str(self, source: u64) -> Option<(u32, bool)> {
+        // SAFETY: as in `push_str`.
+        unsafe {
+            let end = self.end()?;
+            let copied = bpf_probe_read_user_str(end.cast(), PATH_MAX as u32, source as *const _);
+            if copied <= 0 {
+                return None;
+            }
+            self.advance(copied as u64 - 1);
+            Some((copied as u32 - 1, copied < PATH_MAX as i64))
+        }
+    }
+
     /// Copies a string and returns its length without its NUL; 0 where it could not be read.
     #[inline(always)]
     pub unsafe fn push_str(self, source: Address) -> u32 {
@@ -71,22 +87,29 @@ impl Tail {
     }
 }
 
-/// What [`push_path`] says: the walk reached the root, …
+/// What [`walk`] says: the walk reached the root, …
 pub const ROOTED: u32 = 1;
 /// … or a file that is in no directory at all, as a memfd is, …
 pub const DETACHED: u32 = 2;
 /// … or neither: the path is cut.
 pub const CUT: u32 = 0;
 
-/// Appends the path of `dentry` in `vfsmount` to the exec record under construction, leaf first with a NUL after each
-/// component.
+/// Appends the path of `dentry` in `vfsmount` to the caller's record, leaf first with a NUL after each component.
+#[inline(always)]
+pub fn walk(caller: Caller, dentry: Address, vfsmount: Address) -> u32 {
+    push_path(dentry as u64, vfsmount as u64, caller as u32)
+}
+
+/// See [`walk`].
 ///
 /// A function of its own with nothing but numbers as arguments, so that the verifier checks it once, by itself. Inlined, the
 /// many ways out of the loop multiply with what follows.
 #[inline(never)]
 #[unsafe(no_mangle)]
-pub extern "C" fn push_path(dentry: u64, vfsmount: u64) -> u32 {
-    let Some(tail) = exec_tail() else { return CUT };
+extern "C" fn push_path(dentry: u64, vfsmount: u64, caller: u32) -> u32 {
+    let Some(tail) = scratch::tail(caller) else {
+        return CUT;
+    };
     let mut dentry = dentry as Address;
     let mut vfsmount = vfsmount as Address;
     let mut step = 0;

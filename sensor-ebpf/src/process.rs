@@ -1,13 +1,10 @@
 //! Processes begin, replace their program, and end.
 
 use aya_ebpf::{
-    helpers::generated::bpf_probe_read_user,
-    macros::{btf_tracepoint, map},
-    maps::PerCpuArray,
-    programs::BtfTracePointContext,
+    helpers::generated::bpf_probe_read_user, macros::btf_tracepoint, programs::BtfTracePointContext,
 };
 use sensor_common::{
-    Exec, Exit, Fork, Header, Signal,
+    Exec, Exit, Fork, Signal,
     record::{ARGS_MAX, exec_flags},
 };
 
@@ -15,39 +12,11 @@ use crate::{
     emit::{self, Admitted},
     identity,
     kernel::{Access, Address, Direct, Probe, offset},
-    path::{self, TAIL_SIZE, Tail, push_path},
+    path::{self, Tail},
+    scratch::{self, Caller, Draft},
 };
 
 const SIGNAL_GROUP_EXIT: u32 = 4;
-
-/// An exec record under construction: what is submitted begins at `header`.
-#[repr(C)]
-struct Scratch {
-    cursor: u64,
-    header: Header,
-    exec: Exec,
-    tail: [u8; TAIL_SIZE],
-}
-
-#[map]
-static EXEC_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
-
-/// Where the variable parts of the exec record under construction go.
-#[inline(always)]
-pub fn exec_tail() -> Option<Tail> {
-    EXEC_SCRATCH.get_ptr_mut(0).map(tail_of)
-}
-
-#[inline(always)]
-fn tail_of(scratch: *mut Scratch) -> Tail {
-    // SAFETY: only addresses within the map's value are taken.
-    unsafe {
-        Tail {
-            cursor: &raw mut (*scratch).cursor,
-            bytes: (&raw mut (*scratch).tail).cast(),
-        }
-    }
-}
 
 /// `sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`: the new program is in
 /// place, none of its instructions has run.
@@ -61,14 +30,16 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn exec(admitted: Admitted, task: Address, bprm: Address) {
-    let Some(scratch) = EXEC_SCRATCH.get_ptr_mut(0) else {
+    let Some(Draft {
+        header,
+        body: exec,
+        tail,
+    }) = scratch::begin::<Exec>(Caller::Exec)
+    else {
         return admitted.mute();
     };
     // SAFETY: the scratch memory is this CPU's and this program's alone; addresses come from the kernel.
     unsafe {
-        (*scratch).cursor = 0;
-        let tail = tail_of(scratch);
-        let exec = &raw mut (*scratch).exec;
         (*exec).flags = 0;
 
         let mm: Address = Direct::load(task, offset!(task_mm));
@@ -83,13 +54,8 @@ fn exec(admitted: Admitted, task: Address, bprm: Address) {
         }
         (*exec).filename_length = tail.push_str(filename);
 
-        identity::write::<Direct>(task, &raw mut (*scratch).header.identity);
-        let tail_length = tail.length();
-        if tail_length > TAIL_SIZE as u64 {
-            return admitted.mute();
-        }
-        let length = (size_of::<Header>() + size_of::<Exec>()) as u64 + tail_length;
-        admitted.output(&raw mut (*scratch).header, length);
+        identity::write::<Direct>(task, &raw mut (*header).identity);
+        admitted.output::<Exec>(header, tail);
     }
 }
 
@@ -140,7 +106,7 @@ unsafe fn executable(exec: *mut Exec, tail: Tail, mm: Address) {
 
         let before = tail.length();
         let dentry = Probe::load(file, offset!(file_dentry));
-        match push_path(dentry, Probe::load(file, offset!(file_mnt))) {
+        match path::walk(Caller::Exec, dentry, Probe::load(file, offset!(file_mnt))) {
             path::CUT => (*exec).flags |= exec_flags::PATH_TRUNCATED,
             path::DETACHED if links == 0 => (*exec).flags |= exec_flags::MEMFD,
             _ => {}
@@ -156,7 +122,7 @@ unsafe fn current_directory(exec: *mut Exec, tail: Tail, task: Address) {
         let fs: Address = Direct::load(task, offset!(task_fs));
         let before = tail.length();
         let dentry = Probe::load(fs, offset!(fs_pwd_dentry));
-        if push_path(dentry, Probe::load(fs, offset!(fs_pwd_mnt))) == path::CUT {
+        if path::walk(Caller::Exec, dentry, Probe::load(fs, offset!(fs_pwd_mnt))) == path::CUT {
             (*exec).flags |= exec_flags::CWD_TRUNCATED;
         }
         (*exec).cwd_length = (tail.length() - before) as u32;

@@ -203,6 +203,7 @@ fn capture_options<'a>(config: &Config, cgroups: Option<&'a CgroupMount>) -> cap
         interval: INTERVAL,
         reorder_window: capture.reorder_window,
         cgroup_controller: cgroups.and_then(CgroupMount::controller),
+        calls: capture.calls,
         agent_tgid: std::process::id(),
     }
 }

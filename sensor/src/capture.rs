@@ -6,6 +6,7 @@
 mod account;
 mod alarm;
 pub mod btf;
+pub mod calls;
 pub mod ladder;
 pub mod layout;
 mod loader;
@@ -21,7 +22,7 @@ use aya::{
     Pod,
     maps::{Array, HashMap, MapData, MapError, PerCpuArray},
 };
-use sensor_common::{Identity, Settings, Signal, record::ListenerKey};
+use sensor_common::{CallRule, Identity, Settings, Signal, record::ListenerKey};
 
 pub use account::{Accounts, Tally};
 pub use alarm::Alarm;
@@ -51,6 +52,8 @@ pub struct Options<'a> {
     pub reorder_window: Duration,
     /// The v1 controller whose hierarchy names cgroups; `None` for the v2 hierarchy.
     pub cgroup_controller: Option<&'a str>,
+    /// Whether system calls are looked at: for the signals that have no other hook yet.
+    pub calls: bool,
     /// The process whose own doings are muted.
     pub agent_tgid: u32,
 }
@@ -82,6 +85,7 @@ macro_rules! pod {
 }
 pod! {
     KernelSettings(Settings);
+    KernelCall(CallRule);
     KernelListener(ListenerKey);
     KernelIdentity(Identity);
 }
@@ -108,7 +112,11 @@ impl Capture {
             ..Settings::default()
         };
         settings.set(0, KernelSettings(initial), 0)?;
-        let loaded = prepared.attach()?;
+        let mut calls: Array<_, KernelCall> = take(&mut prepared.ebpf, "CALLS")?.try_into()?;
+        for call in calls::CALLS {
+            calls.set(call.number, KernelCall(call.rule), 0)?;
+        }
+        let loaded = prepared.attach(|signal| options.calls || !ladder::is_call(signal))?;
         initial.taken_over = taken_over(&loaded.hooks);
         settings.set(0, KernelSettings(initial), 0)?;
 

@@ -54,6 +54,9 @@ pub struct Capture {
     /// Size of all rings together for file, flow and syscall events, likewise.
     #[serde(deserialize_with = "values::ring_bytes")]
     pub ring_bytes_bulk: u32,
+    /// Look at system calls, for the signals that have no other hook yet (see `docs/signals.md`). It costs every
+    /// system call of every process some tens of nanoseconds.
+    pub calls: bool,
     /// Bytes waiting in a ring at which its reader is woken, whatever they are; less than either ring.
     pub watermark_bytes: u32,
 }
@@ -64,6 +67,7 @@ impl Default for Capture {
             reorder_window: Duration::from_millis(2),
             ring_bytes_critical: 2 << 20,
             ring_bytes_bulk: 4 << 20,
+            calls: false,
             watermark_bytes: 64 << 10,
         }
     }

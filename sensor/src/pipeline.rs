@@ -142,6 +142,7 @@ impl Stages {
         match self.host.attribute(&record) {
             Attributed::Event(event) => self.pass_on(event),
             Attributed::Duplicate => self.accounts.aggregated(Signal::Exit),
+            Attributed::Unknown => self.accounts.unreadable(bytes),
         }
     }
 

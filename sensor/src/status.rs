@@ -82,7 +82,11 @@ impl StatusSource for AgentStatus {
 fn hook(status: &HookStatus) -> v1::Hook {
     v1::Hook {
         signal: status.signal.name().to_owned(),
-        rung: status.rung.map(|rung| rung.hook.to_string()).unwrap_or_default(),
+        rung: match status.rung {
+            Some(rung) => rung.hook.to_string(),
+            None if status.off => "off".to_owned(),
+            None => String::new(),
+        },
         refused: status
             .refused
             .iter()

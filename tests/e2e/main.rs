@@ -10,6 +10,7 @@ mod exec;
 mod grpc;
 mod identity;
 mod lifecycle;
+mod operations;
 mod process;
 mod respond;
 mod tcp;
@@ -52,6 +53,7 @@ fn trials() -> Vec<Trial> {
         tcp::trials(),
         grpc::trials(),
         delivery::trials(),
+        operations::trials(),
         respond::trials(),
         lifecycle::trials(),
         cli::trials(),

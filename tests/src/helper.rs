@@ -2,6 +2,7 @@
 
 mod end;
 mod forks;
+mod operations;
 mod programs;
 mod service;
 mod tcp;
@@ -31,6 +32,7 @@ fn dispatch(role: &str, args: &[String]) -> Result<()> {
         "fork-storm" => forks::storm(args),
         "thread-exec" => programs::thread_exec(args),
         "mapped-exec" => programs::mapped_exec(args),
+        "operations" => operations::run(args),
         "service" => service::run(args),
         "tcp-server" => tcp::server(args),
         "tcp-client" => tcp::client(args),

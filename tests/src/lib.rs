@@ -18,7 +18,7 @@ pub mod status;
 pub mod stream;
 
 /// What the kernel programs report, by the names that users are promised.
-pub const SIGNALS: [&str; 7] = [
+pub const SIGNALS: [&str; 31] = [
     "exec",
     "fork",
     "exit",
@@ -26,4 +26,28 @@ pub const SIGNALS: [&str; 7] = [
     "accept",
     "listen",
     "flow_close",
+    "file_open",
+    "file_create",
+    "file_rename",
+    "file_unlink",
+    "file_link",
+    "file_truncate",
+    "file_chmod",
+    "file_chown",
+    "file_xattr",
+    "file_flags",
+    "setsid",
+    "ptrace",
+    "process_write",
+    "memfd",
+    "exec_memory",
+    "namespace",
+    "mount",
+    "root_change",
+    "keyctl",
+    "userfaultfd",
+    "module",
+    "bpf",
+    "kexec",
+    "raw_socket",
 ];

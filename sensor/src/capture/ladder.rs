@@ -25,15 +25,6 @@ pub struct Rung {
     pub blind_spot: &'static str,
 }
 
-/// The ways to report a signal, the best first.
-#[derive(Clone, Copy, Debug)]
-pub struct Ladder {
-    /// What is reported.
-    pub signal: Signal,
-    /// How.
-    pub rungs: &'static [Rung],
-}
-
 const EXEC: Rung = Rung {
     program: "process_exec",
     hook: Hook::Tracepoint("sched_process_exec"),
@@ -63,44 +54,69 @@ const fn tcp_state(blind_spot: &'static str) -> Rung {
     }
 }
 
-/// Every signal's ladder.
-pub const LADDERS: [Ladder; Signal::COUNT] = [
-    Ladder {
-        signal: Signal::Exec,
-        rungs: &[EXEC],
-    },
-    Ladder {
-        signal: Signal::Fork,
-        rungs: &[FORK],
-    },
-    Ladder {
-        signal: Signal::Exit,
-        rungs: &[EXIT],
-    },
-    Ladder {
-        signal: Signal::Connect,
-        rungs: &[tcp_state("the local port, until the connection ends")],
-    },
-    Ladder {
-        signal: Signal::Accept,
-        rungs: &[
-            ACCEPT,
-            tcp_state(
-                "which of the processes that share a listening socket accepted, until it closes the connection",
-            ),
-        ],
-    },
-    Ladder {
-        signal: Signal::Listen,
-        rungs: &[tcp_state("")],
-    },
-    Ladder {
-        signal: Signal::FlowClose,
-        rungs: &[tcp_state(
-            "the owner of a connection that began before the agent, if the other end closes it",
-        )],
-    },
-];
+/// System calls, at their return.
+const CALL: Rung = Rung {
+    program: "call_exit",
+    hook: Hook::Tracepoint("sys_exit"),
+    blind_spot: "calls of 32-bit programs, and what is asked for through io_uring",
+};
+/// The same, where the path is read from the process after the kernel did.
+const CALL_BY_TEXT: Rung = Rung {
+    blind_spot: "calls of 32-bit programs, what is asked for through io_uring, and a path that another thread changes during the call",
+    ..CALL
+};
+
+const CONNECT: Rung = tcp_state("the local port, until the connection ends");
+const ACCEPT_OF_LISTENER: Rung = tcp_state(
+    "which of the processes that share a listening socket accepted, until it closes the connection",
+);
+const LISTEN: Rung = tcp_state("");
+const FLOW_CLOSE: Rung =
+    tcp_state("the owner of a connection that began before the agent, if the other end closes it");
+
+/// The ladder of a signal, the best rung first.
+#[must_use]
+pub const fn rungs(signal: Signal) -> &'static [Rung] {
+    match signal {
+        Signal::Exec => &[EXEC],
+        Signal::Fork => &[FORK],
+        Signal::Exit => &[EXIT],
+        Signal::Connect => &[CONNECT],
+        Signal::Accept => &[ACCEPT, ACCEPT_OF_LISTENER],
+        Signal::Listen => &[LISTEN],
+        Signal::FlowClose => &[FLOW_CLOSE],
+        Signal::FileCreate
+        | Signal::FileRename
+        | Signal::FileUnlink
+        | Signal::FileLink
+        | Signal::FileTruncate
+        | Signal::FileChmod
+        | Signal::FileChown
+        | Signal::FileXattr
+        | Signal::Mount
+        | Signal::RootChange => &[CALL_BY_TEXT],
+        Signal::FileOpen
+        | Signal::FileFlags
+        | Signal::Setsid
+        | Signal::Ptrace
+        | Signal::ProcessWrite
+        | Signal::Memfd
+        | Signal::ExecMemory
+        | Signal::Namespace
+        | Signal::Keyctl
+        | Signal::Userfaultfd
+        | Signal::Module
+        | Signal::Bpf
+        | Signal::Kexec
+        | Signal::RawSocket => &[CALL],
+    }
+}
+
+/// Whether a signal is reported by system calls alone.
+#[must_use]
+pub fn is_call(signal: Signal) -> bool {
+    rungs(signal).iter().all(|rung| rung.hook == CALL.hook)
+}
 
 impl Hook {
     /// What stands for the hook in the kernel's type information.
@@ -118,19 +134,6 @@ impl std::fmt::Display for Hook {
         match self {
             Self::Tracepoint(name) => write!(f, "tp_btf/{name}"),
             Self::FunctionExit(name) => write!(f, "fexit/{name}"),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_signal_has_its_ladder() {
-        for (ladder, signal) in LADDERS.iter().zip(Signal::ALL) {
-            assert_eq!(ladder.signal, signal);
-            assert!(!ladder.rungs.is_empty());
         }
     }
 }

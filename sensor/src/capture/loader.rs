@@ -18,7 +18,7 @@ use zerocopy::IntoBytes;
 
 use super::{
     btf::{self, Kind},
-    ladder::{Hook, LADDERS, Rung},
+    ladder::{Hook, Rung, rungs},
     layout::{self, LayoutError},
     rings::Groups,
 };
@@ -59,6 +59,8 @@ pub struct HookStatus {
     pub rung: Option<Rung>,
     /// Rungs that were tried before it, and the kernel's answers.
     pub refused: Vec<(Rung, String)>,
+    /// It was not asked for, and no rung was tried.
+    pub off: bool,
 }
 
 /// Kernel programs that are loaded and attached for as long as this lives.
@@ -132,21 +134,23 @@ pub fn prepare(groups: Groups, cgroup_controller: Option<&str>) -> Result<Prepar
 }
 
 impl Prepared {
-    /// Attaches, for every signal, the best rung that the kernel accepts. A rung that is refused never stops the
+    /// Attaches, for every `wanted` signal, the best rung that the kernel accepts. A rung that is refused never stops the
     /// others.
     ///
     /// # Errors
     /// If not a single one is accepted.
-    pub fn attach(mut self) -> Result<Loaded, LoadError> {
+    pub fn attach(mut self, wanted: impl Fn(Signal) -> bool) -> Result<Loaded, LoadError> {
         let mut tried: HashMap<&'static str, Result<(), String>> = HashMap::new();
         let mut hooks = Vec::new();
-        for ladder in &LADDERS {
+        for signal in Signal::ALL {
             let mut status = HookStatus {
-                signal: ladder.signal,
+                signal,
                 rung: None,
                 refused: Vec::new(),
+                off: !wanted(signal),
             };
-            for rung in ladder.rungs {
+            let rungs = if status.off { &[] } else { rungs(signal) };
+            for rung in rungs {
                 let result = tried
                     .entry(rung.program)
                     .or_insert_with(|| attach(&mut self.ebpf, rung, &self.hooks));
@@ -208,10 +212,7 @@ fn library_btf(mut ids: HashMap<(Kind, String), u32>) -> Result<Btf, BtfError> {
 }
 
 fn hooks() -> impl Iterator<Item = Hook> {
-    LADDERS
-        .iter()
-        .flat_map(|ladder| ladder.rungs)
-        .map(|rung| rung.hook)
+    Signal::ALL.into_iter().flat_map(rungs).map(|rung| rung.hook)
 }
 
 /// The kernel's own words, where it refuses.

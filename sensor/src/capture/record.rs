@@ -1,6 +1,6 @@
 //! Records, read in place: bytes from a ring in, references into them out.
 
-use sensor_common::{Accept, Connect, Exec, Exit, FlowClose, Fork, Header, Listen, Signal};
+use sensor_common::{Accept, Connect, Exec, Exit, FlowClose, Fork, Header, Listen, Operation, Signal};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 /// A record that was checked: every length in it lies within its bytes.
@@ -23,6 +23,16 @@ pub enum RecordBody<'a> {
     Accept(&'a Accept),
     Listen(&'a Listen),
     FlowClose(&'a FlowClose),
+    Operation(OperationRecord<'a>),
+}
+
+/// An operation with its texts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct OperationRecord<'a> {
+    /// The part of fixed length.
+    pub operation: &'a Operation,
+    /// For each of two paths: the directory, leaf first with a NUL after each component, and the text relative to it.
+    pub paths: [(&'a [u8], &'a [u8]); 2],
 }
 
 /// An exec with its texts.
@@ -98,6 +108,7 @@ impl<'a> Record<'a> {
             Signal::Accept => RecordBody::Accept(prefix(rest, "accept")?.0),
             Signal::Listen => RecordBody::Listen(prefix(rest, "listen")?.0),
             Signal::FlowClose => RecordBody::FlowClose(prefix(rest, "flow_close")?.0),
+            _ => RecordBody::Operation(OperationRecord::decode(rest)?),
         };
         Ok(Self { header, body })
     }
@@ -106,23 +117,15 @@ impl<'a> Record<'a> {
 impl<'a> ExecRecord<'a> {
     fn decode(bytes: &'a [u8]) -> Result<Self, RecordError> {
         let (exec, tail) = prefix::<Exec>(bytes, "exec")?;
-        let lengths = [
-            exec.args_length,
-            exec.path_length,
-            exec.cwd_length,
-            exec.filename_length,
-        ];
-        let parts = lengths.iter().map(|length| u64::from(*length)).sum::<u64>();
-        if parts > tail.len() as u64 {
-            return Err(RecordError::Tail {
-                parts,
-                tail: tail.len(),
-            });
-        }
-        let (args, tail) = tail.split_at(exec.args_length as usize);
-        let (path, tail) = tail.split_at(exec.path_length as usize);
-        let (cwd, tail) = tail.split_at(exec.cwd_length as usize);
-        let filename = &tail[..exec.filename_length as usize];
+        let [args, path, cwd, filename] = parts(
+            tail,
+            [
+                exec.args_length,
+                exec.path_length,
+                exec.cwd_length,
+                exec.filename_length,
+            ],
+        )?;
         Ok(Self {
             exec,
             args,
@@ -133,6 +136,34 @@ impl<'a> ExecRecord<'a> {
     }
 }
 
+impl<'a> OperationRecord<'a> {
+    fn decode(bytes: &'a [u8]) -> Result<Self, RecordError> {
+        let (operation, tail) = prefix::<Operation>(bytes, "operation")?;
+        let [directory, text, other_directory, other_text] = parts(tail, operation.lengths)?;
+        Ok(Self {
+            operation,
+            paths: [(directory, text), (other_directory, other_text)],
+        })
+    }
+}
+
+/// The parts of a tail, which follow each other.
+fn parts<const N: usize>(tail: &[u8], lengths: [u32; N]) -> Result<[&[u8]; N], RecordError> {
+    let sum = lengths.iter().map(|length| u64::from(*length)).sum::<u64>();
+    if sum > tail.len() as u64 {
+        return Err(RecordError::Tail {
+            parts: sum,
+            tail: tail.len(),
+        });
+    }
+    let mut rest = tail;
+    Ok(lengths.map(|length| {
+        let (part, after) = rest.split_at(length as usize);
+        rest = after;
+        part
+    }))
+}
+
 fn prefix<'a, T: FromBytes + KnownLayout + Immutable>(
     bytes: &'a [u8],
     what: &'static str,
@@ -141,6 +172,22 @@ fn prefix<'a, T: FromBytes + KnownLayout + Immutable>(
         what,
         length: bytes.len(),
     })
+}
+
+/// The path that `text` stands for in a directory, given as in [`path_from_components`]; without a text it is the
+/// directory itself.
+#[must_use]
+pub fn path_in_directory(directory: &[u8], text: &[u8], truncated: bool) -> Box<[u8]> {
+    if directory.is_empty() && !text.is_empty() {
+        return text.into();
+    }
+    let base = path_from_components(directory, truncated);
+    if text.is_empty() {
+        return base;
+    }
+    let base = base.strip_suffix(b"/").unwrap_or(&base);
+    let text = text.strip_prefix(b"/").unwrap_or(text);
+    [base, b"/", text].concat().into()
 }
 
 /// The path that `components`, leaf first with a NUL after each, stand for: `ls\0bin\0` is `/bin/ls`.
@@ -186,7 +233,7 @@ mod tests {
         }
 
         #[test]
-        fn arbitrary_lengths_never_panic(signal in 0..8_u16, length in 0..400_u32, lengths: [u32; 4], tail in 0..200_usize) {
+        fn arbitrary_lengths_never_panic(signal in 0..40_u16, length in 0..400_u32, lengths: [u32; 4], tail in 0..200_usize) {
             let header = Header { signal, length, ..Header::default() };
             let exec = Exec {
                 args_length: lengths[0] % 100, path_length: lengths[1] % 100,
@@ -197,6 +244,20 @@ mod tests {
             if let Ok(Record { body: RecordBody::Exec(exec), .. }) = Record::decode(&words.as_bytes()[..length]) {
                 prop_assert!(exec.args.len() + exec.path.len() + exec.cwd.len() + exec.filename.len() <= tail);
             }
+        }
+    }
+
+    #[test]
+    fn paths_are_put_into_their_directories() {
+        for (directory, text, path) in [
+            (&b"tmp\0"[..], &b"x"[..], "/tmp/x"),
+            (b"", b"/etc/passwd", "/etc/passwd"),
+            (b"jail\0srv\0", b"/etc/passwd", "/srv/jail/etc/passwd"),
+            (b"a\0tmp\0", b"../b", "/tmp/a/../b"),
+            (b"etc\0", b"", "/etc"),
+            (b"", b"plain name", "plain name"),
+        ] {
+            assert_eq!(&*path_in_directory(directory, text, false), path.as_bytes());
         }
     }
 

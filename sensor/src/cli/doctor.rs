@@ -72,6 +72,7 @@ fn try_hooks(cgroup_controller: Option<&str>) -> Trial {
         interval: Duration::from_secs(1),
         reorder_window: Duration::ZERO,
         cgroup_controller,
+        calls: true,
         agent_tgid: std::process::id(),
     };
     match Capture::start(&options) {
@@ -157,24 +158,23 @@ mod tests {
     use sensor_common::Signal;
 
     use super::*;
-    use crate::capture::ladder::LADDERS;
+    use crate::capture::ladder::rungs;
 
     #[test]
     fn every_refusal_and_blind_spot_is_shown() {
-        let accept = LADDERS[Signal::Accept as usize];
+        let accept = rungs(Signal::Accept);
         let hooks = vec![
             HookStatus {
                 signal: Signal::Accept,
-                rung: Some(accept.rungs[1]),
-                refused: vec![(
-                    accept.rungs[0],
-                    "load refused: Operation not permitted".to_owned(),
-                )],
+                rung: Some(accept[1]),
+                refused: vec![(accept[0], "load refused: Operation not permitted".to_owned())],
+                off: false,
             },
             HookStatus {
                 signal: Signal::Exec,
                 rung: None,
                 refused: Vec::new(),
+                off: false,
             },
         ];
         let checks = [Check {

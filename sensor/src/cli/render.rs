@@ -137,6 +137,7 @@ fn happened(event: &Event) -> String {
             )
         }
         Some(event::Body::FlowClose(flow)) => closed(flow),
+        Some(event::Body::Operation(operation)) => asked(operation),
         None => "something this version does not know".into(),
     }
 }
@@ -237,6 +238,31 @@ fn closed(flow: &v1::FlowClose) -> String {
         what.push_str(&format!(", {} retransmits", flow.retransmits));
     }
     what
+}
+
+/// What was done, to what, and how.
+fn asked(operation: &v1::Operation) -> String {
+    let mut words = vec![harmless(&operation.call).into_owned()];
+    if !operation.path.is_empty() {
+        words.push(argument(&operation.path));
+    }
+    if !operation.target.is_empty() {
+        words.push(format!("→ {}", argument(&operation.target)));
+    }
+    words.extend(operation.details.iter().map(|detail| {
+        let value = match detail.text.as_str() {
+            "" => detail.number.to_string(),
+            text => harmless(text).into_owned(),
+        };
+        format!("{}={value}", harmless(&detail.name))
+    }));
+    if operation.path_truncated {
+        words.push("(path cut)".to_owned());
+    }
+    if operation.path_unreadable {
+        words.push("(path unreadable)".to_owned());
+    }
+    words.join(" ")
 }
 
 fn ends(tuple: Option<&Tuple>) -> (String, String) {

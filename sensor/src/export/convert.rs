@@ -7,7 +7,7 @@ use sensor_proto::v1;
 use super::{Entry, Loss, Users};
 use crate::{
     detect::{Incident, Severity, Signal},
-    host::{Body, Event, Exec, Exit, Flow, FlowTotals, Image, Process, ProcessId, Thread},
+    host::{Body, Event, Exec, Exit, Flow, FlowTotals, Image, Operation, Process, ProcessId, Thread},
     respond::{Action, ActionKind, ActionResult, Outcome},
 };
 
@@ -278,6 +278,7 @@ fn convert_body(body: &Body) -> v1::event::Body {
             })
         }
         Body::FlowClose(flow, totals) => Wire::FlowClose(flow_close(flow, totals)),
+        Body::Operation(operation) => Wire::Operation(convert_operation(operation)),
     }
 }
 
@@ -291,6 +292,34 @@ fn convert_exec(exec: &Exec) -> v1::Exec {
         unlinked: exec.unlinked,
         path_truncated: exec.path_truncated,
         args_unreadable: exec.args_unreadable,
+    }
+}
+
+fn convert_operation(operation: &Operation) -> v1::Operation {
+    let (path, path_raw) = Text::new(&operation.path).raw();
+    let (target, target_raw) = Text::new(&operation.target).raw();
+    let details = operation.call.details.iter().map(|detail| {
+        let number = operation.values[detail.value];
+        v1::Detail {
+            name: detail.name.to_owned(),
+            number,
+            text: detail.show.text(number),
+        }
+    });
+    v1::Operation {
+        signal: operation.signal.name().to_owned(),
+        call: operation.call.name.to_owned(),
+        result: operation.result,
+        path,
+        path_raw,
+        target,
+        target_raw,
+        inode: operation.file.map_or(0, |file| file.inode),
+        device: operation.file.map_or(0, |file| file.device),
+        mode: operation.file.map_or(0, |file| file.mode),
+        details: details.collect(),
+        path_truncated: operation.truncated,
+        path_unreadable: operation.unreadable,
     }
 }
 

@@ -7,17 +7,20 @@ use std::{
 };
 
 use sensor_common::{
-    FlowClose, Header, Identity, Tuple, UNSET_ID,
-    record::{exec_flags, flow_flags, identity_flags},
+    FlowClose, Header, Identity, Signal, Tuple, UNSET_ID,
+    record::{exec_flags, flow_flags, identity_flags, operation_flags},
 };
 
 use super::{
-    Body, CgroupMount, Cgroups, Credentials, Ended, Event, Exec, Exit, Facts, Flow, FlowTotals, Image,
-    Limits, Listener, Namespaces, Process, ProcessId, Thread, Tree, WallClock, Workload, proc::ProcDir,
-    snapshot,
+    Body, CgroupMount, Cgroups, Credentials, Ended, Event, Exec, Exit, Facts, FileId, Flow, FlowTotals,
+    Image, Limits, Listener, Namespaces, Operation, Process, ProcessId, Thread, Tree, WallClock, Workload,
+    proc::ProcDir, snapshot,
 };
 use crate::{
-    capture::record::{ExecRecord, Record, RecordBody, path_from_components},
+    capture::{
+        calls::Call,
+        record::{ExecRecord, OperationRecord, Record, RecordBody, path_from_components, path_in_directory},
+    },
     time::BootTime,
 };
 
@@ -28,6 +31,8 @@ pub enum Attributed {
     Event(Arc<Event>),
     /// An exit that was reported before: to be counted as aggregated, so that the account adds up.
     Duplicate,
+    /// A system call that this agent's table does not have: kernel programs and agent are of different versions.
+    Unknown,
 }
 
 /// What is known of this host.
@@ -124,6 +129,12 @@ impl Host {
                     totals(header, close),
                 );
                 (self.owner(&header.identity, close.flags), body)
+            }
+            RecordBody::Operation(record) => {
+                let Some(operation) = operation(header.signal, record) else {
+                    return Attributed::Unknown;
+                };
+                (self.actor(&header.identity), Body::Operation(Box::new(operation)))
             }
         };
         Attributed::Event(Arc::new(self.event(header, process, body)))
@@ -295,6 +306,38 @@ fn complete_from_proc(image: &mut Image, id: ProcessId) -> bool {
         image.args_total = image.args_total.max(total);
     }
     !image.args.is_empty() || image.args_total == 0
+}
+
+/// `None` for a call that is not in the table.
+fn operation(signal: u16, record: &OperationRecord<'_>) -> Option<Operation> {
+    let sensor_common::Operation {
+        result,
+        values,
+        inode,
+        device,
+        mode,
+        call,
+        flags,
+        ..
+    } = *record.operation;
+    let truncated = flags & operation_flags::TRUNCATED != 0;
+    let path = |(directory, text): (&[u8], &[u8])| {
+        if directory.is_empty() && text.is_empty() {
+            return Box::default();
+        }
+        path_in_directory(directory, text, truncated)
+    };
+    Some(Operation {
+        signal: Signal::from_number(signal)?,
+        call: Call::of(call)?,
+        result,
+        values,
+        path: path(record.paths[0]),
+        target: path(record.paths[1]),
+        file: (inode != 0).then_some(FileId { inode, device, mode }),
+        truncated,
+        unreadable: flags & operation_flags::UNREADABLE != 0,
+    })
 }
 
 /// What `wait` says: code in bits 8–15, or signal in bits 0–6 and core dump in bit 7.

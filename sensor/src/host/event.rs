@@ -2,7 +2,12 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use crate::time::{BootTime, WallTime};
+use sensor_common::call::VALUES;
+
+use crate::{
+    capture::calls::Call,
+    time::{BootTime, WallTime},
+};
 
 /// A process, named for good: a process id alone is reused, the pair is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -155,6 +160,43 @@ pub enum Body {
     },
     /// A TCP connection of it ended.
     FlowClose(Flow, FlowTotals),
+    /// It asked the kernel for something by a system call.
+    Operation(Box<Operation>),
+}
+
+/// A system call that is worth a word. Which signal it is stands in a table, with what its values mean.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Operation {
+    /// What it says: not always the call's usual signal.
+    pub signal: sensor_common::Signal,
+    /// The call, and what its values mean.
+    pub call: &'static Call,
+    /// What it returned: negative for an error number.
+    pub result: i64,
+    /// Arguments, as numbers.
+    pub values: [u64; VALUES],
+    /// What it was done to: the path as the kernel opened it, or as the process gave it, in its mount namespace; a
+    /// name, where the call has no path.
+    pub path: Box<[u8]>,
+    /// The other path or name: what a file is called now, where something was mounted, which attribute was set.
+    pub target: Box<[u8]>,
+    /// The file, where the call has a descriptor of it.
+    pub file: Option<FileId>,
+    /// A path is cut.
+    pub truncated: bool,
+    /// A text of the process could not be read.
+    pub unreadable: bool,
+}
+
+/// A file, whatever it is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileId {
+    /// Inode number.
+    pub inode: u64,
+    /// Device (major << 20 | minor).
+    pub device: u32,
+    /// Type and permissions.
+    pub mode: u32,
 }
 
 /// More about an exec than the [`Image`] that came of it.
@@ -239,6 +281,7 @@ impl Body {
             Self::Accept(_) => Signal::Accept,
             Self::Listen { .. } => Signal::Listen,
             Self::FlowClose(..) => Signal::FlowClose,
+            Self::Operation(operation) => operation.signal,
         }
     }
 }

@@ -68,7 +68,11 @@ pub(crate) fn greeting(status: &Status) -> String {
         respond_mode,
         ..
     } = status;
-    let attached = status.hooks.iter().filter(|hook| !hook.rung.is_empty()).count();
+    let attached = status
+        .hooks
+        .iter()
+        .filter(|hook| !matches!(hook.rung.as_str(), "" | "off"))
+        .count();
     format!(
         "sensor {version} on kernel {kernel}: {attached} of {} signals captured, response mode {respond_mode}. \
          Ctrl-C ends it.",

@@ -42,7 +42,7 @@ fn event(host: &mut Host, identity: Identity, body: RecordBody<'_>) -> Arc<Event
         body,
     }) {
         Attributed::Event(event) => event,
-        Attributed::Duplicate => panic!("a duplicate"),
+        other => panic!("{other:?}"),
     }
 }
 

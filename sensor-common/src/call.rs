@@ -1,0 +1,77 @@
+//! System calls as a source of events: which call says what, as data.
+//!
+//! One kernel program sits at the return of every system call. It looks its number up in a table of [`CallRule`]s, which
+//! the agent fills, and reports what the rule says; a call without a rule costs one look-up. A further signal on this rung is
+//! therefore a row, and one that a better hook reports is a row less.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// System calls that a rule can be for: numbers below this.
+pub const CALLS_MAX: usize = 512;
+
+/// Values that a rule can test and report: the six arguments, then the mode of the file.
+pub const VALUES: usize = 8;
+
+/// Index of the file's mode (`f_mode`) among the values.
+pub const FILE_MODE: u32 = 6;
+
+/// Most tests of a rule.
+pub const TESTS: usize = 4;
+
+/// What a value must be: `values[value] & mask == wanted`, or not zero where [`ANY`] is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Test {
+    /// Bits that count.
+    pub mask: u64,
+    /// What they must be.
+    pub wanted: u64,
+    /// Index of the value, below [`VALUES`].
+    pub value: u32,
+    /// Fills the test to a multiple of eight bytes; always zero.
+    pub reserved: u32,
+}
+
+/// As [`Test::wanted`]: any of the bits.
+pub const ANY: u64 = u64::MAX;
+
+/// A path among the arguments. Arguments are counted from 1; 0 means that there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PathArguments {
+    /// The directory's descriptor. Without one a relative path begins at the current directory; with [`PLAIN`] the text
+    /// is no path.
+    pub directory: u8,
+    /// The text.
+    pub text: u8,
+}
+
+/// What a system call says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct CallRule {
+    /// Number of the signal and one; 0: the call says nothing.
+    pub signal: u16,
+    /// The same, where the call made the file that it opened; 0: as any other.
+    pub created: u16,
+    /// 1: a call that failed is reported as well.
+    pub failed_too: u8,
+    /// Argument that is a descriptor whose file is meant, from 1; [`RESULT`]: the result is; 0: none.
+    pub file: u8,
+    /// Up to two paths.
+    pub paths: [PathArguments; 2],
+    /// How many of the tests count. Without any, every call is reported.
+    pub tests: u8,
+    /// 1: all of the tests must be passed; 0: one of them.
+    pub all: u8,
+    /// Fills the row to a multiple of eight bytes; always zero.
+    pub reserved: [u8; 4],
+    /// The tests.
+    pub test: [Test; TESTS],
+}
+
+/// The descriptor that the call returned, as [`CallRule::file`].
+pub const RESULT: u8 = 7;
+
+/// The text is no path but a name or the like, as [`PathArguments::directory`].
+pub const PLAIN: u8 = 255;

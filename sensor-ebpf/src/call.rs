@@ -1,0 +1,277 @@
+//! What system calls say, at their return: one program for all of them, driven by a table.
+//!
+//! The registers still hold the number and the arguments then, and a descriptor that was returned can be followed to the
+//! file that the kernel opened. Texts are read when the kernel has read them already: between the two, another thread of the
+//! process can change them. That is what better rungs are for.
+
+use aya_ebpf::{
+    helpers::bpf_get_current_task,
+    macros::{btf_tracepoint, map},
+    maps::Array,
+    programs::BtfTracePointContext,
+};
+use sensor_common::{
+    CallRule, Operation,
+    call::{ANY, CALLS_MAX, FILE_MODE, PLAIN, PathArguments, RESULT, TESTS, VALUES},
+    record::operation_flags,
+};
+
+use crate::{
+    emit, identity,
+    kernel::{Access, Address, Direct, Probe, offset},
+    path,
+    scratch::{self, Caller, Draft},
+};
+
+/// `status` of a thread that made a 32-bit call: its numbers mean something else.
+const TS_COMPAT: u32 = 2;
+/// The current directory, where a descriptor of a directory is expected.
+const AT_FDCWD: i32 = -100;
+/// `f_mode` of a file that the call made.
+const FMODE_CREATED: u64 = 0x0010_0000;
+
+/// By number of the call.
+#[map]
+static CALLS: Array<CallRule> = Array::with_max_entries(CALLS_MAX as u32, 0);
+
+/// `sys_exit(struct pt_regs *regs, long ret)`.
+#[btf_tracepoint(function = "sys_exit")]
+pub fn call_exit(ctx: BtfTracePointContext) -> i32 {
+    let registers: Address = ctx.arg(0);
+    let result: i64 = ctx.arg(1);
+    // SAFETY: registers, by the tracepoint's prototype.
+    let number: u64 = unsafe { Direct::load(registers, offset!(regs_orig_ax)) };
+    if number >= CALLS_MAX as u64 {
+        return 0;
+    }
+    let Some(rule) = CALLS.get(number as u32) else {
+        return 0;
+    };
+    if rule.signal == 0 || (result < 0 && rule.failed_too == 0) {
+        return 0;
+    }
+    report(registers, number as u32, result, rule);
+    0
+}
+
+#[inline(always)]
+fn report(registers: Address, number: u32, result: i64, rule: &CallRule) {
+    let Some(Draft { header, body, tail }) = scratch::begin::<Operation>(Caller::Call) else {
+        return;
+    };
+    // SAFETY: the scratch memory is this CPU's and this program's alone; addresses come from the kernel.
+    unsafe {
+        let task = bpf_get_current_task() as Address;
+        let status: u32 = Probe::load(task, offset!(task_thread_status));
+        if status & TS_COMPAT != 0 {
+            return;
+        }
+        let values = &raw mut (*body).values;
+        read_arguments(registers, values);
+        (*body).result = result;
+        (*body).call = number;
+        (*body).flags = 0;
+        (*body).lengths = [0; 4];
+        (*body).inode = 0;
+        (*body).device = 0;
+        (*body).mode = 0;
+
+        let mut file: Address = core::ptr::null();
+        if rule.file != 0 {
+            let descriptor = if rule.file == RESULT {
+                result as i32
+            } else {
+                argument(values, rule.file) as i32
+            };
+            file = file_of(task, descriptor);
+            (*values)[FILE_MODE as usize] = u64::from(Probe::load::<u32>(file, offset!(file_mode)));
+        }
+        if !passes(rule, values) {
+            return;
+        }
+        let created = rule.created != 0 && (*values)[FILE_MODE as usize] & FMODE_CREATED != 0;
+        let signal = if created { rule.created } else { rule.signal };
+        let Some(admitted) = emit::admit_number(u32::from(signal) - 1) else {
+            return;
+        };
+        read_identity(header as u64);
+        let Some(admitted) = admitted.unless_own((*header).identity.tgid) else {
+            return;
+        };
+        if !file.is_null() {
+            describe(file, body, tail);
+        }
+        path_argument(task, &rule.paths[0], values, body, tail, 0);
+        path_argument(task, &rule.paths[1], values, body, tail, 2);
+        admitted.output::<Operation>(header, tail);
+    }
+}
+
+/// A function of its own, for the stack's sake.
+#[inline(always)]
+unsafe fn read_identity(header: u64) {
+    // SAFETY: the caller's header is valid for writes.
+    unsafe { identity::write_current(&raw mut (*(header as *mut sensor_common::Header)).identity) }
+}
+
+#[inline(always)]
+unsafe fn read_arguments(registers: Address, values: *mut [u64; VALUES]) {
+    // SAFETY: registers, by the tracepoint's prototype.
+    unsafe {
+        (*values)[0] = Direct::load(registers, offset!(regs_di));
+        (*values)[1] = Direct::load(registers, offset!(regs_si));
+        (*values)[2] = Direct::load(registers, offset!(regs_dx));
+        (*values)[3] = Direct::load(registers, offset!(regs_r10));
+        (*values)[4] = Direct::load(registers, offset!(regs_r8));
+        (*values)[5] = Direct::load(registers, offset!(regs_r9));
+        (*values)[6] = 0;
+        (*values)[7] = 0;
+    }
+}
+
+/// The argument that a rule names, from 1.
+#[inline(always)]
+unsafe fn argument(values: *const [u64; VALUES], position: u8) -> u64 {
+    let index = position.wrapping_sub(1) as usize & (VALUES - 1);
+    // SAFETY: the index is within the array.
+    unsafe { core::ptr::read_volatile((&raw const (*values)[0]).add(index)) }
+}
+
+#[inline(always)]
+unsafe fn passes(rule: &CallRule, values: *const [u64; VALUES]) -> bool {
+    let all = rule.all != 0;
+    let mut passed = all || rule.tests == 0;
+    let mut index = 0;
+    while index < TESTS {
+        if index as u8 >= rule.tests {
+            break;
+        }
+        let test = &rule.test[index];
+        // SAFETY: the caller's values are valid.
+        let bits = unsafe { argument(values, test.value as u8 + 1) } & test.mask;
+        let good = if test.wanted == ANY {
+            bits != 0
+        } else {
+            bits == test.wanted
+        };
+        if all {
+            passed &= good;
+        } else {
+            passed |= good;
+        }
+        index += 1;
+    }
+    passed
+}
+
+/// The file behind a descriptor of the task; null where there is none.
+#[inline(always)]
+unsafe fn file_of(task: Address, descriptor: i32) -> Address {
+    // SAFETY: `Probe` checks every address.
+    unsafe {
+        let files: Address = Probe::load(task, offset!(task_files));
+        let table: Address = Probe::load(files, offset!(files_fdt));
+        let count: u32 = Probe::load(table, offset!(fdtable_max_fds));
+        if descriptor < 0 || descriptor as u32 >= count {
+            return core::ptr::null();
+        }
+        let array: Address = Probe::load(table, offset!(fdtable_fd));
+        Probe::load(array, (descriptor as u32).wrapping_mul(8))
+    }
+}
+
+/// Which file it is, and its path.
+#[inline(always)]
+unsafe fn describe(file: Address, body: *mut Operation, tail: path::Tail) {
+    // SAFETY: `Probe` checks every address.
+    unsafe {
+        let inode: Address = Probe::load(file, offset!(file_inode));
+        (*body).inode = Probe::load(inode, offset!(inode_ino));
+        (*body).mode = u32::from(Probe::load::<u16>(inode, offset!(inode_mode)));
+        let super_block: Address = Probe::load(inode, offset!(inode_sb));
+        (*body).device = Probe::load(super_block, offset!(super_block_dev));
+        let dentry = Probe::load(file, offset!(file_dentry));
+        if path::walk(Caller::Call, dentry, Probe::load(file, offset!(file_mnt))) == path::CUT {
+            (*body).flags |= operation_flags::TRUNCATED;
+        }
+        (*body).lengths[0] = tail.length() as u32;
+    }
+}
+
+/// The directory that a path is relative to, and its text.
+#[inline(always)]
+unsafe fn path_argument(
+    task: Address,
+    arguments: &PathArguments,
+    values: *const [u64; VALUES],
+    body: *mut Operation,
+    tail: path::Tail,
+    part: usize,
+) {
+    if arguments.text == 0 {
+        return;
+    }
+    // SAFETY: `Probe` checks every address, and the tail its own bounds.
+    unsafe {
+        let source = argument(values, arguments.text);
+        if arguments.directory != PLAIN {
+            let before = tail.length();
+            let directory = directory_of(task, source, arguments.directory, values);
+            if path::walk(Caller::Call, directory.0, directory.1) == path::CUT {
+                (*body).flags |= operation_flags::TRUNCATED;
+            }
+            (*body).lengths[part] = (tail.length() - before) as u32;
+        }
+        match tail.push_user_str(source) {
+            Some((length, whole)) => {
+                (*body).lengths[part + 1] = length;
+                if !whole {
+                    (*body).flags |= operation_flags::TRUNCATED;
+                }
+            }
+            None => (*body).flags |= operation_flags::UNREADABLE,
+        }
+    }
+}
+
+/// Dentry and mount that the path begins at.
+#[inline(always)]
+unsafe fn directory_of(
+    task: Address,
+    source: u64,
+    position: u8,
+    values: *const [u64; VALUES],
+) -> (Address, Address) {
+    // SAFETY: `Probe` checks every address.
+    unsafe {
+        let fs: Address = Probe::load(task, offset!(task_fs));
+        if user_byte(source) == b'/' {
+            return (
+                Probe::load(fs, offset!(fs_root_dentry)),
+                Probe::load(fs, offset!(fs_root_mnt)),
+            );
+        }
+        let descriptor = argument(values, position) as i32;
+        if position == 0 || descriptor == AT_FDCWD {
+            return (
+                Probe::load(fs, offset!(fs_pwd_dentry)),
+                Probe::load(fs, offset!(fs_pwd_mnt)),
+            );
+        }
+        let directory = file_of(task, descriptor);
+        (
+            Probe::load(directory, offset!(file_dentry)),
+            Probe::load(directory, offset!(file_mnt)),
+        )
+    }
+}
+
+#[inline(always)]
+unsafe fn user_byte(source: u64) -> u8 {
+    let mut byte = 0_u8;
+    // SAFETY: the helper writes the byte, zero where the address is bad.
+    unsafe {
+        aya_ebpf::helpers::generated::bpf_probe_read_user((&raw mut byte).cast(), 1, source as *const _);
+    }
+    byte
+}

@@ -1,0 +1,72 @@
+//! Where records of variable length are put together: too large for the stack, one for each CPU and each program that
+//! needs one, since one program can interrupt another on a CPU but never itself.
+
+use aya_ebpf::{macros::map, maps::PerCpuArray};
+use sensor_common::Header;
+
+use crate::path::{TAIL_SIZE, Tail};
+
+/// Room for a header and the largest body: the record ends with the tail, wherever it begins.
+const FRONT: usize = 384;
+
+#[repr(C)]
+struct Scratch {
+    cursor: u64,
+    front: [u8; FRONT],
+    tail: [u8; TAIL_SIZE],
+}
+
+/// Whose scratch memory.
+#[derive(Clone, Copy)]
+pub enum Caller {
+    Exec = 0,
+    Call = 1,
+}
+
+#[map]
+static SCRATCH_RECORDS: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(2, 0);
+
+/// A record under construction.
+#[derive(Clone, Copy)]
+pub struct Draft<T> {
+    pub header: *mut Header,
+    pub body: *mut T,
+    pub tail: Tail,
+}
+
+/// A new record with an empty tail; header and body hold whatever they held.
+#[inline(always)]
+pub fn begin<T>(caller: Caller) -> Option<Draft<T>> {
+    const { assert!(size_of::<Header>() + size_of::<T>() <= FRONT && size_of::<T>().is_multiple_of(8)) };
+    let scratch = SCRATCH_RECORDS.get_ptr_mut(caller as u32)?;
+    let tail = tail_of(scratch);
+    // SAFETY: only addresses within the map's value are taken; the body lies right before the tail, the header before it.
+    unsafe {
+        *tail.cursor = 0;
+        let front: *mut u8 = (&raw mut (*scratch).front).cast();
+        let body = front.add(FRONT - size_of::<T>());
+        let header = front.add(FRONT - size_of::<T>() - size_of::<Header>());
+        Some(Draft {
+            header: header.cast(),
+            body: body.cast(),
+            tail,
+        })
+    }
+}
+
+/// The tail of a caller's record, for a function that is verified by itself and knows the caller by number.
+#[inline(always)]
+pub fn tail(caller: u32) -> Option<Tail> {
+    SCRATCH_RECORDS.get_ptr_mut(caller).map(tail_of)
+}
+
+#[inline(always)]
+fn tail_of(scratch: *mut Scratch) -> Tail {
+    // SAFETY: only addresses within the map's value are taken.
+    unsafe {
+        Tail {
+            cursor: &raw mut (*scratch).cursor,
+            bytes: (&raw mut (*scratch).tail).cast(),
+        }
+    }
+}
