@@ -423,7 +423,10 @@ mod tests {
 
     use sensor_common::Signal as Kind;
 
+    use v1::event::Body as Wire;
+
     use super::*;
+    use crate::capture::calls::CALLS;
     use crate::{
         host::{Credentials, Namespaces, Workload},
         time::{BootTime, WallTime},
@@ -484,8 +487,24 @@ mod tests {
         }
     }
 
+    fn operation(signal: Kind) -> Body {
+        let call = CALLS.iter().find(|call| call.signal == signal);
+        let call = call.or_else(|| CALLS.first()).expect("the table has rows");
+        Body::Operation(Box::new(Operation {
+            signal,
+            call,
+            result: -1,
+            values: [1; 8],
+            path: (*b"/tmp/a").into(),
+            target: (*b"b\xff").into(),
+            file: None,
+            truncated: false,
+            unreadable: true,
+        }))
+    }
+
     fn bodies() -> Vec<Body> {
-        vec![
+        let mut bodies = vec![
             Body::Exec(Exec::default()),
             Body::Fork,
             Body::Exit(Exit::Code(0)),
@@ -502,7 +521,32 @@ mod tests {
                     ..Default::default()
                 },
             ),
-        ]
+        ];
+        let calls = Kind::ALL.into_iter().skip(bodies.len());
+        bodies.extend(calls.map(operation));
+        bodies
+    }
+
+    #[test]
+    fn an_operation_says_what_its_arguments_mean() {
+        let Wire::Operation(converted) = convert_body(&operation(Kind::FileChmod)) else {
+            panic!("not an operation");
+        };
+        assert_eq!(
+            (converted.signal.as_str(), converted.call.as_str()),
+            ("file_chmod", "chmod")
+        );
+        assert_eq!(
+            (converted.target.as_str(), converted.target_raw),
+            ("b\\xff", b"b\xff".to_vec())
+        );
+        let details: Vec<_> = converted
+            .details
+            .iter()
+            .map(|detail| (detail.name.as_str(), detail.text.as_str()))
+            .collect();
+        assert_eq!(details, [("mode", "0001")]);
+        assert_eq!((converted.result, converted.path_unreadable), (-1, true));
     }
 
     #[test]
