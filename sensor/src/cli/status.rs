@@ -139,6 +139,9 @@ fn accounts(status: &Status) -> String {
                 "" => "none",
                 rung => rung,
             });
+        if rung == Some("off") && account.seen == 0 {
+            continue;
+        }
         let _ = writeln!(
             text,
             "{:<12}{:>12}{:>12}{:>12}{:>12}{:>8}  {}",

@@ -35,6 +35,7 @@ struct Account {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Hook {
+    signal: String,
     rung: String,
 }
 
@@ -86,6 +87,11 @@ pub(crate) fn table(status: &Status) -> String {
         "{:<12}{:>12}{:>12}{:>12}{:>12}{:>12}\n",
         "signal", "seen", "delivered", "muted", "aggregated", "lost"
     );
+    let off = |signal: &str| {
+        let hook = status.hooks.iter().find(|hook| hook.signal == signal);
+        hook.is_some_and(|hook| hook.rung == "off")
+    };
+    let accounts = status.accounts.iter();
     for Account {
         signal,
         seen,
@@ -93,7 +99,7 @@ pub(crate) fn table(status: &Status) -> String {
         muted,
         aggregated,
         lost,
-    } in &status.accounts
+    } in accounts.filter(|account| account.seen.0 > 0 || !off(&account.signal))
     {
         let (seen, delivered, muted) = (seen.0, delivered.0, muted.0);
         let (aggregated, lost) = (aggregated.0, lost.0);
