@@ -46,7 +46,7 @@ pub struct PathArguments {
     pub text: u8,
 }
 
-/// What a system call says.
+/// What a system call says, if it does not fail.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct CallRule {
@@ -54,8 +54,6 @@ pub struct CallRule {
     pub signal: u16,
     /// The same, where the call made the file that it opened; 0: as any other.
     pub created: u16,
-    /// 1: a call that failed is reported as well.
-    pub failed_too: u8,
     /// Argument that is a descriptor whose file is meant, from 1; [`RESULT`]: the result is; 0: none.
     pub file: u8,
     /// Up to two paths.
@@ -65,7 +63,7 @@ pub struct CallRule {
     /// 1: all of the tests must be passed; 0: one of them.
     pub all: u8,
     /// Fills the row to a multiple of eight bytes; always zero.
-    pub reserved: [u8; 4],
+    pub reserved: [u8; 5],
     /// The tests.
     pub test: [Test; TESTS],
 }

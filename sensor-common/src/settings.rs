@@ -21,13 +21,6 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Whether `signal` is switched on.
-    #[must_use]
-    #[inline(always)]
-    pub const fn is_enabled(&self, signal: Signal) -> bool {
-        self.enabled & (1 << signal as u64) != 0
-    }
-
     /// Whether a higher rung reports `signal`.
     #[must_use]
     #[inline(always)]

@@ -47,7 +47,8 @@ pub fn call_exit(ctx: BtfTracePointContext) -> i32 {
     let Some(rule) = CALLS.get(number as u32) else {
         return 0;
     };
-    if rule.signal == 0 || (result < 0 && rule.failed_too == 0) {
+    // What failed has not happened.
+    if rule.signal == 0 || result < 0 {
         return 0;
     }
     report(registers, number as u32, result, rule);
@@ -94,7 +95,7 @@ fn report(registers: Address, number: u32, result: i64, rule: &CallRule) {
         let Some(admitted) = emit::admit_number(u32::from(signal) - 1) else {
             return;
         };
-        read_identity(header as u64);
+        identity::write_current(&raw mut (*header).identity);
         let Some(admitted) = admitted.unless_own((*header).identity.tgid) else {
             return;
         };
@@ -105,13 +106,6 @@ fn report(registers: Address, number: u32, result: i64, rule: &CallRule) {
         path_argument(task, &rule.paths[1], values, body, tail, 2);
         admitted.output::<Operation>(header, tail);
     }
-}
-
-/// A function of its own, for the stack's sake.
-#[inline(always)]
-unsafe fn read_identity(header: u64) {
-    // SAFETY: the caller's header is valid for writes.
-    unsafe { identity::write_current(&raw mut (*(header as *mut sensor_common::Header)).identity) }
 }
 
 #[inline(always)]
