@@ -3,7 +3,7 @@
 use crate::v1::{Entry, Event, Filter, Process, SubscribeRequest, entry, event};
 
 /// Every name that [`Filter::signals`] may hold, as [`signal_name`] gives them.
-pub const SIGNAL_NAMES: [&str; 35] = [
+pub const SIGNAL_NAMES: &[&str] = &[
     "exec",
     "fork",
     "exit",
@@ -35,6 +35,22 @@ pub const SIGNAL_NAMES: [&str; 35] = [
     "bpf",
     "kexec",
     "raw_socket",
+    "credential",
+    "process_signal",
+    "sysctl",
+    "tracing",
+    "lockdown",
+    "io_uring",
+    "bind",
+    "udp_flow",
+    "dns",
+    "tls_hello",
+    "flow_report",
+    "login",
+    "logout",
+    "elevation",
+    "auth_failure",
+    "sequence",
     "signal",
     "incident",
     "outcome",

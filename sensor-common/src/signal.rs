@@ -126,6 +126,38 @@ signals! {
     Kexec = 29, "kexec", Critical wakes;
     /// A socket was made that sees or makes whole packets.
     RawSocket = 30, "raw_socket", Critical;
+    /// A process got other credentials, and how.
+    Credential = 31, "credential", Critical wakes;
+    /// A signal was sent to a process that is protected.
+    ProcessSignal = 32, "process_signal", Critical wakes;
+    /// A parameter of the kernel was changed.
+    Sysctl = 33, "sysctl", Critical wakes;
+    /// The kernel's own tracing was changed: kprobes, function tracing.
+    Tracing = 34, "tracing", Critical wakes;
+    /// The kernel was locked down against its own administrator, or asked for what that forbids.
+    Lockdown = 35, "lockdown", Critical wakes;
+    /// Something was asked for through io_uring.
+    IoUring = 36, "io_uring", Bulk;
+    /// A socket got a local address.
+    Bind = 37, "bind", Bulk;
+    /// Datagrams between two ends, counted until they pause.
+    UdpFlow = 38, "udp_flow", Bulk;
+    /// A question to the domain name system, or its answer.
+    Dns = 39, "dns", Bulk;
+    /// A TLS client said which server it means.
+    TlsHello = 40, "tls_hello", Bulk;
+    /// What a long-lived TCP connection has carried so far.
+    FlowReport = 41, "flow_report", Bulk;
+    /// Somebody logged in.
+    Login = 42, "login", Critical wakes;
+    /// A login session ended.
+    Logout = 43, "logout", Critical;
+    /// Somebody became another user, by `sudo` or `su`.
+    Elevation = 44, "elevation", Critical wakes;
+    /// Somebody failed to prove who they are.
+    AuthFailure = 45, "auth_failure", Critical wakes;
+    /// A workload made system calls in an order that is new to it.
+    Sequence = 46, "sequence", Bulk;
 }
 
 /// Bit *n* set: signal number *n* travels on the bulk ring. For programs that take the number from a table.

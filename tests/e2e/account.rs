@@ -25,7 +25,7 @@ fn every_signal() -> Result<()> {
         .iter()
         .map(|account| account.signal.as_str())
         .collect();
-    for signal in SIGNALS {
+    for signal in SIGNALS.iter().copied() {
         ensure!(names.contains(&signal), "no account of {signal}: {names:?}");
         let captured = status
             .hooks

@@ -39,7 +39,7 @@ fn doctor() -> Result<()> {
     let output = Command::new(sensor()?).arg("doctor").output()?;
     ensure!(output.status.success(), "{}", said(&output));
     let text = said(&output);
-    for signal in SIGNALS {
+    for signal in SIGNALS.iter().copied() {
         ensure!(text.contains(signal), "it says nothing of {signal}: {text}");
     }
     Ok(())

@@ -18,7 +18,7 @@ pub mod status;
 pub mod stream;
 
 /// What the kernel programs report, by the names that users are promised.
-pub const SIGNALS: [&str; 31] = [
+pub const SIGNALS: &[&str] = &[
     "exec",
     "fork",
     "exit",

@@ -56,7 +56,7 @@ impl Accounts {
         Self {
             kernel,
             programs,
-            agent: Default::default(),
+            agent: std::array::from_fn(|_| AgentTally::default()),
         }
     }
 

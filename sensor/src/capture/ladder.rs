@@ -109,6 +109,22 @@ pub const fn rungs(signal: Signal) -> &'static [Rung] {
         | Signal::Bpf
         | Signal::Kexec
         | Signal::RawSocket => &[CALL],
+        Signal::Credential
+        | Signal::ProcessSignal
+        | Signal::Sysctl
+        | Signal::Tracing
+        | Signal::Lockdown
+        | Signal::IoUring
+        | Signal::Bind
+        | Signal::UdpFlow
+        | Signal::Dns
+        | Signal::TlsHello
+        | Signal::FlowReport
+        | Signal::Login
+        | Signal::Logout
+        | Signal::Elevation
+        | Signal::AuthFailure
+        | Signal::Sequence => &[],
     }
 }
 

@@ -147,7 +147,7 @@ impl Prepared {
                 signal,
                 rung: None,
                 refused: Vec::new(),
-                off: !wanted(signal),
+                off: rungs(signal).is_empty() || !wanted(signal),
             };
             let rungs = if status.off { &[] } else { rungs(signal) };
             for rung in rungs {
