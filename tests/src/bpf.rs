@@ -1,18 +1,93 @@
-//! Which kernel programs a process holds, and whether they are still loaded.
+//! Kernel programs: which a process holds, whether they are still loaded, and one that does nothing.
 
-use std::{fs, io};
+use std::{
+    ffi::CStr,
+    fs, io,
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
-/// Command of the system call `bpf` that opens a program by its id.
+/// Commands of the system call `bpf`.
+const PROGRAM_LOAD: libc::c_int = 5;
 const PROGRAM_BY_ID: libc::c_int = 13;
+const RAW_TRACEPOINT_OPEN: libc::c_int = 17;
 
-/// The head of the kernel's `union bpf_attr` for that command.
+const RAW_TRACEPOINT: u32 = 17;
+
+/// The head of the kernel's `union bpf_attr` to open a program by its id.
 #[repr(C)]
 struct ById {
     id: u32,
     next: u32,
     flags: u32,
+}
+
+/// The same to load a program.
+#[repr(C)]
+struct Load {
+    kind: u32,
+    instructions: u32,
+    code: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    kernel_version: u32,
+    flags: u32,
+}
+
+/// The same to attach it to a raw tracepoint.
+#[repr(C)]
+struct RawTracepoint {
+    name: u64,
+    program: u32,
+    reserved: u32,
+}
+
+/// A program that does nothing, attached to a raw tracepoint until this is dropped.
+#[derive(Debug)]
+pub struct Empty {
+    _program: OwnedFd,
+    _link: OwnedFd,
+}
+
+impl Empty {
+    /// Attaches one.
+    ///
+    /// # Errors
+    /// If the kernel refuses: it wants root, and a tracepoint of that name.
+    pub fn attach(tracepoint: &CStr) -> Result<Self> {
+        // r0 = 0; exit
+        let code: [u64; 2] = [0xb7, 0x95];
+        let load = Load {
+            kind: RAW_TRACEPOINT,
+            instructions: code.len() as u32,
+            code: code.as_ptr() as u64,
+            license: c"GPL".as_ptr() as u64,
+            log_level: 0,
+            log_size: 0,
+            log: 0,
+            kernel_version: 0,
+            flags: 0,
+        };
+        let program = open(PROGRAM_LOAD, &load).context("could not load an empty program")?;
+        let attach = RawTracepoint {
+            name: tracepoint.as_ptr() as u64,
+            program: program.as_raw_fd() as u32,
+            reserved: 0,
+        };
+        let link = open(RAW_TRACEPOINT_OPEN, &attach).with_context(|| {
+            format!(
+                "could not attach an empty program to {}",
+                tracepoint.to_string_lossy()
+            )
+        })?;
+        Ok(Self {
+            _program: program,
+            _link: link,
+        })
+    }
 }
 
 /// Ids of the kernel programs that process `pid` has open.
@@ -42,26 +117,21 @@ pub fn is_loaded(id: u32) -> Result<bool> {
         next: 0,
         flags: 0,
     };
+    match open(PROGRAM_BY_ID, &attribute) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A command that answers with a descriptor. `attribute` is the head of `union bpf_attr` for it; what it points to must be alive.
+fn open<T>(command: libc::c_int, attribute: &T) -> io::Result<OwnedFd> {
     // SAFETY: the pointer and the length are those of a live value that the kernel only reads.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            PROGRAM_BY_ID,
-            &raw const attribute,
-            size_of::<ById>(),
-        )
-    };
-    if let Ok(descriptor) = i32::try_from(result)
-        && descriptor >= 0
-    {
-        // SAFETY: the kernel just gave us this descriptor, and nobody else knows it.
-        unsafe { libc::close(descriptor) };
-        return Ok(true);
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw const *attribute, size_of::<T>()) };
+    let descriptor = i32::try_from(result).unwrap_or(-1);
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
     }
-    let error = io::Error::last_os_error();
-    if error.raw_os_error() == Some(libc::ENOENT) {
-        Ok(false)
-    } else {
-        Err(error.into())
-    }
+    // SAFETY: the kernel just gave us this descriptor, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }

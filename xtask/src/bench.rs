@@ -16,17 +16,21 @@ pub(crate) struct Args {
 
 #[derive(clap::Subcommand)]
 enum Bench {
-    /// Exec and TCP connect storms with and without the agent, its memory and its latency; writes
-    /// `target/bench/capture.json`.
+    /// Storms of programs, connections and files, a build and system calls with and without the agent; its memory, its latency
+    /// and how much it can take; writes `target/bench/capture.json`.
     Capture {
         /// A smoke run: few rounds, small storms; its numbers mean little.
         #[arg(long)]
         quick: bool,
+        /// Only this measurement: exec, connect, open, open_distinct, build, syscall, rate, memory, latency or loader. May be
+        /// given several times.
+        #[arg(long)]
+        only: Vec<String>,
     },
 }
 
 pub(crate) fn main(args: &Args) -> Result<()> {
-    let Bench::Capture { quick } = args.bench;
+    let Bench::Capture { quick, only } = &args.bench;
     if !is_root() {
         return Err(Remedy::error(
             "only root can load kernel programs: run `cargo xtask bench` as root",
@@ -48,8 +52,11 @@ pub(crate) fn main(args: &Args) -> Result<()> {
         "--output",
     ]);
     bench.arg(folder.join("capture.json"));
-    if quick {
+    if *quick {
         bench.arg("--quick");
+    }
+    for measurement in only {
+        bench.args(["--only", measurement]);
     }
     bench
         .env("SENSOR_BIN", &programs.sensor)

@@ -29,8 +29,8 @@ pub(crate) struct Latency {
     pub(crate) rate: f64,
 }
 
-pub(crate) fn measure(collector: &str, execs: u32) -> Result<Latency> {
-    let mut agent = Agent::start("", Some(collector))?;
+pub(crate) fn measure(config: &str, collector: &str, execs: u32) -> Result<Latency> {
+    let mut agent = Agent::start(config, Some(collector))?;
     let filter = Filter {
         signals: vec!["exec".into()],
         ..Filter::default()

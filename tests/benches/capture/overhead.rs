@@ -3,9 +3,19 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use sensor_tests::agent::Agent;
+use sensor_tests::{agent::Agent, bpf::Empty};
+
+/// What half of the legs run beside.
+#[derive(Clone, Copy)]
+pub(crate) enum Beside<'a> {
+    /// The agent with this configuration, which delivers to the collector at this address.
+    Agent(&'a str, &'a str),
+    /// A program that does nothing, at the return of every system call: what no program on that hook can do without.
+    EmptyProgram,
+}
 
 /// Ratios of pairs, and what was lost in the legs with the agent.
+#[derive(Default)]
 pub(crate) struct Overhead {
     pub(crate) ratios: Vec<f64>,
     pub(crate) lost: u64,
@@ -25,15 +35,14 @@ impl Overhead {
     }
 
     pub(crate) fn range(&self) -> (f64, f64) {
-        let fold = |pick: fn(f64, f64) -> f64, from| self.ratios.iter().copied().fold(from, pick);
-        (fold(f64::min, f64::INFINITY), fold(f64::max, f64::NEG_INFINITY))
+        range(&self.ratios)
     }
 }
 
 /// Every other pair begins with the agent, so that a drift of the machine cancels out. Each leg begins with a third of its load
 /// that is not counted: caches are as cold for one as for the other, and an agent that has just started is not what is asked for.
 pub(crate) fn measure(
-    collector: &str,
+    beside: Beside<'_>,
     pairs: usize,
     count: u32,
     run: impl Fn(u8, u32) -> Result<Duration>,
@@ -42,11 +51,7 @@ pub(crate) fn measure(
         run(leg, count / 3)?;
         run(leg, count)
     };
-    let mut overhead = Overhead {
-        ratios: Vec::new(),
-        lost: 0,
-        shed: 0,
-    };
+    let mut overhead = Overhead::default();
     let mut leg = 1;
     // Warms caches; its time is nobody's.
     load(leg)?;
@@ -57,10 +62,10 @@ pub(crate) fn measure(
         } else {
             [true, false]
         };
-        for with_agent in order {
+        for with in order {
             leg += 1;
-            times[usize::from(with_agent)] = if with_agent {
-                overhead.with_agent(collector, || load(leg))?
+            times[usize::from(with)] = if with {
+                overhead.run_beside(beside, || load(leg))?
             } else {
                 load(leg)?
             };
@@ -78,8 +83,12 @@ pub(crate) fn measure(
 }
 
 impl Overhead {
-    fn with_agent(&mut self, collector: &str, load: impl Fn() -> Result<Duration>) -> Result<Duration> {
-        let mut agent = Agent::start("", Some(collector))?;
+    fn run_beside(&mut self, beside: Beside<'_>, load: impl Fn() -> Result<Duration>) -> Result<Duration> {
+        let Beside::Agent(config, collector) = beside else {
+            let _program = Empty::attach(c"sys_exit")?;
+            return load();
+        };
+        let mut agent = Agent::start(config, Some(collector))?;
         let time = load()?;
         let status = agent.status()?;
         self.lost += status.accounts.iter().map(|account| account.lost).sum::<u64>();
@@ -99,4 +108,10 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     } else {
         f64::midpoint(sorted[middle - 1], sorted[middle])
     }
+}
+
+/// Smallest and largest.
+pub(crate) fn range(values: &[f64]) -> (f64, f64) {
+    let fold = |pick: fn(f64, f64) -> f64, from| values.iter().copied().fold(from, pick);
+    (fold(f64::min, f64::INFINITY), fold(f64::max, f64::NEG_INFINITY))
 }

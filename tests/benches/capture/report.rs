@@ -3,86 +3,79 @@
 use std::{fmt::Write as _, path::Path};
 
 use anyhow::{Context as _, Result};
-use serde::Serialize;
+use serde_json::{Map, Value};
 
-use crate::{latency::Latency, memory::Memory, overhead::Overhead};
+use crate::overhead::Overhead;
 
-/// The keys of the JSON file are the names of the fields, and others compare them: they stay.
-#[derive(Serialize)]
+/// What was measured, in order. The keys are the names in the JSON file, and others compare them: they stay.
+#[derive(Default)]
 pub(crate) struct Report {
-    exec_overhead: f64,
-    exec_overhead_spread: f64,
-    connect_overhead: f64,
-    connect_overhead_spread: f64,
-    pairs: usize,
-    lost: u64,
-    rss_mib: f64,
-    rss_growth_mib: f64,
-    latency_us_p50: f64,
-    latency_us_p99: f64,
-    #[serde(skip)]
+    figures: Vec<Figure>,
     notes: Vec<String>,
+    lost: u64,
+}
+
+struct Figure {
+    key: String,
+    value: f64,
+    wanted: &'static str,
 }
 
 impl Report {
-    pub(crate) fn new(
-        pairs: usize,
-        exec: &Overhead,
-        connect: &Overhead,
-        memory: &Memory,
-        latency: &Latency,
-    ) -> Self {
-        let range = |name: &str, overhead: &Overhead| {
-            let (low, high) = overhead.range();
-            format!(
-                "{name}: {low:.3} to {high:.3}; {} entries shed before the collector",
-                overhead.shed
-            )
-        };
-        Self {
-            exec_overhead: exec.median(),
-            exec_overhead_spread: exec.spread(),
-            connect_overhead: connect.median(),
-            connect_overhead_spread: connect.spread(),
-            pairs,
-            lost: exec.lost + connect.lost + memory.lost,
-            rss_mib: memory.rss,
-            rss_growth_mib: memory.growth,
-            latency_us_p50: latency.p50,
-            latency_us_p99: latency.p99,
-            notes: vec![
-                range("exec overhead", exec),
-                range("connect overhead", connect),
-                format!("latency was measured at {:.0} execs a second", latency.rate),
-            ],
-        }
+    /// A number, and the limit that it is held to; an empty one where there is none.
+    pub(crate) fn add(&mut self, key: &str, value: f64, wanted: &'static str) {
+        self.figures.push(Figure {
+            key: key.to_owned(),
+            value,
+            wanted,
+        });
+    }
+
+    /// The median of ratios, and how far they lie apart.
+    pub(crate) fn add_overhead(&mut self, key: &str, overhead: &Overhead, wanted: &'static str) {
+        self.add(key, overhead.median(), wanted);
+        self.add(&format!("{key}_spread"), overhead.spread(), "");
+        let (low, high) = overhead.range();
+        self.note(format!(
+            "{key}: {low:.3} to {high:.3} in {} pairs; {} entries shed before the collector",
+            overhead.ratios.len(),
+            overhead.shed
+        ));
+        self.lost += overhead.lost;
+    }
+
+    /// Something that belongs to the numbers.
+    pub(crate) fn note(&mut self, text: String) {
+        self.notes.push(text);
+    }
+
+    /// Events that the rings had no room for.
+    pub(crate) fn add_lost(&mut self, lost: u64) {
+        self.lost += lost;
     }
 
     /// Each number with the limit that it is held to, where there is one.
     pub(crate) fn table(&self) -> String {
-        let rows: [(&str, f64, &str); 7] = [
-            ("exec_overhead", self.exec_overhead, "at most 1.05"),
-            ("connect_overhead", self.connect_overhead, "at most 1.12"),
-            ("lost", self.lost as f64, "0"),
-            ("rss_mib", self.rss_mib, "at most 40"),
-            ("rss_growth_mib", self.rss_growth_mib, "at most 2"),
-            ("latency_us_p50", self.latency_us_p50, ""),
-            ("latency_us_p99", self.latency_us_p99, ""),
-        ];
-        let mut text = format!("{:<18}{:>12}  wanted\n", "measure", "value");
-        for (name, value, wanted) in rows {
-            let _ = writeln!(
-                text,
-                "{}",
-                format!("{name:<18}{value:>12.3}  {wanted}").trim_end()
-            );
+        let mut text = format!("{:<30}{:>14}  wanted\n", "measure", "value");
+        let lost = Figure {
+            key: "lost".to_owned(),
+            value: self.lost as f64,
+            wanted: "0",
+        };
+        for Figure { key, value, wanted } in self.figures.iter().chain([&lost]) {
+            let _ = writeln!(text, "{}", format!("{key:<30}{value:>14.3}  {wanted}").trim_end());
         }
-        let _ = write!(text, "{} pairs; {}", self.pairs, self.notes.join("\n"));
-        text
+        text + &self.notes.join("\n")
     }
 
     pub(crate) fn write(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(self)?;
+        let mut values: Map<String, Value> = self
+            .figures
+            .iter()
+            .map(|figure| (figure.key.clone(), figure.value.into()))
+            .collect();
+        values.insert("lost".to_owned(), self.lost.into());
+        let text = serde_json::to_string_pretty(&values)?;
         std::fs::write(path, text + "\n").with_context(|| format!("could not write {}", path.display()))
     }
 }
