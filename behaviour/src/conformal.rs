@@ -6,9 +6,11 @@
 //! it scored them.
 //!
 //! A rank cannot tell one in a thousand from one in a million among a hundred scores. Above the highest hundredth (the highest five, where
-//! that is fewer) the ranks are therefore continued by an exponential tail with the mean excess found there (peaks over threshold: J.
-//! Pickands, *Statistical inference using extreme order statistics*, 1975, with shape 0). That orders what is beyond everything seen;
-//! down to one in a hundred it is the ranks that speak, and their promise holds.
+//! that is fewer) the ranks are therefore continued by an exponential tail (peaks over threshold: J. Pickands, *Statistical inference using
+//! extreme order statistics*, 1975, with shape 0). Its mean is only known from *k* scores, so what is used is the chance of an excess *x*
+//! given those: *(1 + x / Σ)^−k*, *Σ* being the sum of their excesses, which is exact for exponential tails however few they are, where
+//! *e^(−x k / Σ)* would promise too much. That orders what is beyond everything seen; down to one in a hundred it is the ranks that
+//! speak, and their promise holds.
 //!
 //! Bounds: [`Conformal::new`] says how many scores are kept; the oldest is forgotten first.
 
@@ -58,6 +60,16 @@ impl Conformal {
         self.sorted.insert(at, score);
     }
 
+    /// Adds the scores of another, oldest first.
+    pub fn merge(&mut self, other: &Self) {
+        other.by_age.iter().for_each(|&score| self.push(score));
+    }
+
+    /// The scores, oldest first.
+    pub(crate) fn by_age(&self) -> impl ExactSizeIterator<Item = f64> {
+        self.by_age.iter().copied()
+    }
+
     /// How many scores there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -87,9 +99,7 @@ impl Conformal {
         let at_least = total - self.sorted.partition_point(|&known| known < score);
         let rank = |at_least: usize| (at_least + 1) as f64 / (total + 1) as f64;
         match self.tail() {
-            Some((threshold, excess, above)) if score > threshold => {
-                (rank(above) * (-(score - threshold) / excess).exp()).max(P_MIN)
-            }
+            Some(tail) if score > tail.begin => (rank(tail.above) * tail.beyond(score)).max(P_MIN),
             _ => rank(at_least),
         }
     }
@@ -101,28 +111,44 @@ impl Conformal {
         if total == 0 {
             return f64::INFINITY;
         }
-        if let Some((threshold, excess, above)) = self.tail() {
-            let there = (above + 1) as f64 / (total + 1) as f64;
+        if let Some(tail) = self.tail() {
+            let there = (tail.above + 1) as f64 / (total + 1) as f64;
             if p <= there {
-                return threshold + excess * (there / p.max(P_MIN)).ln();
+                return tail.reached_by(p.max(P_MIN) / there);
             }
         }
         let above = (p * (total + 1) as f64) as usize;
         self.sorted[total - above.clamp(1, total)]
     }
 
-    /// Where the tail begins, its mean excess, and how many scores are in it. None where scores are too few, or all alike.
-    fn tail(&self) -> Option<(f64, f64, usize)> {
+    /// None where scores are too few, or all alike.
+    fn tail(&self) -> Option<Tail> {
         let total = self.sorted.len();
         let above = (total / TAIL_SHARE).clamp(TAIL_LEAST, TAIL_MOST);
-        let begin = total.checked_sub(above + 1)?;
-        let threshold = self.sorted[begin];
-        let excess = self.sorted[begin + 1..]
-            .iter()
-            .map(|score| score - threshold)
-            .sum::<f64>()
-            / above as f64;
-        (excess > 0.0).then_some((threshold, excess, above))
+        let place = total.checked_sub(above + 1)?;
+        let begin = self.sorted[place];
+        let excesses = self.sorted[place + 1..].iter().map(|score| score - begin);
+        let sum: f64 = excesses.sum();
+        (sum > 0.0).then_some(Tail { begin, sum, above })
+    }
+}
+
+struct Tail {
+    begin: f64,
+    /// Of the excesses over it.
+    sum: f64,
+    /// How many scores are above it.
+    above: usize,
+}
+
+impl Tail {
+    /// The chance that a score that is above the beginning reaches `score`.
+    fn beyond(&self, score: f64) -> f64 {
+        (1.0 + (score - self.begin) / self.sum).powi(-(self.above as i32))
+    }
+
+    fn reached_by(&self, chance: f64) -> f64 {
+        self.begin + self.sum * (chance.powf(-1.0 / self.above as f64) - 1.0)
     }
 }
 

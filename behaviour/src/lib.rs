@@ -6,13 +6,17 @@
 //! into one.
 
 mod conformal;
-mod first_seen;
+pub mod edges;
 mod fusion;
 pub mod habits;
+pub mod novelty;
+pub mod rates;
+pub mod regularity;
 pub mod sequence;
 mod snapshot;
+mod special;
+pub mod vectors;
 
 pub use conformal::Conformal;
-pub use first_seen::{FirstSeen, Learning, Limits, Opinion, Surprise};
 pub use fusion::fuse;
 pub use snapshot::{SNAPSHOT_MAX, SnapshotError};

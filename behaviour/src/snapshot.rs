@@ -18,12 +18,20 @@ pub const SNAPSHOT_MAX: usize = 64 << 20;
 #[repr(u8)]
 pub(crate) enum Kind {
     Sequence = 1,
+    Novelty = 2,
+    Rates = 3,
+    Edges = 4,
+    Forest = 6,
 }
 
 impl Kind {
     fn name(kind: u8) -> &'static str {
         match kind {
             1 => "a sequence model",
+            2 => "a model of novelty",
+            3 => "a model of rates",
+            4 => "a model of edges",
+            6 => "a forest",
             _ => "a kind of model that this version does not know",
         }
     }
@@ -128,7 +136,20 @@ pub(crate) fn open(kind: Kind, version: u16, bytes: &[u8]) -> Result<&[u8], Snap
 /// Takes numbers off the front of bytes; `None` where they end.
 pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    pub(crate) fn bytes(&mut self, number: usize) -> Option<&'a [u8]> {
+        let (bytes, rest) = self.0.split_at_checked(number)?;
+        self.0 = rest;
+        Some(bytes)
+    }
+
+    /// A number that is finite.
+    pub(crate) fn f64(&mut self) -> Option<f64> {
+        self.array()
+            .map(f64::from_le_bytes)
+            .filter(|number| number.is_finite())
+    }
+
     pub(crate) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (array, rest) = self.0.split_first_chunk::<N>()?;
         self.0 = rest;

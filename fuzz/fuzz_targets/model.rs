@@ -1,21 +1,44 @@
-//! A snapshot of a model: whatever the bytes are, they are a model that works or an error.
+//! A snapshot of a model: whatever the bytes are, they are a model that works or an error. The first byte says of which kind.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sensor_behaviour::sequence::Sequence;
+use sensor_behaviour::{
+    edges::{self, Attempt, Edges},
+    novelty::{Learning, Limits, Novelty},
+    rates::{self, Rates},
+    sequence::Sequence,
+    vectors::Forest,
+};
 
-/// Magic, kind, version and length stand before the payload, the checksum behind it.
-const HEAD: [u8; 7] = *b"SNSM\x01\x01\x00";
+const NOW: u64 = 1_700_000_000;
 
 fuzz_target!(|bytes: &[u8]| {
-    let _ = Sequence::from_snapshot(bytes);
-    // The same bytes in an envelope that is right, or the checksum would keep everything out.
-    let mut sealed = HEAD.to_vec();
-    sealed.extend((bytes.len() as u32).to_le_bytes());
-    sealed.extend(bytes);
+    let Some((&kind, payload)) = bytes.split_first() else { return };
+    let _ = Sequence::from_snapshot(payload);
+    let number = kind % 5;
+    let sealed = seal([1, 2, 3, 4, 6][usize::from(number)], payload);
+    match number {
+        0 => sequence(&sealed, payload),
+        1 => novelty(&sealed),
+        2 => rates(&sealed),
+        3 => edges(&sealed),
+        _ => forest(&sealed, payload),
+    }
+});
+
+/// Magic, kind, version and length stand before the payload, the checksum behind it: without them everything would be kept out.
+fn seal(kind: u8, payload: &[u8]) -> Vec<u8> {
+    let mut sealed = b"SNSM".to_vec();
+    sealed.extend([kind, 1, 0]);
+    sealed.extend((payload.len() as u32).to_le_bytes());
+    sealed.extend(payload);
     let sum = crc32fast::hash(&sealed);
     sealed.extend(sum.to_le_bytes());
-    let Ok(mut model) = Sequence::from_snapshot(&sealed) else { return };
+    sealed
+}
+
+fn sequence(sealed: &[u8], bytes: &[u8]) {
+    let Ok(mut model) = Sequence::from_snapshot(sealed) else { return };
     assert_eq!(Sequence::from_snapshot(&model.to_snapshot()).as_ref(), Ok(&model));
     let symbols: Vec<u16> = bytes.iter().take(64).map(|&byte| u16::from(byte)).collect();
     let scores = model.scores(&symbols);
@@ -23,4 +46,64 @@ fuzz_target!(|bytes: &[u8]| {
     model.learn(&symbols);
     model.unlearn(&symbols);
     assert!(model.reasons(&symbols, 1).len() <= 1);
-});
+}
+
+fn novelty(sealed: &[u8]) {
+    let limits = Limits {
+        subjects: 4,
+        facts: 8,
+        bytes: 8_192,
+    };
+    let Ok(mut model) = Novelty::from_snapshot(sealed, limits, Learning::default()) else { return };
+    let again = Novelty::from_snapshot(&model.to_snapshot(), limits, Learning::default());
+    assert_eq!(again.map(|model| model.to_snapshot()), Ok(model.to_snapshot()));
+    model.merge(&Novelty::from_snapshot(sealed, limits, Learning::default()).unwrap());
+    model.observe(&["a", "b"], b"c", b"d", 5);
+    assert!(model.memory_bytes() <= limits.bytes);
+}
+
+fn rates(sealed: &[u8]) {
+    let bounds = rates::Bounds {
+        series: 4,
+        ..rates::Bounds::default()
+    };
+    let Ok(mut model) = Rates::from_snapshot(sealed, bounds, 0, NOW) else { return };
+    let again = Rates::from_snapshot(&model.to_snapshot(), bounds, 0, NOW);
+    assert_eq!(again.map(|model| model.to_snapshot()), Ok(model.to_snapshot()));
+    model.merge(&model.clone());
+    for (_, judgement) in model.advance(NOW + 5_000) {
+        assert!(judgement.p_value > 0.0 && judgement.p_value <= 1.0);
+    }
+}
+
+fn edges(sealed: &[u8]) {
+    let bounds = edges::Bounds {
+        sources: 4,
+        edges: 8,
+        ..edges::Bounds::default()
+    };
+    let Ok(mut model) = Edges::from_snapshot(sealed, bounds, NOW) else { return };
+    let again = Edges::from_snapshot(&model.to_snapshot(), bounds, NOW);
+    assert_eq!(again.map(|model| model.to_snapshot()), Ok(model.to_snapshot()));
+    model.merge(&model.clone());
+    for port in 0..9 {
+        let attempt = Attempt {
+            source: "a",
+            target: b"b",
+            port,
+            failed: port % 2 == 0,
+            time_ns: NOW,
+        };
+        assert!(model.observe(&attempt).is_none_or(|burst| burst.score.is_finite()));
+    }
+    model.advance(u64::MAX);
+}
+
+fn forest(sealed: &[u8], bytes: &[u8]) {
+    let Ok(mut model) = Forest::from_snapshot(sealed) else { return };
+    assert_eq!(Forest::from_snapshot(&model.to_snapshot()).as_ref(), Ok(&model));
+    let point: Vec<f64> = bytes.iter().take(20).map(|&byte| f64::from(byte).exp2()).collect();
+    model.learn(&point);
+    assert!(model.judge(&point).score.is_finite());
+    model.merge(&model.clone());
+}

@@ -15,8 +15,8 @@ fn ranks_below_the_tail_and_decays_in_it() {
     assert_eq!(conformal.p_value(51.0), 51.0 / 101.0);
     // The tail begins at 95, with five scores above it, 3 on average.
     assert_eq!(conformal.p_value(95.0), 7.0 / 101.0);
-    assert_eq!(conformal.p_value(98.0), 6.0 / 101.0 * (-1.0_f64).exp());
-    assert!(conformal.p_value(200.0) < 1e-12 + 6.0 / 101.0 * (-35.0_f64).exp());
+    assert_eq!(conformal.p_value(98.0), 6.0 / 101.0 * 1.2_f64.powi(-5));
+    assert!(conformal.p_value(200.0) < 6.0 / 101.0 * 1e-4);
     assert_eq!(conformal.p_value(f64::INFINITY), P_MIN);
     assert_eq!(conformal.p_value(f64::NAN), 1.0);
 }
@@ -63,6 +63,20 @@ proptest! {
         prop_assert!(conformal.p_value(threshold + 1e-6) <= p + 1.5 / 31.0);
         prop_assert!(conformal.p_value(threshold - 1e-6) >= p - 1e-6);
     }
+}
+
+/// However few scores the tail is known from: each draws its own calibration.
+#[test]
+fn the_tail_promises_no_more_than_it_knows() {
+    let mut random = fastrand::Rng::with_seed(5);
+    let mut exponential = move || -random.f64().max(1e-300).ln();
+    let (mut flagged, draws) = (0, 40_000);
+    for _ in 0..draws {
+        let conformal = of((0..30).map(|_| exponential()));
+        flagged += u32::from(conformal.p_value(exponential()) <= 0.002);
+    }
+    let ratio = f64::from(flagged) / (0.002 * f64::from(draws));
+    assert!((0.75..1.25).contains(&ratio), "{ratio}");
 }
 
 proptest! {

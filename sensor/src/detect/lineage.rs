@@ -5,7 +5,7 @@
 
 use std::{fmt::Write, sync::Arc};
 
-use sensor_behaviour::{FirstSeen, Learning, Opinion, Surprise};
+use sensor_behaviour::novelty::{Learning, Limits, Novelty, Opinion, Surprise};
 use serde::{Deserialize, Serialize};
 
 use super::{Severity, Signal, detector::Suspicion, incident::stable_hash};
@@ -66,7 +66,7 @@ impl SubjectKind {
 /// The model of who starts whom.
 #[derive(Debug)]
 pub struct Lineage {
-    model: FirstSeen,
+    model: Novelty,
     flagged: Vec<SubjectKind>,
     max_p_value: f64,
 }
@@ -78,13 +78,14 @@ impl Lineage {
         let learning = Learning {
             events: (config.learn_events > 0).then_some(config.learn_events),
             span_ns: (config.learn_minutes > 0).then(|| config.learn_minutes.saturating_mul(60_000_000_000)),
+            unseen: None,
         };
-        let limits = sensor_behaviour::Limits {
+        let limits = Limits {
             bytes: config.max_model_bytes,
-            ..sensor_behaviour::Limits::default()
+            ..Limits::default()
         };
         Self {
-            model: FirstSeen::new(limits, learning),
+            model: Novelty::new(limits, learning),
             flagged: config.flag.clone(),
             max_p_value: config.max_p_value,
         }
@@ -101,7 +102,7 @@ impl Lineage {
         let context = parent.map_or(&[][..], |parent| &parent.image.executable);
         // A fork that did not execute says nothing of who starts whom.
         if !executable.is_empty() && **executable != *context {
-            self.model.accept(subject, context, executable, now.0);
+            self.model.accept(&[subject], context, executable, now.0);
         }
     }
 
@@ -115,16 +116,16 @@ impl Lineage {
         let context = context(exec, event.parent.as_deref());
         let executable = &process.image.executable;
         if SERVICE_MANAGERS.contains(&context) {
-            self.model.accept(subject, context, executable, event.time.0);
+            self.model.accept(&[subject], context, executable, event.time.0);
             return None;
         }
-        let Opinion::Surprise(surprise) = self.model.observe(subject, context, executable, event.time.0)
+        let Opinion::Surprise(surprise) = self.model.observe(&[subject], context, executable, event.time.0)
         else {
             return None;
         };
-        let ordinary = surprise.observations >= ENOUGH && surprise.p_value > self.max_p_value;
+        let ordinary = surprise.here.observations >= ENOUGH && surprise.p_value > self.max_p_value;
         if ordinary || !self.flagged.contains(&kind) {
-            self.model.accept(subject, context, executable, event.time.0);
+            self.model.accept(&[subject], context, executable, event.time.0);
             return None;
         }
         let shell = interpreter(executable);
@@ -218,10 +219,10 @@ fn sentence(process: &Process, context: &[u8], surprise: &Surprise) -> String {
             format!("{count} starts")
         }
     };
-    if surprise.observations == 0 {
+    if surprise.here.observations == 0 {
         text.push_str("; it was never seen to start anything");
-    } else if surprise.context_is_new {
-        text.push_str(&match surprise.observations {
+    } else if surprise.here.context_is_new {
+        text.push_str(&match surprise.here.observations {
             1 => "; its only start so far was not from there".to_owned(),
             all => format!("; none of its {all} starts so far was from there"),
         });
@@ -231,7 +232,7 @@ fn sentence(process: &Process, context: &[u8], surprise: &Surprise) -> String {
             .iter()
             .map(|(name, count)| format!("{} ({count})", printable(name)))
             .collect();
-        let others = surprise.distinct - known.len();
+        let others = surprise.here.distinct - known.len();
         let more = if others > 0 {
             format!(" and {others} others")
         } else {
@@ -240,7 +241,7 @@ fn sentence(process: &Process, context: &[u8], surprise: &Surprise) -> String {
         let _ = write!(
             text,
             "; in {} it ran only {}{more}",
-            starts(surprise.observations),
+            starts(surprise.here.observations),
             known.join(", ")
         );
     }
