@@ -1,13 +1,16 @@
 //! System calls as a source of events: which call says what, as data.
 //!
 //! One kernel program sits at the return of every system call. It looks its number up in a table of [`CallRule`]s, which
-//! the agent fills, and reports what the rule says; a call without a rule costs one look-up. A further signal on this rung is
+//! the agent fills, and reports what the rule says; a call without a rule costs a look at one bit. A further signal on this rung is
 //! therefore a row, and one that a better hook reports is a row less.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// System calls that a rule can be for: numbers below this.
 pub const CALLS_MAX: usize = 512;
+
+/// For each call, whether it has a rule: bit *n* of the whole for number *n*.
+pub type Ruled = [u64; CALLS_MAX / 64];
 
 /// Values that a rule can test and report: the six arguments, then the mode of the file.
 pub const VALUES: usize = 8;

@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use sensor_common::{
     CallRule, Operation,
-    call::{ANY, CALLS_MAX, FILE_MODE, PLAIN, PathArguments, RESULT, TESTS, VALUES},
+    call::{ANY, CALLS_MAX, FILE_MODE, PLAIN, PathArguments, RESULT, Ruled, TESTS, VALUES},
     record::operation_flags,
 };
 
@@ -34,6 +34,11 @@ const FMODE_CREATED: u64 = 0x0010_0000;
 #[map]
 static CALLS: Array<CallRule> = Array::with_max_entries(CALLS_MAX as u32, 0);
 
+/// Bit *n* set: call number *n* has a rule. The loader replaces it; a line of the cache tells what the table, larger than that
+/// cache, would be asked for at every call.
+#[unsafe(no_mangle)]
+static RULED: Ruled = [0; CALLS_MAX / 64];
+
 /// `sys_exit(struct pt_regs *regs, long ret)`.
 #[btf_tracepoint(function = "sys_exit")]
 pub fn call_exit(ctx: BtfTracePointContext) -> i32 {
@@ -41,7 +46,7 @@ pub fn call_exit(ctx: BtfTracePointContext) -> i32 {
     let result: i64 = ctx.arg(1);
     // SAFETY: registers, by the tracepoint's prototype.
     let number: u64 = unsafe { Direct::load(registers, offset!(regs_orig_ax)) };
-    if number >= CALLS_MAX as u64 {
+    if !is_ruled(number) {
         return 0;
     }
     let Some(rule) = CALLS.get(number as u32) else {
@@ -53,6 +58,16 @@ pub fn call_exit(ctx: BtfTracePointContext) -> i32 {
     }
     report(registers, number as u32, result, rule);
     0
+}
+
+#[inline(always)]
+fn is_ruled(number: u64) -> bool {
+    if number >= CALLS_MAX as u64 {
+        return false;
+    }
+    // SAFETY: the index is within the array, which is never written to.
+    let bits = unsafe { core::ptr::read_volatile((&raw const RULED[0]).add(number as usize / 64)) };
+    bits >> (number % 64) & 1 != 0
 }
 
 #[inline(always)]

@@ -4,7 +4,7 @@
 
 use sensor_common::{
     CallRule, Signal,
-    call::{ANY, FILE_MODE, PLAIN, PathArguments, RESULT, TESTS, Test},
+    call::{ANY, FILE_MODE, PLAIN, PathArguments, RESULT, Ruled, TESTS, Test},
 };
 
 /// How a number is written.
@@ -88,6 +88,17 @@ impl Call {
     #[must_use]
     pub fn of(number: u32) -> Option<&'static Self> {
         CALLS.iter().find(|call| call.number == number)
+    }
+
+    /// Which calls have a row.
+    #[must_use]
+    pub fn ruled() -> Ruled {
+        let mut ruled = Ruled::default();
+        for call in CALLS {
+            let number = call.number as usize;
+            ruled[number / 64] |= 1 << (number % 64);
+        }
+        ruled
     }
 
     const fn on_file(mut self, argument: u8) -> Self {

@@ -18,6 +18,7 @@ use zerocopy::IntoBytes;
 
 use super::{
     btf::{self, Kind},
+    calls::Call,
     ladder::{Hook, Rung, rungs},
     layout::{self, LayoutError},
     rings::Groups,
@@ -122,6 +123,7 @@ pub fn prepare(groups: Groups, cgroup_controller: Option<&str>) -> Result<Prepar
         .btf(None)
         .override_global("LAYOUT", resolved.layout.as_bytes(), true)
         .override_global("FEATURES", features.as_bytes(), true)
+        .override_global("RULED", Call::ruled().as_bytes(), true)
         .load(&OBJECT.0)
         .map_err(|error| LoadError::Object(Box::new(error)))?;
     Ok(Prepared {
