@@ -14,6 +14,7 @@
 //! Bounds: [`Bounds`]; the person seen the longest ago and the symbols done the most rarely are forgotten first.
 
 mod counts;
+mod encoding;
 mod person;
 
 use std::collections::BTreeMap;
@@ -44,6 +45,9 @@ const EXTREME: f64 = 0.001;
 
 /// Latest deviations of normal blocks, of all people together, that p-values are reckoned from.
 const CALIBRATION: usize = 3_000;
+
+/// Longest name of a person, in bytes; the rest is cut off.
+const NAME_MAX: usize = 256;
 
 /// Symbols of a block that are looked at.
 pub const BLOCK_MAX: usize = 1_024;
@@ -142,6 +146,7 @@ impl Habits {
     /// `block` is surely this person's own. Takes effect with [`Habits::settle`].
     pub fn learn(&mut self, person: &str, block: &[u32]) {
         let block = &block[..block.len().min(BLOCK_MAX)];
+        let person = &person[..person.floor_char_boundary(NAME_MAX)];
         self.ordinal += 1;
         self.make_room(person);
         let known = self.people.entry(person.to_owned()).or_default();
@@ -166,10 +171,7 @@ impl Habits {
                 scores.iter().for_each(|&score| person.record(score));
             }
         }
-        self.shared = Record::default();
-        for person in self.people.values() {
-            self.shared.include(&person.recent);
-        }
+        self.share();
         for name in &settling {
             let Some(person) = self.people.get(name) else {
                 continue;
@@ -189,6 +191,7 @@ impl Habits {
     /// learned.
     pub fn observe(&mut self, person: &str, block: &[u32]) -> Judgement {
         let block = &block[..block.len().min(BLOCK_MAX)];
+        let person = &person[..person.floor_char_boundary(NAME_MAX)];
         self.ordinal += 1;
         let Some(known) = self.people.get(person) else {
             return Judgement {
@@ -252,11 +255,40 @@ impl Habits {
         evidence
     }
 
+    /// Adds what another model knows: of the same person everything adds up, and everybody's latest deviations are kept. Both are to be settled.
+    pub fn merge(&mut self, other: &Self) {
+        let mut theirs: Vec<_> = other.people.iter().collect();
+        theirs.sort_by_key(|(_, person)| person.last);
+        for (name, their) in theirs {
+            self.make_room(name);
+            self.ordinal += 1;
+            let known = self.people.entry(name.clone()).or_default();
+            known.last = self.ordinal;
+            known.learned.add_all(&their.learned);
+            known.current.add_all(&their.current);
+            their.scores().for_each(|score| known.record(score));
+            known.learned.keep(self.bounds.symbols);
+            known.current.keep(self.bounds.symbols);
+            self.everyone.add_all(&their.learned);
+        }
+        self.everyone.keep(self.bounds.symbols * self.bounds.people);
+        self.calibration.merge(&other.calibration);
+        self.share();
+    }
+
     /// Bytes that are held, at most [`Bounds::max_bytes`].
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         let people = self.people.values().map(Person::memory_bytes).sum::<usize>();
         people + self.everyone.memory_bytes() + self.calibration.max_bytes()
+    }
+
+    /// What is usual for everybody together.
+    fn share(&mut self) {
+        self.shared = Record::default();
+        for person in self.people.values() {
+            self.shared.include(&person.recent);
+        }
     }
 
     fn unsettled(&self) -> impl Iterator<Item = (&String, &Person)> {

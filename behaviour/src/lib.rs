@@ -5,7 +5,10 @@
 //! elsewhere. What a model makes of something is a score; [`Conformal`] turns scores into p-values, [`fuse`] several p-values
 //! into one.
 
+mod budget;
+mod calibration;
 mod conformal;
+pub mod correlation;
 pub mod edges;
 mod fusion;
 pub mod habits;
@@ -17,6 +20,8 @@ mod snapshot;
 mod special;
 pub mod vectors;
 
+pub use budget::Budget;
+pub use calibration::{Bounds as CalibrationBounds, Calibration};
 pub use conformal::Conformal;
 pub use fusion::fuse;
 pub use snapshot::{SNAPSHOT_MAX, SnapshotError};

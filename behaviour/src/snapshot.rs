@@ -21,7 +21,9 @@ pub(crate) enum Kind {
     Novelty = 2,
     Rates = 3,
     Edges = 4,
+    Habits = 5,
     Forest = 6,
+    Budget = 7,
 }
 
 impl Kind {
@@ -31,7 +33,9 @@ impl Kind {
             2 => "a model of novelty",
             3 => "a model of rates",
             4 => "a model of edges",
+            5 => "a model of habits",
             6 => "a forest",
+            7 => "a budget of alerts",
             _ => "a kind of model that this version does not know",
         }
     }

@@ -3,7 +3,9 @@
 
 use libfuzzer_sys::fuzz_target;
 use sensor_behaviour::{
+    Budget,
     edges::{self, Attempt, Edges},
+    habits::{self, Habits},
     novelty::{Learning, Limits, Novelty},
     rates::{self, Rates},
     sequence::Sequence,
@@ -15,14 +17,16 @@ const NOW: u64 = 1_700_000_000;
 fuzz_target!(|bytes: &[u8]| {
     let Some((&kind, payload)) = bytes.split_first() else { return };
     let _ = Sequence::from_snapshot(payload);
-    let number = kind % 5;
-    let sealed = seal([1, 2, 3, 4, 6][usize::from(number)], payload);
+    let number = kind % 7;
+    let sealed = seal([1, 2, 3, 4, 5, 6, 7][usize::from(number)], payload);
     match number {
         0 => sequence(&sealed, payload),
         1 => novelty(&sealed),
         2 => rates(&sealed),
         3 => edges(&sealed),
-        _ => forest(&sealed, payload),
+        4 => habits(&sealed),
+        5 => forest(&sealed, payload),
+        _ => budget(&sealed),
     }
 });
 
@@ -106,4 +110,28 @@ fn forest(sealed: &[u8], bytes: &[u8]) {
     model.learn(&point);
     assert!(model.judge(&point).score.is_finite());
     model.merge(&model.clone());
+}
+
+fn habits(sealed: &[u8]) {
+    let bounds = habits::Bounds {
+        people: 3,
+        symbols: 8,
+        ..habits::Bounds::default()
+    };
+    let Ok(mut model) = Habits::from_snapshot(sealed, bounds) else { return };
+    let again = Habits::from_snapshot(&model.to_snapshot(), bounds);
+    assert_eq!(again.map(|model| model.to_snapshot()), Ok(model.to_snapshot()));
+    model.merge(&model.clone());
+    let judgement = model.observe("a", &[1, 2, 3]);
+    assert!(judgement.score.is_finite() && judgement.p_value > 0.0);
+    assert!(model.memory_bytes() <= bounds.max_bytes());
+}
+
+fn budget(sealed: &[u8]) {
+    let Ok(mut model) = Budget::from_snapshot(sealed, 1.0) else { return };
+    let again = Budget::from_snapshot(&model.to_snapshot(), 1.0);
+    assert_eq!(again.map(|model| model.to_snapshot()), Ok(model.to_snapshot()));
+    model.advance(NOW);
+    model.push(9.0, true);
+    assert!(model.threshold().is_finite() && model.expected_per_day(9.0) > 0.0);
 }

@@ -75,6 +75,23 @@ impl Counts {
         }
     }
 
+    /// Symbols with their counts, by symbol.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, f64)> {
+        self.counts
+            .iter()
+            .map(|(&symbol, count)| (symbol, count / self.unit))
+    }
+
+    /// So many occurrences of a symbol more.
+    pub(super) fn put(&mut self, symbol: u32, count: f64) {
+        *self.counts.entry(symbol).or_insert(0.0) += count * self.unit;
+        self.total += count * self.unit;
+    }
+
+    pub(super) fn add_all(&mut self, other: &Self) {
+        other.iter().for_each(|(symbol, count)| self.put(symbol, count));
+    }
+
     pub(super) fn of(&self, symbol: u32) -> f64 {
         self.counts.get(&symbol).map_or(0.0, |count| count / self.unit)
     }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::counts::Counts;
 
 /// Scores that the gate is set by.
-const SCORES: usize = 100;
+pub(super) const SCORES: usize = 100;
 
 /// Scores that say what is usual.
 const RECENT: usize = 50;
@@ -41,7 +41,7 @@ impl Person {
         self.recent = Record::of(self.scores.iter().rev().take(RECENT).copied());
     }
 
-    pub(super) fn scores(&self) -> impl Iterator<Item = f64> {
+    pub(super) fn scores(&self) -> impl ExactSizeIterator<Item = f64> {
         self.scores.iter().copied()
     }
 

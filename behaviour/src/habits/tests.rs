@@ -183,3 +183,129 @@ proptest! {
         }
     }
 }
+
+fn judgements(habits: &Habits) -> Vec<Judgement> {
+    let mut habits = habits.clone();
+    (0..8)
+        .flat_map(|person| [block(person, 50), block((person + 1) % 8, 50)].map(|block| (person, block)))
+        .map(|(person, block)| habits.observe(&person.to_string(), &block))
+        .collect()
+}
+
+/// Up to the precision of its numbers.
+fn alike(ours: &[Judgement], theirs: &[Judgement]) -> bool {
+    ours.iter().zip(theirs).all(|(ours, theirs)| {
+        (ours.score - theirs.score).abs() < 1e-4
+            && (ours.deviation - theirs.deviation).abs() < 1e-3
+            && (ours.p_value - theirs.p_value).abs() < 0.01
+            && ours.accepted == theirs.accepted
+    })
+}
+
+#[test]
+fn a_snapshot_is_the_model() {
+    let mut habits = population();
+    for turn in 60..110 {
+        habits.observe("3", &block(3, turn));
+    }
+    let bytes = habits.to_snapshot();
+    assert!(bytes.len() < 16 << 10, "{}", bytes.len());
+    let back = Habits::from_snapshot(&bytes, Bounds::default()).unwrap();
+    assert_eq!(back.to_snapshot(), bytes);
+    assert!(alike(&judgements(&habits), &judgements(&back)));
+    let few = Bounds {
+        people: 2,
+        symbols: 4,
+        ..Bounds::default()
+    };
+    let back = Habits::from_snapshot(&bytes, few).unwrap();
+    assert_eq!(back.people.keys().collect::<Vec<_>>(), ["3", "7"]);
+    assert!(back.people.values().all(|person| person.current.kinds() <= 4));
+}
+
+#[test]
+fn merged_models_know_everybody_and_of_the_same_person_everything() {
+    let learned = |people: std::ops::Range<u32>, turns: std::ops::Range<u32>| {
+        let mut habits = Habits::new(Bounds::default());
+        for person in people {
+            turns
+                .clone()
+                .for_each(|turn| habits.learn(&person.to_string(), &block(person, turn)));
+        }
+        habits.settle();
+        habits
+    };
+    let mut both = learned(0..5, 0..30);
+    both.merge(&learned(4..8, 0..30));
+    assert_eq!(both.people.len(), 8);
+    let one = learned(0..8, 0..30);
+    assert_eq!(
+        both.people["4"].learned.total(),
+        2.0 * one.people["4"].learned.total()
+    );
+    assert_eq!(both.people["5"].learned.total(), one.people["5"].learned.total());
+    assert_eq!(
+        both.everyone.total(),
+        one.everyone.total() + one.people["4"].learned.total()
+    );
+    let own = both.observe("2", &block(2, 40));
+    let other = both.observe("2", &block(6, 40));
+    assert!(own.p_value > 0.05 && other.p_value < 0.01, "{own:?} {other:?}");
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_a_model_or_an_error(payload in prop::collection::vec(any::<u8>(), 0..200), people in 0_u32..3) {
+        let mut head = people.to_le_bytes().to_vec();
+        head.extend([1, 0, b'a', 1, 0, 0, 0]);
+        head.extend(&payload);
+        if let Ok(mut habits) = Habits::from_snapshot(&crate::snapshot::seal(crate::snapshot::Kind::Habits, 1, &head), Bounds::default()) {
+            let judgement = habits.observe("a", &[1, 2, 3]);
+            prop_assert!(judgement.score.is_finite() && judgement.p_value > 0.0);
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_that_makes_no_sense_inside_is_refused() {
+    let mut habits = Habits::new(Bounds::default());
+    habits.learn("ab", &[1, 2]);
+    habits.settle();
+    let snapshot = habits.to_snapshot();
+    let inside = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut payload = snapshot[11..snapshot.len() - 4].to_vec();
+        change(&mut payload);
+        let sealed = crate::snapshot::seal(crate::snapshot::Kind::Habits, 1, &payload);
+        Habits::from_snapshot(&sealed, Bounds::default())
+            .unwrap_err()
+            .to_string()
+    };
+    type Change = &'static dyn Fn(&mut Vec<u8>);
+    let damaged = "a person is cut off or damaged";
+    let changes: [(Change, &str); 8] = [
+        (&|bytes| bytes.truncate(3), "it ends before the first person"),
+        (&|bytes| bytes[6] = 0xff, "a person without a proper name"),
+        (&|bytes| bytes.truncate(30), damaged),
+        (&|bytes| bytes[12] = 9, damaged),
+        (
+            &|bytes| bytes[16..20].copy_from_slice(&f32::NAN.to_le_bytes()),
+            damaged,
+        ),
+        (
+            &|bytes| bytes[16..20].copy_from_slice(&0.0_f32.to_le_bytes()),
+            damaged,
+        ),
+        (&|bytes| bytes.push(0), "more after the last deviation"),
+        (
+            &|bytes| {
+                bytes[0] = 2;
+                let person = bytes[4..bytes.len() - 6].to_vec();
+                bytes.splice(4..4, person);
+            },
+            "a person is there twice",
+        ),
+    ];
+    for (change, message) in changes {
+        assert_eq!(inside(change), format!("damaged inside: {message}"));
+    }
+}
