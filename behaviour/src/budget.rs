@@ -235,7 +235,8 @@ impl Fit {
             return ASSUMED * (-score).exp();
         }
         if score > self.begin {
-            return self.in_tail() * (1.0 + (score - self.begin) / self.sum).powi(-(self.tail as i32));
+            let excess = (score - self.begin) / self.sum;
+            return self.in_tail() * (-(self.tail as f64) * excess.ln_1p()).exp();
         }
         let reached = self.peaks.partition_point(|&peak| f64::from(peak) >= score);
         (reached as f64 + 1.0) / self.days

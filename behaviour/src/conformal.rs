@@ -144,7 +144,7 @@ struct Tail {
 impl Tail {
     /// The chance that a score that is above the beginning reaches `score`.
     fn beyond(&self, score: f64) -> f64 {
-        (1.0 + (score - self.begin) / self.sum).powi(-(self.above as i32))
+        (-(self.above as f64) * ((score - self.begin) / self.sum).ln_1p()).exp()
     }
 
     fn reached_by(&self, chance: f64) -> f64 {
