@@ -1,8 +1,7 @@
 //! Models of normal: pure and deterministic. No input or output, no clock, no threads, no randomness; the same
 //! observations in the same order give the same opinions on any machine.
 //!
-//! Every model states how much memory it takes at most, and gives its reasons as data; sentences are made
-//! elsewhere. What a model makes of something is a score; [`Conformal`] turns scores into p-values, [`fuse`] several p-values
+//! Every model states how much memory it takes at most, and gives its reasons as data, of which [`sentences`] makes sentences. What a model makes of something is a score; [`Conformal`] turns scores into p-values, [`fuse`] several p-values
 //! into one.
 
 mod budget;
@@ -15,6 +14,7 @@ pub mod habits;
 pub mod novelty;
 pub mod rates;
 pub mod regularity;
+pub mod sentences;
 pub mod sequence;
 mod snapshot;
 mod special;
