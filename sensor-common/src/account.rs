@@ -4,7 +4,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Counters of one signal on one CPU, in a per-CPU array indexed by [`Signal`](crate::Signal).
 ///
-/// `seen = submitted + muted + aggregated + lost`; what was submitted is derived, never stored, so the sum cannot
+/// `seen = submitted + muted + aggregated + lost + throttled`; what was submitted is derived, never stored, so the sum cannot
 /// drift. A program cannot interrupt itself on the same CPU and each signal is counted by one program
 /// at a time, so plain additions are enough.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -18,6 +18,8 @@ pub struct Account {
     pub aggregated: u64,
     /// The ring had no room.
     pub lost: u64,
+    /// The ring was filling up, and the process had used up its share of it.
+    pub throttled: u64,
 }
 
 impl Account {
@@ -28,6 +30,7 @@ impl Account {
             .wrapping_sub(self.muted)
             .wrapping_sub(self.aggregated)
             .wrapping_sub(self.lost)
+            .wrapping_sub(self.throttled)
     }
 
     /// The sum of two accounts, as of two CPUs.
@@ -38,6 +41,7 @@ impl Account {
             muted: self.muted.wrapping_add(other.muted),
             aggregated: self.aggregated.wrapping_add(other.aggregated),
             lost: self.lost.wrapping_add(other.lost),
+            throttled: self.throttled.wrapping_add(other.throttled),
         }
     }
 }

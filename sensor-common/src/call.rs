@@ -65,8 +65,12 @@ pub struct CallRule {
     pub tests: u8,
     /// 1: all of the tests must be passed; 0: one of them.
     pub all: u8,
+    /// 1: what a process does again to the same file is folded.
+    pub folds: u8,
+    /// 1: if the tests are not passed, it is reported all the same if the file is watched.
+    pub watched: u8,
     /// Fills the row to a multiple of eight bytes; always zero.
-    pub reserved: [u8; 5],
+    pub reserved: [u8; 3],
     /// The tests.
     pub test: [Test; TESTS],
 }

@@ -103,6 +103,7 @@ layout! {
     fs_pwd_mnt: "fs_struct"."pwd.mnt";
     dentry_parent: "dentry"."d_parent";
     dentry_name: "dentry"."d_name.name";
+    dentry_inode: "dentry"."d_inode";
     vfsmount_root: "vfsmount"."mnt_root";
     mount_mnt: "mount"."mnt";
     mount_parent: "mount"."mnt_parent";

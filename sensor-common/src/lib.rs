@@ -9,6 +9,8 @@
 
 pub mod account;
 pub mod call;
+pub mod filter;
+pub mod fold;
 pub mod layout;
 pub mod record;
 pub mod settings;
@@ -16,6 +18,8 @@ pub mod signal;
 
 pub use account::Account;
 pub use call::CallRule;
+pub use filter::{FileKey, MuteKey, MuteKind};
+pub use fold::Fold;
 pub use layout::{Features, Layout};
 pub use record::{
     Accept, Connect, Exec, Exit, FlowClose, Fork, Header, Identity, Listen, Operation, Tuple, UNSET_ID,

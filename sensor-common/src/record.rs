@@ -151,6 +151,10 @@ pub struct Operation {
     pub call: u32,
     /// Bits of [`operation_flags`].
     pub flags: u32,
+    /// Index of the [`Fold`](crate::Fold) in which its repetitions are counted, from 1; 0: they are not.
+    pub fold: u32,
+    /// Generation of that slot.
+    pub fold_generation: u32,
     /// Bytes of the parts in the tail: directory and text of the first path, then of the second.
     pub lengths: [u32; 4],
 }

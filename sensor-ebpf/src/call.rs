@@ -5,19 +5,22 @@
 //! process can change them. That is what better rungs are for.
 
 use aya_ebpf::{
-    helpers::bpf_get_current_task,
+    helpers::{bpf_get_current_pid_tgid, bpf_get_current_task},
     macros::{btf_tracepoint, map},
     maps::Array,
     programs::BtfTracePointContext,
 };
 use sensor_common::{
-    CallRule, Operation,
+    CallRule, Header, Operation,
     call::{ANY, CALLS_MAX, FILE_MODE, PLAIN, PathArguments, RESULT, Ruled, TESTS, VALUES},
     record::operation_flags,
 };
 
 use crate::{
-    emit, identity,
+    emit::{self, Admitted},
+    filter,
+    fold::{self, Folding},
+    identity,
     kernel::{Access, Address, Direct, Probe, offset},
     path,
     scratch::{self, Caller, Draft},
@@ -29,6 +32,8 @@ const TS_COMPAT: u32 = 2;
 const AT_FDCWD: i32 = -100;
 /// `f_mode` of a file that the call made.
 const FMODE_CREATED: u64 = 0x0010_0000;
+/// `f_mode`, bits of reading and writing.
+const FMODE_ACCESS: u32 = 3;
 
 /// By number of the call.
 #[map]
@@ -91,6 +96,8 @@ fn report(registers: Address, number: u32, result: i64, rule: &CallRule) {
         (*body).inode = 0;
         (*body).device = 0;
         (*body).mode = 0;
+        (*body).fold = 0;
+        (*body).fold_generation = 0;
 
         let mut file: Address = core::ptr::null();
         if rule.file != 0 {
@@ -102,24 +109,140 @@ fn report(registers: Address, number: u32, result: i64, rule: &CallRule) {
             file = file_of(task, descriptor);
             (*values)[FILE_MODE as usize] = u64::from(Probe::load::<u32>(file, offset!(file_mode)));
         }
-        if !passes(rule, values) {
+        if !passes(rule, values) && !(rule.watched != 0 && is_watched(file)) {
             return;
         }
         let created = rule.created != 0 && (*values)[FILE_MODE as usize] & FMODE_CREATED != 0;
-        let signal = if created { rule.created } else { rule.signal };
-        let Some(admitted) = emit::admit_number(u32::from(signal) - 1) else {
+        let signal = u32::from(if created { rule.created } else { rule.signal }) - 1;
+        let Some(admitted) = emit::admit_number(signal) else {
             return;
         };
-        identity::write_current(&raw mut (*header).identity);
-        let Some(admitted) = admitted.unless_own((*header).identity.tgid) else {
+        let Some(admitted) = unless_muted(admitted, task, header) else {
             return;
+        };
+        let settings = admitted.settings();
+        let mut slot = None;
+        if rule.folds != 0 && !created {
+            let mode = (*values)[FILE_MODE as usize] as u32 & FMODE_ACCESS;
+            match fold::fold(settings, &fold_key(file, signal | mode << 16 | number << 18)) {
+                Folding::Again(0) => return admitted.fold(),
+                Folding::Again(rule) => return admitted.mute_by(rule - 1),
+                Folding::First(fold, index) => {
+                    (*body).fold = index;
+                    (*body).fold_generation = fold.generation;
+                    slot = Some(fold);
+                }
+                Folding::Alone => {}
+            }
+        }
+        if settings.mutes == 0 {
+            identify();
+        }
+        if let Some(muting) = describe_all(task, file, rule, values, body, tail) {
+            if let Some(slot) = slot {
+                fold::mute(slot, settings, muting);
+            }
+            return admitted.mute_by(muting);
+        }
+        admitted.output::<Operation>(header, tail);
+    }
+}
+
+/// Mutes it if the agent did it, or a process that a rule mutes. Afterwards the header says who it is if there are any rules.
+#[inline(always)]
+unsafe fn unless_muted(admitted: Admitted, task: Address, header: *const Header) -> Option<Admitted> {
+    let admitted = admitted.unless_own((bpf_get_current_pid_tgid() >> 32) as u32)?;
+    let settings = admitted.settings();
+    if settings.mutes == 0 {
+        return Some(admitted);
+    }
+    identify();
+    // SAFETY: the caller's header, which was just written.
+    let admitted = admitted.unless_muted(unsafe { &(*header).identity })?;
+    admitted.unless_by(filter::executable(settings, task))
+}
+
+/// Writes who is acting into the header. A function of its own, verified once, by itself.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn identify() -> u32 {
+    let Some(Draft { header, .. }) = scratch::begin::<Operation>(Caller::Call) else {
+        return 0;
+    };
+    // SAFETY: the scratch memory is this CPU's and this program's alone.
+    unsafe { identity::write_current(&raw mut (*header).identity) };
+    1
+}
+
+/// What is the same in repetitions.
+#[inline(always)]
+unsafe fn fold_key(file: Address, kind: u32) -> fold::Key {
+    // SAFETY: `Probe` checks every address.
+    unsafe {
+        let (mut inode, mut device) = (0, 0);
+        if !file.is_null() {
+            let address: Address = Probe::load(file, offset!(file_inode));
+            inode = Probe::load(address, offset!(inode_ino));
+            device = filter::device(address);
+        }
+        fold::Key {
+            start_time: identity::current_start_time(),
+            inode,
+            tgid: (bpf_get_current_pid_tgid() >> 32) as u32,
+            device,
+            kind,
+        }
+    }
+}
+
+/// Whether the file, or the directory that it is in, is watched.
+#[inline(always)]
+unsafe fn is_watched(file: Address) -> bool {
+    if file.is_null() || emit::settings().is_none_or(|settings| settings.watches == 0) {
+        return false;
+    }
+    // SAFETY: `Probe` checks every address.
+    unsafe {
+        if filter::is_watched(Probe::load(file, offset!(file_inode))) {
+            return true;
+        }
+        let dentry: Address = Probe::load(file, offset!(file_dentry));
+        let parent: Address = Probe::load(dentry, offset!(dentry_parent));
+        filter::is_watched(Probe::load(parent, offset!(dentry_inode)))
+    }
+}
+
+/// Writes the file and both paths. The rule that mutes all that has a path, if one does.
+#[inline(always)]
+unsafe fn describe_all(
+    task: Address,
+    file: Address,
+    rule: &CallRule,
+    values: *const [u64; VALUES],
+    body: *mut Operation,
+    tail: path::Tail,
+) -> Option<u32> {
+    // SAFETY: as the caller's.
+    unsafe {
+        let (mut paths, mut muted, mut muting) = (0, 0, 0);
+        let mut note = |walked: Option<u32>| {
+            let Some(walked) = walked else { return };
+            paths += 1;
+            if walked & path::MUTED != 0 {
+                muted += 1;
+                muting = walked & 0xffff;
+            }
         };
         if !file.is_null() {
-            describe(file, body, tail);
+            note(Some(describe(file, body, tail)));
         }
-        path_argument(task, &rule.paths[0], values, body, tail, 0);
-        path_argument(task, &rule.paths[1], values, body, tail, 2);
-        admitted.output::<Operation>(header, tail);
+        note(path_argument(task, &rule.paths[0], values, body, tail, 0));
+        note(path_argument(task, &rule.paths[1], values, body, tail, 2));
+        if muted > 0 && muted == paths {
+            Some(muting)
+        } else {
+            None
+        }
     }
 }
 
@@ -189,25 +312,26 @@ unsafe fn file_of(task: Address, descriptor: i32) -> Address {
     }
 }
 
-/// Which file it is, and its path.
+/// Which file it is, and its path: how far that was walked.
 #[inline(always)]
-unsafe fn describe(file: Address, body: *mut Operation, tail: path::Tail) {
+unsafe fn describe(file: Address, body: *mut Operation, tail: path::Tail) -> u32 {
     // SAFETY: `Probe` checks every address.
     unsafe {
         let inode: Address = Probe::load(file, offset!(file_inode));
         (*body).inode = Probe::load(inode, offset!(inode_ino));
         (*body).mode = u32::from(Probe::load::<u16>(inode, offset!(inode_mode)));
-        let super_block: Address = Probe::load(inode, offset!(inode_sb));
-        (*body).device = Probe::load(super_block, offset!(super_block_dev));
+        (*body).device = filter::device(inode);
         let dentry = Probe::load(file, offset!(file_dentry));
-        if path::walk(Caller::Call, dentry, Probe::load(file, offset!(file_mnt))) == path::CUT {
+        let walked = path::walk(Caller::Call, dentry, Probe::load(file, offset!(file_mnt)));
+        if walked == path::CUT {
             (*body).flags |= operation_flags::TRUNCATED;
         }
         (*body).lengths[0] = tail.length() as u32;
+        walked
     }
 }
 
-/// The directory that a path is relative to, and its text.
+/// The directory that a path is relative to, and its text: how far the directory was walked, or `None` where there is no path.
 #[inline(always)]
 unsafe fn path_argument(
     task: Address,
@@ -216,20 +340,23 @@ unsafe fn path_argument(
     body: *mut Operation,
     tail: path::Tail,
     part: usize,
-) {
+) -> Option<u32> {
     if arguments.text == 0 {
-        return;
+        return None;
     }
     // SAFETY: `Probe` checks every address, and the tail its own bounds.
     unsafe {
+        let mut walked = None;
         let source = argument(values, arguments.text);
         if arguments.directory != PLAIN {
             let before = tail.length();
             let directory = directory_of(task, source, arguments.directory, values);
-            if path::walk(Caller::Call, directory.0, directory.1) == path::CUT {
+            let result = path::walk(Caller::Call, directory.0, directory.1);
+            if result == path::CUT {
                 (*body).flags |= operation_flags::TRUNCATED;
             }
             (*body).lengths[part] = (tail.length() - before) as u32;
+            walked = Some(result);
         }
         match tail.push_user_str(source) {
             Some((length, whole)) => {
@@ -240,6 +367,7 @@ unsafe fn path_argument(
             }
             None => (*body).flags |= operation_flags::UNREADABLE,
         }
+        walked
     }
 }
 

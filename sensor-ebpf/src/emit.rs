@@ -12,13 +12,15 @@ use aya_ebpf::{
 };
 use core::ffi::c_void;
 use sensor_common::{
-    Account, Class, Header, RINGS_PER_CLASS, Settings, Signal,
+    Account, Class, Header, Identity, RINGS_PER_CLASS, Settings, Signal,
     signal::{BULK, WAKING},
 };
 
 use crate::{
+    filter,
     kernel::features,
     path::{TAIL_SIZE, Tail},
+    share,
 };
 
 type Ring = RingBuf<u64, 4096>;
@@ -43,10 +45,13 @@ const BPF_RB_NO_WAKEUP: u64 = 1;
 const BPF_RB_FORCE_WAKEUP: u64 = 2;
 const BPF_RB_AVAIL_DATA: u64 = 0;
 
-/// An event that was counted as seen and is wanted. It must be submitted, or dropped with [`Admitted::mute`].
+/// An event that was counted as seen and is wanted. It must be submitted, or dropped with [`Admitted::mute`] or
+/// [`Admitted::fold`].
 pub struct Admitted {
     /// Number of the signal: a table may say it.
     signal: u32,
+    /// Whose share of the ring it takes; 0: nobody's.
+    tgid: u32,
     account: &'static mut Account,
     settings: &'static Settings,
 }
@@ -83,6 +88,7 @@ pub fn admit_number(signal: u32) -> Option<Admitted> {
     }
     Some(Admitted {
         signal,
+        tgid: 0,
         account,
         settings,
     })
@@ -95,14 +101,57 @@ impl Admitted {
         self.account.muted += 1;
     }
 
-    /// Mutes it if the agent itself did it.
+    /// Counts it with others of its kind.
     #[inline(always)]
-    pub fn unless_own(self, tgid: u32) -> Option<Self> {
+    pub fn fold(self) {
+        self.account.aggregated += 1;
+    }
+
+    /// Mutes it by a rule of the operator.
+    #[inline(always)]
+    pub fn mute_by(self, rule: u32) {
+        filter::count(rule);
+        self.mute();
+    }
+
+    /// What the agent wants at the moment.
+    #[inline(always)]
+    pub fn settings(&self) -> &'static Settings {
+        self.settings
+    }
+
+    /// Mutes it if the agent itself did it. From here on it takes of the share of that process.
+    #[inline(always)]
+    pub fn unless_own(mut self, tgid: u32) -> Option<Self> {
         if tgid == self.settings.agent_tgid {
             self.mute();
             return None;
         }
+        self.tgid = tgid;
         Some(self)
+    }
+
+    /// Mutes it if the agent itself did it, or somebody whom a rule mutes.
+    #[inline(always)]
+    pub fn unless_muted(self, identity: &Identity) -> Option<Self> {
+        let settings = self.settings;
+        let admitted = self.unless_own(identity.tgid)?;
+        if settings.mutes == 0 {
+            return Some(admitted);
+        }
+        admitted.unless_by(filter::subject(settings, identity))
+    }
+
+    /// Mutes it if a rule does.
+    #[inline(always)]
+    pub fn unless_by(self, rule: Option<u32>) -> Option<Self> {
+        match rule {
+            Some(rule) => {
+                self.mute_by(rule);
+                None
+            }
+            None => Some(self),
+        }
     }
 
     /// Reserves a record, lets `fill` write identity and body, and submits it.
@@ -114,6 +163,10 @@ impl Admitted {
             return;
         };
         let ring = core::ptr::from_ref(ring).cast_mut().cast::<c_void>();
+        if self.is_throttled(ring) {
+            self.account.throttled += 1;
+            return;
+        }
         // SAFETY: a ring and a constant size; the result is checked.
         let record = unsafe { bpf_ringbuf_reserve(ring, size_of::<Record<T>>() as u64, 0) };
         let record = record.cast::<Record<T>>();
@@ -149,6 +202,10 @@ impl Admitted {
         }
         let length = (size_of::<Header>() + size_of::<T>()) as u64 + tail_length;
         let ring = core::ptr::from_ref(ring).cast_mut().cast::<c_void>();
+        if self.is_throttled(ring) {
+            self.account.throttled += 1;
+            return;
+        }
         // SAFETY: as promised by the caller.
         let result = unsafe {
             self.write_header(header, length as u32, cpu);
@@ -157,6 +214,22 @@ impl Admitted {
         if result != 0 {
             self.account.lost += 1;
         }
+    }
+
+    /// While the ring is filling up, each process has its share of what is left.
+    #[inline(always)]
+    fn is_throttled(&self, ring: *mut c_void) -> bool {
+        if self.tgid == 0 {
+            return false;
+        }
+        // SAFETY: a ring and a constant.
+        let waiting = unsafe { bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) };
+        if waiting < self.settings.pressure[usize::from(bit(BULK, self.signal))] {
+            return false;
+        }
+        // SAFETY: a helper without arguments.
+        let now = unsafe { bpf_ktime_get_boot_ns() };
+        !share::take(self.tgid, self.settings.share, now)
     }
 
     #[inline(always)]

@@ -24,6 +24,21 @@ pub unsafe fn write_current(out: *mut Identity) {
     }
 }
 
+/// When the current process began.
+#[inline(always)]
+pub fn current_start_time() -> u64 {
+    // SAFETY: as in `write_current`.
+    unsafe {
+        if features().current_task_btf == 1 {
+            let task: Address = bpf_get_current_task_btf().cast_const().cast();
+            start_time::<Direct>(Direct::load(task, offset!(task_group_leader)))
+        } else {
+            let task = bpf_get_current_task() as Address;
+            start_time::<Probe>(Probe::load(task, offset!(task_group_leader)))
+        }
+    }
+}
+
 /// Writes who `task` is into `out`, every byte of it.
 ///
 /// # Safety

@@ -5,12 +5,15 @@
 
 mod call;
 mod emit;
+mod filter;
+mod fold;
 mod identity;
 mod kernel;
 mod network;
 mod path;
 mod process;
 mod scratch;
+mod share;
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

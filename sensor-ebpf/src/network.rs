@@ -11,13 +11,14 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, FExitContext},
 };
 use sensor_common::{
-    Accept, Connect, FlowClose, Identity, Listen, Signal, Tuple,
+    Accept, Connect, FlowClose, Identity, Listen, MuteKind, Signal, Tuple,
     layout::ABSENT,
     record::{ListenerKey, flow_flags},
 };
 
 use crate::{
-    emit, identity,
+    emit::{self, Admitted},
+    filter, identity,
     kernel::{Access, Address, Direct, features, offset},
 };
 
@@ -151,7 +152,7 @@ fn connect(sock: Address) {
     let Some(admitted) = emit::admit(Signal::Connect) else {
         return;
     };
-    let Some(admitted) = admitted.unless_own(owner.identity.tgid) else {
+    let Some(admitted) = unless_muted(admitted, sock, &owner.identity) else {
         return;
     };
     admitted.submit::<Connect>(|record| {
@@ -176,7 +177,7 @@ fn listen(sock: Address) {
     let Some(admitted) = emit::admit(Signal::Listen) else {
         return;
     };
-    let Some(admitted) = admitted.unless_own(owner.identity.tgid) else {
+    let Some(admitted) = unless_muted(admitted, sock, &owner.identity) else {
         return;
     };
     admitted.submit::<Listen>(|record| {
@@ -234,7 +235,7 @@ fn established_inbound(sock: Address) {
         let Some(admitted) = emit::admit(Signal::Accept) else {
             return;
         };
-        let Some(admitted) = admitted.unless_own((*owner).identity.tgid) else {
+        let Some(admitted) = unless_muted(admitted, sock, &(*owner).identity) else {
             return;
         };
         submit_accept(admitted, sock, &*owner);
@@ -255,7 +256,7 @@ fn accepted(sock: Address) {
         let Some(admitted) = emit::admit(Signal::Accept) else {
             return;
         };
-        let Some(admitted) = admitted.unless_own(owner.identity.tgid) else {
+        let Some(admitted) = unless_muted(admitted, sock, &owner.identity) else {
             return;
         };
         submit_accept(admitted, sock, owner);
@@ -263,7 +264,7 @@ fn accepted(sock: Address) {
 }
 
 #[inline(always)]
-unsafe fn submit_accept(admitted: emit::Admitted, sock: Address, owner: &Owner) {
+unsafe fn submit_accept(admitted: Admitted, sock: Address, owner: &Owner) {
     admitted.submit::<Accept>(|record| {
         // SAFETY: the record is valid for writes; the socket is one, as the caller promises.
         unsafe {
@@ -296,6 +297,27 @@ fn adopt(sock: Address) {
     }
 }
 
+/// Mutes it if the agent itself did it, or if a rule mutes who did it or where the other end is.
+#[inline(always)]
+fn unless_muted(admitted: Admitted, sock: Address, identity: &Identity) -> Option<Admitted> {
+    unless_muted_there(admitted.unless_muted(identity)?, sock)
+}
+
+/// Mutes it if a rule mutes where the other end is.
+#[inline(always)]
+fn unless_muted_there(admitted: Admitted, sock: Address) -> Option<Admitted> {
+    let settings = admitted.settings();
+    if !settings.has(MuteKind::Network) {
+        return Some(admitted);
+    }
+    // SAFETY: the socket is one by the hook's prototype.
+    let remote = unsafe {
+        let family: u16 = Direct::load(sock, offset!(sock_family));
+        address(sock, family, offset!(sock_daddr), offset!(sock_v6_daddr))
+    };
+    admitted.unless_by(filter::network(&remote))
+}
+
 #[inline(always)]
 fn close(sock: Address, old: i32) {
     let known = FLOWS.get_ptr(key(sock));
@@ -307,12 +329,12 @@ fn close(sock: Address, old: i32) {
         let _ = FLOWS.remove(key(sock));
         return;
     };
-    let mut tgid = 0;
-    if let Some(owner) = known {
+    let admitted = match known {
         // SAFETY: map memory is valid while the program runs.
-        tgid = unsafe { (*owner).identity.tgid };
-    }
-    if let Some(admitted) = admitted.unless_own(tgid) {
+        Some(owner) => unless_muted(admitted, sock, unsafe { &(*owner).identity }),
+        None => unless_muted_there(admitted, sock),
+    };
+    if let Some(admitted) = admitted {
         admitted.submit::<FlowClose>(|record| {
             // SAFETY: the record is valid for writes; the socket is one by the tracepoint's prototype.
             unsafe {

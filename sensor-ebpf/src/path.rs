@@ -1,9 +1,10 @@
 //! Paths, walked from a file up to the root of its mount namespace, as the kernel itself does to print one.
 
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel_str, bpf_probe_read_user_str};
-use sensor_common::record::PATH_MAX;
+use sensor_common::{MuteKind, record::PATH_MAX};
 
 use crate::{
+    emit, filter,
     kernel::{Access, Address, Probe, offset},
     scratch::{self, Caller},
 };
@@ -93,6 +94,8 @@ pub const ROOTED: u32 = 1;
 pub const DETACHED: u32 = 2;
 /// … or neither: the path is cut.
 pub const CUT: u32 = 0;
+/// With the number of a rule: it mutes the file or a directory above it.
+pub const MUTED: u32 = 1 << 16;
 
 /// Appends the path of `dentry` in `vfsmount` to the caller's record, leaf first with a NUL after each component.
 #[inline(always)]
@@ -110,6 +113,9 @@ extern "C" fn push_path(dentry: u64, vfsmount: u64, caller: u32) -> u32 {
     let Some(tail) = scratch::tail(caller) else {
         return CUT;
     };
+    // What is executed is told whatever is muted.
+    let mutes = caller != Caller::Exec as u32
+        && emit::settings().is_some_and(|settings| settings.has(MuteKind::Path));
     let mut dentry = dentry as Address;
     let mut vfsmount = vfsmount as Address;
     let mut step = 0;
@@ -117,6 +123,9 @@ extern "C" fn push_path(dentry: u64, vfsmount: u64, caller: u32) -> u32 {
         step += 1;
         // SAFETY: `Probe` checks every address; the tail checks its own bounds.
         unsafe {
+            if mutes && let Some(rule) = filter::path(Probe::load(dentry, offset!(dentry_inode))) {
+                return MUTED | rule & 0xffff;
+            }
             let root: Address = Probe::load(vfsmount, offset!(vfsmount_root));
             if dentry == root {
                 let mount = vfsmount.wrapping_sub(offset!(mount_mnt) as usize);

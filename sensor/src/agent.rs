@@ -9,12 +9,14 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
+        mpsc,
     },
     thread::JoinHandle,
     time::Duration,
 };
 
 use rustix::event::{EventfdFlags, eventfd};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     capture::{self, Capture, LoadError, RingSizes},
@@ -26,8 +28,10 @@ use crate::{
     },
     host::{CgroupMount, Host, Listener, WallClock},
     links::OwnLinks,
-    pipeline::{Pipeline, Stages, Vitals},
+    mute::{Board, Mutes},
+    pipeline::{Command, Pipeline, Stages, Vitals},
     preflight::{self, Unfit},
+    reload::{self, Reloader},
     respond::Responder,
     status::AgentStatus,
     time::{BootTime, WallTime},
@@ -57,7 +61,11 @@ pub enum AgentError {
 /// # Errors
 /// If this host cannot be watched, or the socket or the collector's address cannot be used. What fails later is
 /// logged and retried.
-pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), AgentError> {
+pub async fn run(
+    config: Config,
+    read: reload::Read,
+    stop: impl Future<Output = ()>,
+) -> Result<(), AgentError> {
     preflight::require()?;
     let local = LocalServer::bind(&config.export.socket)?;
     let hub = Hub::new(config.export.subscriber_queue);
@@ -67,13 +75,16 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), A
     let uplink = uplink(&config, &name, &hub, &converter, &links)?;
     let monitor = uplink.as_ref().map(Uplink::monitor);
 
-    let (pipeline, status) = start(&config, name, &hub, links)?;
+    let (commands, orders) = mpsc::channel();
+    let (pipeline, status) = start(&config, name, &hub, links, orders)?;
+    let reloader = Arc::new(Reloader::new(config.clone(), read, commands));
     announce(&config, &status);
     let service = LocalService {
         hub: hub.clone(),
         converter,
         status: Arc::new(status),
         uplink: monitor,
+        reloader: Some(Arc::clone(&reloader)),
     };
     let serving = tokio::spawn(local.serve(service));
     let delivering = tokio::spawn(async move {
@@ -82,7 +93,10 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), A
         }
     });
 
+    let reloading = tokio::spawn(reload_on_hangup(reloader));
+
     stop.await;
+    reloading.abort();
     tracing::info!("stopping");
     let stopped = tokio::task::spawn_blocking(move || pipeline.stop()).await;
     if !matches!(stopped, Ok(Ok(()))) {
@@ -125,6 +139,19 @@ fn uplink(
     .map(Some)
 }
 
+/// SIGHUP is the old way to say `sensor reload`.
+async fn reload_on_hangup(reloader: Arc<Reloader>) {
+    let Ok(mut hangups) = signal(SignalKind::hangup()) else {
+        tracing::warn!("cannot listen for SIGHUP; `sensor reload` still works");
+        return;
+    };
+    while hangups.recv().await.is_some() {
+        if let Err(error) = reloader.reload().await {
+            tracing::warn!("{error}");
+        }
+    }
+}
+
 /// The thread of the stages.
 struct Running {
     thread: JoinHandle<()>,
@@ -148,6 +175,7 @@ fn start(
     host_name: String,
     hub: &Hub,
     links: Arc<OwnLinks>,
+    orders: mpsc::Receiver<Command>,
 ) -> Result<(Running, AgentStatus), AgentError> {
     let cgroups = CgroupMount::detect()
         .inspect_err(|error| tracing::warn!("{error}"))
@@ -161,8 +189,14 @@ fn start(
     let mut detector = Detector::new(&config.detect, &host_name);
     detector.seed(host.tree(), BootTime::now());
 
+    let board = Arc::new(Board::new(capture.mute_counts()));
+    let mut mutes = Mutes::new(Arc::clone(&board));
+    mutes
+        .apply(&config.capture, capture.filters())
+        .map_err(LoadError::Map)?;
+
     let vitals = Arc::new(Vitals::default());
-    let status = AgentStatus::new(host_name, config, &capture, Arc::clone(&vitals));
+    let status = AgentStatus::new(host_name, config, &capture, Arc::clone(&vitals), board);
     let stages = Stages {
         host,
         detector,
@@ -171,9 +205,9 @@ fn start(
         accounts: capture.accounts(),
         links,
         vitals,
-        outbox: Vec::new(),
+        mutes,
     };
-    let running = spawn(Pipeline::new(capture, stages)).map_err(AgentError::Thread)?;
+    let running = spawn(Pipeline::new(capture, stages, orders)).map_err(AgentError::Thread)?;
     Ok((running, status))
 }
 

@@ -7,6 +7,8 @@ mod account;
 mod alarm;
 pub mod btf;
 pub mod calls;
+mod filters;
+mod folds;
 pub mod ladder;
 pub mod layout;
 mod loader;
@@ -24,8 +26,10 @@ use aya::{
 };
 use sensor_common::{CallRule, Identity, Settings, Signal, record::ListenerKey};
 
-pub use account::{Accounts, Tally};
+pub use account::{Accounts, LossReason, Tally};
 pub use alarm::Alarm;
+pub use filters::{Filters, MuteCounts};
+pub use folds::{Folds, Repeats};
 pub use loader::{HookStatus, LoadError};
 pub use rings::{Groups, RingSizes};
 
@@ -35,7 +39,7 @@ use self::{
     loader::Loaded,
     promise::Promise,
     reorder::Reorder,
-    rings::{Drained, Rings},
+    rings::{Drained, Rings, possible_cpus},
 };
 use crate::time::BootTime;
 
@@ -70,6 +74,9 @@ pub struct Capture {
     last: Drained,
     accounts: Arc<Accounts>,
     listeners: HashMap<MapData, KernelListener, KernelIdentity>,
+    filters: Filters,
+    folds: Folds,
+    mute_counts: Arc<MuteCounts>,
 }
 
 macro_rules! pod {
@@ -84,7 +91,6 @@ macro_rules! pod {
     };
 }
 pod! {
-    KernelSettings(Settings);
     KernelCall(CallRule);
     KernelListener(ListenerKey);
     KernelIdentity(Identity);
@@ -101,24 +107,26 @@ impl Capture {
         let ebpf = &mut prepared.ebpf;
         let rings = Rings::create(ebpf, options.rings, groups)?;
         let accounts: PerCpuArray<_, KernelAccount> = take(ebpf, "ACCOUNTS")?.try_into()?;
-        let mut settings: Array<_, KernelSettings> = take(ebpf, "SETTINGS")?.try_into()?;
         let listeners = take(ebpf, "LISTENERS")?.try_into()?;
         let promise = Promise::new(take(ebpf, "LOOK_AT")?).map_err(rings::not_mapped)?;
-        let mut initial = Settings {
+        let folds =
+            Folds::new(take(ebpf, "FOLDS")?, folds::slots(possible_cpus())).map_err(rings::not_mapped)?;
+        let mute_counts = Arc::new(MuteCounts::new(ebpf)?);
+        let initial = Settings {
             enabled: (1 << Signal::COUNT) - 1,
             taken_over: 1 << Signal::Accept as u64,
             watermark: options.watermark,
+            pressure: rings.sizes().map(|size| u64::from(size) / 2),
             agent_tgid: options.agent_tgid,
             ..Settings::default()
         };
-        settings.set(0, KernelSettings(initial), 0)?;
-        let mut calls: Array<_, KernelCall> = take(&mut prepared.ebpf, "CALLS")?.try_into()?;
+        let mut filters = Filters::new(ebpf, initial)?;
+        let mut calls: Array<_, KernelCall> = take(ebpf, "CALLS")?.try_into()?;
         for call in calls::CALLS {
             calls.set(call.number, KernelCall(call.rule), 0)?;
         }
         let loaded = prepared.attach(|signal| options.calls || !ladder::is_call(signal))?;
-        initial.taken_over = taken_over(&loaded.hooks);
-        settings.set(0, KernelSettings(initial), 0)?;
+        filters.change(|settings| settings.taken_over = taken_over(&loaded.hooks))?;
 
         Ok(Self {
             accounts: Arc::new(Accounts::new(accounts, loaded.programs())),
@@ -131,6 +139,9 @@ impl Capture {
             promise,
             last: Drained::default(),
             listeners,
+            filters,
+            folds,
+            mute_counts,
         })
     }
 
@@ -208,6 +219,23 @@ impl Capture {
     #[must_use]
     pub fn accounts(&self) -> Arc<Accounts> {
         Arc::clone(&self.accounts)
+    }
+
+    /// What the programs may be told while they run.
+    pub fn filters(&mut self) -> &mut Filters {
+        &mut self.filters
+    }
+
+    /// What the programs counted instead of reporting it.
+    #[must_use]
+    pub fn folds(&self) -> &Folds {
+        &self.folds
+    }
+
+    /// How much was muted in the kernel, by rule.
+    #[must_use]
+    pub fn mute_counts(&self) -> Arc<MuteCounts> {
+        Arc::clone(&self.mute_counts)
     }
 
     /// How each signal is captured.

@@ -4,6 +4,7 @@ pub mod connect;
 pub mod doctor;
 pub mod events;
 pub mod json;
+pub mod reload;
 pub mod render;
 pub mod run;
 pub mod status;

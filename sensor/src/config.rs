@@ -11,6 +11,8 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
+use sensor_common::Signal;
 use serde::{Deserialize, Serialize};
 
 pub use error::ConfigError;
@@ -38,6 +40,16 @@ pub struct Config {
     pub uplink: Uplink,
 }
 
+/// Files that tell an intruder how to stay or to go on: secrets of logins, and who may become whom.
+const WATCHED: [&str; 6] = [
+    "/etc/shadow",
+    "/etc/gshadow",
+    "/etc/sudoers",
+    "/etc/sudoers.d",
+    "/etc/ssh",
+    "/root/.ssh",
+];
+
 /// From the rings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -54,11 +66,48 @@ pub struct Capture {
     /// Size of all rings together for file, flow and syscall events, likewise.
     #[serde(deserialize_with = "values::ring_bytes")]
     pub ring_bytes_bulk: u32,
-    /// Look at system calls, for the signals that have no other hook yet (see `docs/signals.md`). It costs every
+    /// Look at system calls, for the signals that have no better hook on this kernel (see `docs/signals.md`). It costs every
     /// system call of every process some tens of nanoseconds.
     pub calls: bool,
     /// Bytes waiting in a ring at which its reader is woken, whatever they are; less than either ring.
     pub watermark_bytes: u32,
+    /// Events a second that one process may report while a ring is more than half full. 100 to 1,000,000.
+    #[serde(deserialize_with = "values::bounded::<_, _, 100, 1_000_000>")]
+    pub share: u64,
+    /// For how long a process's repetitions (opening the same file) are folded into one event; `0s`: not at all. Up to `60s`.
+    #[serde(
+        serialize_with = "humantime_serde::serialize",
+        deserialize_with = "values::fold_window"
+    )]
+    pub fold_window: Duration,
+    /// Signals that are left out.
+    #[serde(serialize_with = "values::signal_names", deserialize_with = "values::signals")]
+    pub off: Vec<Signal>,
+    /// Files that are reported when they are opened for reading, too: absolute paths; of a directory, what lies in it.
+    #[serde(deserialize_with = "values::watched")]
+    pub watch: Vec<String>,
+    /// Who and what is left out.
+    pub mute: Mute,
+}
+
+/// Who and what is left out: every signal but the beginning and the end of processes. `sensor status` shows how many events each
+/// of it ate.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Mute {
+    /// What is done to files: absolute paths with all that is below, or with a `*` at the end for any ending.
+    #[serde(deserialize_with = "values::patterns")]
+    pub paths: Vec<String>,
+    /// What these executables do: absolute paths, with a `*` at the end for any ending.
+    #[serde(deserialize_with = "values::patterns")]
+    pub executables: Vec<String>,
+    /// What is done in these cgroups and below: paths from the root of the hierarchy, as `sensor events` shows them.
+    #[serde(deserialize_with = "values::patterns")]
+    pub cgroups: Vec<String>,
+    /// What is done as these real users, by id.
+    pub users: Vec<u32>,
+    /// Connections whose other end is in these networks, e.g. `10.0.0.0/8`.
+    pub networks: Vec<IpNet>,
 }
 
 impl Default for Capture {
@@ -67,8 +116,13 @@ impl Default for Capture {
             reorder_window: Duration::from_millis(2),
             ring_bytes_critical: 2 << 20,
             ring_bytes_bulk: 4 << 20,
-            calls: false,
+            calls: true,
             watermark_bytes: 64 << 10,
+            share: 20_000,
+            fold_window: Duration::from_secs(1),
+            off: Vec::new(),
+            watch: WATCHED.map(str::to_owned).into(),
+            mute: Mute::default(),
         }
     }
 }

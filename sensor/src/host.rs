@@ -23,8 +23,8 @@ pub use attribution::{Attributed, Host};
 pub use cgroup::Cgroups;
 pub use clock::WallClock;
 pub use event::{
-    Body, Credentials, Event, Exec, Exit, FileId, Flow, FlowTotals, Image, Namespaces, Operation, Process,
-    ProcessId, Thread, Workload,
+    Body, Credentials, Event, Exec, Exit, FileId, Flow, FlowTotals, FoldSlot, Image, Namespaces, Operation,
+    Process, ProcessId, Repeated, Thread, Workload,
 };
 pub use hierarchy::{CgroupError, CgroupMount, Hierarchy};
 pub use snapshot::{Listener, listeners};

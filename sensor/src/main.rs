@@ -5,7 +5,7 @@ use std::{io::IsTerminal as _, process::ExitCode};
 use clap::{Parser, Subcommand};
 use sensor::{
     agent::AgentError,
-    cli::{doctor, events, run, status},
+    cli::{doctor, events, reload, run, status},
     config::ConfigError,
 };
 use tracing_subscriber::EnvFilter;
@@ -23,6 +23,7 @@ enum Command {
     Run(run::RunArgs),
     Events(events::EventsArgs),
     Status(status::StatusArgs),
+    Reload(reload::ReloadArgs),
     /// Tell whether and how this host can be watched, and what stays invisible.
     Doctor(doctor::Args),
 }
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Run(args) => block_on(run::run(args)),
         Command::Events(args) => block_on(events::run(args)),
         Command::Status(args) => block_on(status::run(args)),
+        Command::Reload(args) => block_on(reload::run(args)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

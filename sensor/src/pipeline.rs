@@ -1,23 +1,30 @@
 //! From the ring to the stream: one thread that takes each record through the stages, in order and without locks.
 
+mod folded;
+
 use std::{
     io,
     os::fd::BorrowedFd,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
+        mpsc,
     },
     time::Duration,
 };
 
+use folded::{Folded, Slots};
 use sensor_common::Signal;
+use tokio::sync::oneshot;
 
 use crate::{
-    capture::{Accounts, Alarm, Capture, record::Record},
+    capture::{Accounts, Alarm, Capture, LossReason, Repeats, record::Record},
+    config,
     detect::Detector,
     export::{Entry, Hub, Loss},
     host::{Attributed, Body, Event, Host},
     links::OwnLinks,
+    mute::{Mutes, Reason},
     respond::Responder,
     time::{BootTime, WallTime},
 };
@@ -39,13 +46,34 @@ pub struct Vitals {
     pub late: AtomicU64,
 }
 
+/// What the pipeline may be told while it runs.
+pub enum Command {
+    /// Put this into force, and say in the kernel's words why not.
+    Apply(Box<config::Capture>, oneshot::Sender<Result<(), String>>),
+}
+
 /// All stages, composed.
 pub struct Pipeline {
     capture: Capture,
-    stages: Stages,
+    work: Work,
     losses: Losses,
     housekept: BootTime,
+    orders: mpsc::Receiver<Command>,
 }
+
+/// The stages and what is on the way between them.
+struct Work {
+    stages: Stages,
+    /// What the slots stand for in which the kernel programs count repetitions.
+    slots: Slots,
+    /// Events that the kernel programs can learn from, at the end of the turn.
+    lessons: Vec<(Option<Reason>, Arc<Event>)>,
+    /// Entries that wait for the end of the turn, or for company.
+    outbox: Vec<Entry>,
+}
+
+/// Lessons of one turn; what is not learned now is learned from the next event of the kind.
+const LESSONS_MAX: usize = 64;
 
 /// What a record goes through once it is out of the ring.
 pub struct Stages {
@@ -63,19 +91,25 @@ pub struct Stages {
     pub links: Arc<OwnLinks>,
     /// Numbers for the status.
     pub vitals: Arc<Vitals>,
-    /// Entries that wait for the end of the turn, or for company.
-    pub outbox: Vec<Entry>,
+    /// What is left out on purpose.
+    pub mutes: Mutes,
 }
 
 impl Pipeline {
-    /// Puts the stages behind `capture`.
+    /// Puts the stages behind `capture`. What comes by `orders` is done between two turns.
     #[must_use]
-    pub fn new(capture: Capture, stages: Stages) -> Self {
+    pub fn new(capture: Capture, stages: Stages, orders: mpsc::Receiver<Command>) -> Self {
         Self {
             capture,
-            stages,
+            work: Work {
+                stages,
+                slots: Slots::default(),
+                lessons: Vec::new(),
+                outbox: Vec::new(),
+            },
             losses: Losses::new(),
             housekept: BootTime::now(),
+            orders,
         }
     }
 
@@ -95,76 +129,148 @@ impl Pipeline {
         }
         let Self {
             capture,
-            stages,
+            work,
             losses,
             ..
         } = &mut self;
-        capture.read_rest(|record| stages.take(record));
-        losses.report(stages);
-        stages.publish();
+        capture.read_rest(|record| work.take(record));
+        let now = BootTime::now();
+        capture
+            .folds()
+            .sweep(now, Duration::ZERO, |repeats| work.repeat(&repeats, now));
+        losses.report(work);
+        work.publish();
     }
 
     fn turn(&mut self, alarm: &Alarm) {
         self.capture.wait(alarm);
+        let Self { capture, work, .. } = self;
+        capture.read(|record| work.take(record));
+        work.teach(capture);
+        let now = BootTime::now();
+        if now.since(self.housekept) >= HOUSEKEEPING {
+            self.housekept = now;
+            self.keep_house(now);
+        }
+        self.work.publish();
+        while let Ok(Command::Apply(config, answer)) = self.orders.try_recv() {
+            let result = self.work.stages.mutes.apply(&config, self.capture.filters());
+            // Nobody to hear it is no reason not to have done it.
+            let _ = answer.send(result.map_err(|error| error.to_string()));
+        }
+    }
+
+    fn keep_house(&mut self, now: BootTime) {
         let Self {
             capture,
-            stages,
+            work,
             losses,
-            housekept,
+            ..
         } = self;
-        capture.read(|record| stages.take(record));
-        let now = BootTime::now();
-        if now.since(*housekept) >= HOUSEKEEPING {
-            *housekept = now;
-            stages.host.clock().refresh(now, WallTime::now());
-            losses.report(stages);
-            let vitals = &stages.vitals;
-            vitals
-                .processes
-                .store(stages.host.tree().len() as u64, Ordering::Relaxed);
-            vitals.late.store(capture.late(), Ordering::Relaxed);
-        }
-        stages.publish();
+        work.stages.host.clock().refresh(now, WallTime::now());
+        let window = Duration::from_nanos(capture.filters().settings().fold_window);
+        capture
+            .folds()
+            .sweep(now, window, |repeats| work.repeat(&repeats, now));
+        losses.report(work);
+        let Stages {
+            mutes, vitals, host, ..
+        } = &mut work.stages;
+        complain(mutes.refresh_if_due(now, capture.filters()));
+        vitals
+            .processes
+            .store(host.tree().len() as u64, Ordering::Relaxed);
+        vitals.late.store(capture.late(), Ordering::Relaxed);
     }
 }
 
-impl Stages {
+/// The kernel programs then report what they could have left out; the agent leaves it out.
+fn complain(result: Result<(), aya::maps::MapError>) {
+    if let Err(error) = result {
+        tracing::warn!("cannot tell the kernel programs what is muted or watched: {error}");
+    }
+}
+
+impl Work {
     /// Takes one record from its bytes to the stream.
     fn take(&mut self, bytes: &[u8]) {
+        let accounts = &self.stages.accounts;
         let record = match Record::decode(bytes) {
             Ok(record) => record,
             Err(error) => {
                 tracing::warn!("a record is left out: {error}");
-                self.accounts.unreadable(bytes);
+                accounts.unreadable(bytes);
                 return;
             }
         };
-        match self.host.attribute(&record) {
-            Attributed::Event(event) => self.pass_on(event),
-            Attributed::Duplicate => self.accounts.aggregated(Signal::Exit),
-            Attributed::Unknown => self.accounts.unreadable(bytes),
+        match self.stages.host.attribute(&record) {
+            Attributed::Event(event) => self.consider(event),
+            Attributed::Duplicate => accounts.aggregated(Signal::Exit),
+            Attributed::Unknown => accounts.unreadable(bytes),
+        }
+    }
+
+    fn consider(&mut self, event: Arc<Event>) {
+        let Stages {
+            accounts,
+            links,
+            mutes,
+            ..
+        } = &mut self.stages;
+        let signal = event.body.signal();
+        if let Body::Accept(flow) | Body::FlowClose(flow, _) = &event.body
+            && links.contain(flow)
+        {
+            accounts.muted(signal);
+            return;
+        }
+        if let Some(reason) = mutes.reason(&event) {
+            accounts.muted(signal);
+            mutes.count(reason, 1);
+            self.slots.note(&event, || Folded::LeftOut(reason));
+            self.learn(Some(reason), event);
+            return;
+        }
+        accounts.delivered(signal);
+        if signal == Signal::Exec {
+            self.learn(None, Arc::clone(&event));
+        }
+        self.slots.note(&event, || Folded::Event(Arc::clone(&event)));
+        self.pass_on(event);
+    }
+
+    /// Something was done again that the kernel programs only counted. False if it is not known what.
+    fn repeat(&mut self, repeats: &Repeats, now: BootTime) -> bool {
+        let Some(signal) = repeats.signal else { return true };
+        match self.slots.of(repeats) {
+            None => false,
+            Some(Folded::LeftOut(reason)) => {
+                self.stages.accounts.muted_folded(signal, repeats.count);
+                self.stages.mutes.count(*reason, repeats.count);
+                true
+            }
+            Some(Folded::Event(event)) => {
+                let clock = self.stages.host.clock();
+                if let Some(event) = folded::repeat(event, repeats, now, clock) {
+                    self.stages.accounts.delivered_folded(signal);
+                    self.pass_on(Arc::new(event));
+                }
+                true
+            }
         }
     }
 
     fn pass_on(&mut self, event: Arc<Event>) {
-        let signal = event.body.signal();
-        if let Body::Accept(flow) | Body::FlowClose(flow, _) = &event.body
-            && self.links.contain(flow)
-        {
-            self.accounts.muted(signal);
-            return;
-        }
-        self.accounts.delivered(signal);
         self.put(Entry::Event(Arc::clone(&event)));
-        let findings = self.detector.detect(&event);
+        let findings = self.stages.detector.detect(&event);
         for signal in findings.signals {
             self.put(Entry::Signal(signal));
         }
         for incident in findings.incidents {
             // The response first: every microsecond of it is the attacker's.
-            let outcome = self.responder.respond(&incident);
+            let outcome = self.stages.responder.respond(&incident);
             if incident.count == 1 {
-                self.vitals.incidents.fetch_add(1, Ordering::Relaxed);
+                self.stages.vitals.incidents.fetch_add(1, Ordering::Relaxed);
             }
             self.put(Entry::Incident(incident));
             if let Some(outcome) = outcome {
@@ -172,9 +278,20 @@ impl Stages {
             }
         }
     }
-}
 
-impl Stages {
+    fn learn(&mut self, reason: Option<Reason>, event: Arc<Event>) {
+        if self.stages.mutes.teaches(reason, &event) && self.lessons.len() < LESSONS_MAX {
+            self.lessons.push((reason, event));
+        }
+    }
+
+    /// Tells the kernel programs what this turn has shown.
+    fn teach(&mut self, capture: &mut Capture) {
+        for (reason, event) in self.lessons.drain(..) {
+            complain(self.stages.mutes.teach(reason, &event, capture.filters()));
+        }
+    }
+
     fn put(&mut self, entry: Entry) {
         self.outbox.push(entry);
         if self.outbox.len() >= PUBLISH_MAX {
@@ -183,14 +300,14 @@ impl Stages {
     }
 
     fn publish(&mut self) {
-        self.hub.publish(&self.outbox);
+        self.stages.hub.publish(&self.outbox);
         self.outbox.clear();
     }
 }
 
-/// Looks for events that the rings had no room for, and says so in the stream.
+/// Looks for events that did not come through the rings, and says so in the stream.
 struct Losses {
-    reported: [u64; Signal::COUNT],
+    reported: [[u64; 3]; Signal::COUNT],
     since: WallTime,
 }
 
@@ -198,31 +315,38 @@ impl Losses {
     /// Nothing is lost before now.
     fn new() -> Self {
         Self {
-            reported: [0; Signal::COUNT],
+            reported: [[0; 3]; Signal::COUNT],
             since: WallTime::now(),
         }
     }
 
-    fn report(&mut self, stages: &mut Stages) {
+    fn report(&mut self, work: &mut Work) {
         let now = WallTime::now();
         for signal in Signal::ALL {
-            let Ok(tally) = stages.accounts.tally(signal) else {
+            let Ok(tally) = work.stages.accounts.tally(signal) else {
                 continue;
             };
-            let reported = &mut self.reported[signal as usize];
-            let count = tally.lost.saturating_sub(*reported);
-            if count > 0 {
-                *reported = tally.lost;
-                stages.put(Entry::Loss(Loss {
-                    stage: "ring",
-                    signal: Some(signal),
-                    count,
-                    reason: "the ring had no room",
-                    from: self.since,
-                    to: now,
-                }));
+            for ((reason, lost), reported) in
+                tally.losses.into_iter().zip(&mut self.reported[signal as usize])
+            {
+                let count = lost.saturating_sub(*reported);
+                if count > 0 {
+                    *reported = lost;
+                    work.put(Entry::Loss(loss(signal, reason, count, self.since, now)));
+                }
             }
         }
         self.since = now;
+    }
+}
+
+fn loss(signal: Signal, reason: LossReason, count: u64, from: WallTime, to: WallTime) -> Loss {
+    Loss {
+        stage: "ring",
+        signal: Some(signal),
+        count,
+        reason: reason.text(),
+        from,
+        to,
     }
 }

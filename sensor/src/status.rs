@@ -12,6 +12,7 @@ use crate::{
     capture::{Accounts, Capture, HookStatus},
     config::Config,
     export::StatusSource,
+    mute::Board,
     pipeline::Vitals,
     preflight,
     time::WallTime,
@@ -21,6 +22,7 @@ use crate::{
 pub struct AgentStatus {
     accounts: Arc<Accounts>,
     vitals: Arc<Vitals>,
+    board: Arc<Board>,
     /// What does not change while the agent runs.
     fixed: v1::Status,
 }
@@ -28,7 +30,13 @@ pub struct AgentStatus {
 impl AgentStatus {
     /// The status of an agent that captures with `capture`.
     #[must_use]
-    pub fn new(host: String, config: &Config, capture: &Capture, vitals: Arc<Vitals>) -> Self {
+    pub fn new(
+        host: String,
+        config: &Config,
+        capture: &Capture,
+        vitals: Arc<Vitals>,
+        board: Arc<Board>,
+    ) -> Self {
         let (load, btf) = capture.load_times();
         let fixed = v1::Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -45,6 +53,7 @@ impl AgentStatus {
         Self {
             accounts: capture.accounts(),
             vitals,
+            board,
             fixed,
         }
     }
@@ -56,6 +65,20 @@ impl AgentStatus {
         hooks
             .filter(|hook| !hook.refused.is_empty() || hook.rung.is_empty())
             .map(|hook| &*hook.signal)
+            .collect()
+    }
+}
+
+impl AgentStatus {
+    fn mutes(&self) -> Vec<v1::Mute> {
+        let muted = |signal| self.accounts.tally(signal).unwrap_or_default().muted;
+        let mutes = self.board.muted(muted).into_iter();
+        mutes
+            .map(|mute| v1::Mute {
+                kind: mute.kind.to_owned(),
+                what: mute.what,
+                events: mute.events,
+            })
             .collect()
     }
 }
@@ -72,6 +95,7 @@ impl StatusSource for AgentStatus {
             incidents: self.vitals.incidents.load(Ordering::Relaxed),
             late: self.vitals.late.load(Ordering::Relaxed),
             recursion_misses: self.accounts.recursion_misses(),
+            mutes: self.mutes(),
             rss_bytes,
             peak_rss_bytes,
             ..self.fixed.clone()

@@ -33,6 +33,7 @@ fn start(path: &Path) -> (Hub, JoinHandle<Result<(), LocalError>>) {
             ..Status::default()
         }),
         uplink: None,
+        reloader: None,
     };
     let server = LocalServer::bind(path).expect("binds");
     (hub, tokio::spawn(server.serve(service)))

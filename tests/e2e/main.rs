@@ -10,7 +10,9 @@ mod exec;
 mod grpc;
 mod identity;
 mod lifecycle;
+mod mute;
 mod operations;
+mod pressure;
 mod process;
 mod respond;
 mod tcp;
@@ -54,6 +56,8 @@ fn trials() -> Vec<Trial> {
         grpc::trials(),
         delivery::trials(),
         operations::trials(),
+        mute::trials(),
+        pressure::trials(),
         respond::trials(),
         lifecycle::trials(),
         cli::trials(),

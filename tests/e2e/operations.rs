@@ -42,7 +42,7 @@ const EXPECTED: [(&str, &str, &str); 22] = [
 ];
 
 fn all() -> Result<()> {
-    let agent = Agent::start("[capture]\ncalls = true\n", None)?;
+    let agent = Agent::start("[capture]\nfold_window = \"0s\"\n", None)?;
     let stream = Stream::from_agent(&agent.socket(), Filter::default())?;
     let folder = tempfile::tempdir()?;
     let path = real_path(folder.path())?;

@@ -1,6 +1,7 @@
 //! What this program does when it is not the test runner but one of its subjects.
 
 mod end;
+mod files;
 mod forks;
 mod operations;
 mod programs;
@@ -25,6 +26,8 @@ pub fn play() -> Option<Result<()>> {
 
 fn dispatch(role: &str, args: &[String]) -> Result<()> {
     match role {
+        "create-files" => files::create(args),
+        "open-file" => files::open(args),
         "exit" => end::exit(args),
         "die" => end::die(args),
         "wait" => end::wait(),

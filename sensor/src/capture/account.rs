@@ -18,7 +18,7 @@ use zerocopy::FromBytes as _;
 #[repr(transparent)]
 pub(super) struct KernelAccount(Account);
 
-// SAFETY: four integers without padding; any bytes are valid.
+// SAFETY: integers without padding; any bytes are valid.
 unsafe impl Pod for KernelAccount {}
 
 /// What became of the events of one signal.
@@ -32,8 +32,34 @@ pub struct Tally {
     pub muted: u64,
     /// Folded into another event, in the kernel or in the agent.
     pub aggregated: u64,
-    /// Lost for want of room, or unreadable.
+    /// Lost, for whatever reason.
     pub lost: u64,
+    /// The same, by reason.
+    pub losses: [(LossReason, u64); 3],
+}
+
+/// Why events are lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LossReason {
+    /// The ring had no room.
+    #[default]
+    Full,
+    /// The ring was filling up, and the process had used up its share.
+    Share,
+    /// The record could not be read.
+    Unreadable,
+}
+
+impl LossReason {
+    /// The reason in words, as it is told to readers of the stream.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Full => "the ring had no room",
+            Self::Share => "its process had used up its share of the ring",
+            Self::Unreadable => "the record could not be read",
+        }
+    }
 }
 
 /// Counters of every signal, readable from any thread.
@@ -48,6 +74,8 @@ struct AgentTally {
     delivered: AtomicU64,
     muted: AtomicU64,
     aggregated: AtomicU64,
+    /// Of what the kernel counted as aggregated: delivered as one, or muted after all.
+    unfolded: AtomicU64,
     unreadable: AtomicU64,
 }
 
@@ -95,6 +123,21 @@ impl Accounts {
             .fetch_add(1, Ordering::Relaxed);
     }
 
+    /// One of what the kernel has aggregated stands for the others, and was passed on.
+    pub fn delivered_folded(&self, signal: Signal) {
+        self.agent[signal as usize]
+            .unfolded
+            .fetch_add(1, Ordering::Relaxed);
+        self.delivered(signal);
+    }
+
+    /// What the kernel has aggregated would have been left out by the agent.
+    pub fn muted_folded(&self, signal: Signal, count: u64) {
+        let agent = &self.agent[signal as usize];
+        agent.unfolded.fetch_add(count, Ordering::Relaxed);
+        agent.muted.fetch_add(count, Ordering::Relaxed);
+    }
+
     /// Counts a record that could not be read as lost, if its signal can be told.
     pub fn unreadable(&self, record: &[u8]) {
         let header = Header::ref_from_prefix(record).ok();
@@ -115,12 +158,19 @@ impl Accounts {
             .iter()
             .fold(Account::default(), |sum, cpu| sum.plus(cpu.0));
         let agent = &self.agent[signal as usize];
+        let losses = [
+            (LossReason::Full, kernel.lost),
+            (LossReason::Share, kernel.throttled),
+            (LossReason::Unreadable, agent.unreadable.load(Ordering::Relaxed)),
+        ];
         Ok(Tally {
             seen: kernel.seen,
             delivered: agent.delivered.load(Ordering::Relaxed),
             muted: kernel.muted + agent.muted.load(Ordering::Relaxed),
-            aggregated: kernel.aggregated + agent.aggregated.load(Ordering::Relaxed),
-            lost: kernel.lost + agent.unreadable.load(Ordering::Relaxed),
+            aggregated: (kernel.aggregated + agent.aggregated.load(Ordering::Relaxed))
+                .saturating_sub(agent.unfolded.load(Ordering::Relaxed)),
+            lost: losses.iter().map(|(_, count)| count).sum(),
+            losses,
         })
     }
 }

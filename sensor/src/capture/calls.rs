@@ -101,6 +101,14 @@ impl Call {
         ruled
     }
 
+    /// Whether its path, and its target, are paths: not names of something else, and not left empty.
+    #[must_use]
+    pub fn has_paths(&self) -> [bool; 2] {
+        let named = |path: PathArguments| path.text != 0 && path.directory != PLAIN;
+        let [path, target] = self.rule.paths;
+        [self.rule.file != 0 || named(path), named(target)]
+    }
+
     const fn on_file(mut self, argument: u8) -> Self {
         self.rule.file = argument;
         self
@@ -110,7 +118,14 @@ impl Call {
     const fn opens(mut self) -> Self {
         self.rule.file = RESULT;
         self.rule.created = Signal::FileCreate as u16 + 1;
-        self.when(FILE_MODE as usize, FMODE_WRITE, FMODE_WRITE)
+        self.rule.watched = 1;
+        self.folds().when(FILE_MODE as usize, FMODE_WRITE, FMODE_WRITE)
+    }
+
+    /// What a process does again to the same file, or to none, is one event.
+    const fn folds(mut self) -> Self {
+        self.rule.folds = 1;
+        self
     }
 
     const fn path(self, text: u8) -> Self {
@@ -178,7 +193,9 @@ const fn call(number: u32, name: &'static str, signal: Signal) -> Call {
             paths: [none; 2],
             tests: 0,
             all: 0,
-            reserved: [0; 5],
+            folds: 0,
+            watched: 0,
+            reserved: [0; 3],
             test: [test; TESTS],
         },
         details: &[],
@@ -348,11 +365,11 @@ pub const CALLS: &[Call] = &[
     call(319, "memfd_create", Signal::Memfd).path_in(PLAIN, 1)
         .with(&[detail("flags", 1, Show::Bits(&[(1, "MFD_CLOEXEC"), (2, "MFD_ALLOW_SEALING"), (4, "MFD_HUGETLB"), (8, "MFD_NOEXEC_SEAL"), (16, "MFD_EXEC")]))]),
     call(447, "memfd_secret", Signal::Memfd),
-    call(9, "mmap", Signal::ExecMemory).all().when(2, PROT_EXEC, PROT_EXEC).when(3, MAP_ANONYMOUS, MAP_ANONYMOUS)
+    call(9, "mmap", Signal::ExecMemory).folds().all().when(2, PROT_EXEC, PROT_EXEC).when(3, MAP_ANONYMOUS, MAP_ANONYMOUS)
         .with(&[detail("length", 1, Show::Number), detail("protection", 2, PROTECTION)]),
-    call(10, "mprotect", Signal::ExecMemory).when(2, PROT_EXEC, PROT_EXEC)
+    call(10, "mprotect", Signal::ExecMemory).folds().when(2, PROT_EXEC, PROT_EXEC)
         .with(&[detail("address", 0, Show::Hex), detail("length", 1, Show::Number), detail("protection", 2, PROTECTION)]),
-    call(329, "pkey_mprotect", Signal::ExecMemory).when(2, PROT_EXEC, PROT_EXEC)
+    call(329, "pkey_mprotect", Signal::ExecMemory).folds().when(2, PROT_EXEC, PROT_EXEC)
         .with(&[detail("address", 0, Show::Hex), detail("length", 1, Show::Number), detail("protection", 2, PROTECTION)]),
     call(56, "clone", Signal::Namespace).when(0, NAMESPACES, ANY).with(&[detail("flags", 0, CLONE_FLAGS)]),
     call(272, "unshare", Signal::Namespace).when(0, NAMESPACES, ANY).with(&[detail("flags", 0, CLONE_FLAGS)]),

@@ -19,9 +19,10 @@ use zerocopy::IntoBytes;
 use super::{
     btf::{self, Kind},
     calls::Call,
+    folds,
     ladder::{Hook, Rung, rungs},
     layout::{self, LayoutError},
-    rings::Groups,
+    rings::{Groups, possible_cpus},
 };
 
 /// The kernel object that `build.rs` made; empty where it could not.
@@ -124,6 +125,7 @@ pub fn prepare(groups: Groups, cgroup_controller: Option<&str>) -> Result<Prepar
         .override_global("LAYOUT", resolved.layout.as_bytes(), true)
         .override_global("FEATURES", features.as_bytes(), true)
         .override_global("RULED", Call::ruled().as_bytes(), true)
+        .map_max_entries("FOLDS", folds::slots(possible_cpus()))
         .load(&OBJECT.0)
         .map_err(|error| LoadError::Object(Box::new(error)))?;
     Ok(Prepared {

@@ -58,17 +58,24 @@ impl Groups {
     /// For the CPUs that this host may ever have.
     #[must_use]
     pub fn of_host() -> Self {
-        let possible = std::fs::read_to_string(Path::new("/sys/devices/system/cpu/possible"));
-        let last = possible
-            .ok()
-            .and_then(|range| range.trim().rsplit(['-', ',']).next()?.parse::<usize>().ok());
-        Self::for_cpus(last.map_or(RINGS_PER_CLASS * CPUS_PER_RING, |last| last + 1))
+        Self::for_cpus(possible_cpus())
     }
+}
+
+/// CPUs that this host may ever have; more than enough where it does not say.
+pub(super) fn possible_cpus() -> usize {
+    let possible = std::fs::read_to_string(Path::new("/sys/devices/system/cpu/possible"));
+    let last = possible
+        .ok()
+        .and_then(|range| range.trim().rsplit(['-', ',']).next()?.parse::<usize>().ok());
+    last.map_or(RINGS_PER_CLASS * CPUS_PER_RING, |last| last + 1)
 }
 
 /// All rings of both classes; the critical ones come first.
 pub struct Rings {
     rings: Vec<Source>,
+    /// Bytes of each ring, by class.
+    sizes: [u32; Class::COUNT],
     /// The kernel keeps the inner maps alive by reference, the array by this.
     _array: ArrayOfMaps<MapData, MapData>,
 }
@@ -99,8 +106,9 @@ impl Rings {
         let array = ebpf.take_map("RINGS").ok_or(MapError::KeyNotFound)?;
         let mut array = ArrayOfMaps::<MapData, MapData>::try_from(array)?;
         let mut rings = Vec::new();
-        for (class, size) in [(Class::Critical, sizes.critical), (Class::Bulk, sizes.bulk)] {
-            let size = (size / groups.count as u32).next_power_of_two().max(4096);
+        let sizes = [sizes.critical, sizes.bulk]
+            .map(|size| (size / groups.count as u32).next_power_of_two().max(4096));
+        for (class, size) in [Class::Critical, Class::Bulk].into_iter().zip(sizes) {
             for group in 0..groups.count {
                 let index = (class as usize * RINGS_PER_CLASS + group) as u32;
                 let definition = aya_obj::Map::new_from_params(BPF_MAP_TYPE_RINGBUF, 0, 0, size, 0);
@@ -113,7 +121,17 @@ impl Rings {
                 });
             }
         }
-        Ok(Self { rings, _array: array })
+        Ok(Self {
+            rings,
+            sizes,
+            _array: array,
+        })
+    }
+
+    /// Bytes of each ring, by class.
+    #[must_use]
+    pub fn sizes(&self) -> [u32; Class::COUNT] {
+        self.sizes
     }
 
     /// Moves what is in the rings into `reorder`.

@@ -256,6 +256,10 @@ fn asked(operation: &v1::Operation) -> String {
         };
         format!("{}={value}", harmless(&detail.name))
     }));
+    if let Some(repeats) = &operation.repeats {
+        let last = repeats.last_ns.saturating_sub(repeats.first_ns);
+        words.push(format!("({} more within {})", repeats.count, duration(last)));
+    }
     if operation.path_truncated {
         words.push("(path cut)".to_owned());
     }

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{agent, config::Config};
+use crate::{
+    agent,
+    config::{Config, ConfigError},
+};
 
 /// Where the configuration is, where nobody says otherwise.
 const CONFIG: &str = "/etc/sensor/sensor.toml";
@@ -31,7 +34,8 @@ pub struct RunArgs {
 /// # Errors
 /// If the configuration is not valid, or the agent cannot run.
 pub async fn run(args: RunArgs) -> anyhow::Result<()> {
-    let config = configure(args)?;
+    let config = configure(&args)?;
+    let read = Box::new(move || configure(&args));
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let stop = async move {
@@ -40,23 +44,23 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
             _ = interrupt.recv() => {}
         }
     };
-    Ok(agent::run(config, stop).await?)
+    Ok(agent::run(config, read, stop).await?)
 }
 
-fn configure(args: RunArgs) -> anyhow::Result<Config> {
-    let mut config = match args.config {
-        Some(path) => Config::load(&path)?,
+fn configure(args: &RunArgs) -> Result<Config, ConfigError> {
+    let mut config = match &args.config {
+        Some(path) => Config::load(path)?,
         None if PathBuf::from(CONFIG).exists() => Config::load(CONFIG.as_ref())?,
         None => Config::default(),
     };
-    if let Some(socket) = args.socket {
-        config.export.socket = socket;
+    if let Some(socket) = &args.socket {
+        config.export.socket.clone_from(socket);
     }
-    if let Some(collector) = args.collector {
-        config.uplink.collector = collector;
+    if let Some(collector) = &args.collector {
+        config.uplink.collector.clone_from(collector);
     }
-    if let Some(host) = args.host {
-        config.host.name = host;
+    if let Some(host) = &args.host {
+        config.host.name.clone_from(host);
     }
     Ok(config)
 }

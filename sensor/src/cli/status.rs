@@ -95,6 +95,7 @@ pub fn render(status: &Status) -> String {
         );
     }
     text.push_str(&accounts(status));
+    text.push_str(&mutes(status));
     text.push_str(&blind_spots(status));
     text
 }
@@ -127,7 +128,7 @@ fn uplink(uplink: &UplinkStatus) -> String {
 
 fn accounts(status: &Status) -> String {
     let mut text = format!(
-        "\n{:<12}{:>12}{:>12}{:>12}{:>12}{:>8}  hook\n",
+        "\n{:<15}{:>12}{:>12}{:>12}{:>12}{:>9}  hook\n",
         "signal", "seen", "delivered", "muted", "aggregated", "lost"
     );
     for account in &status.accounts {
@@ -144,7 +145,7 @@ fn accounts(status: &Status) -> String {
         }
         let _ = writeln!(
             text,
-            "{:<12}{:>12}{:>12}{:>12}{:>12}{:>8}  {}",
+            "{:<15}{:>12}{:>12}{:>12}{:>12}{:>9}  {}",
             harmless(&account.signal),
             account.seen,
             account.delivered,
@@ -152,6 +153,23 @@ fn accounts(status: &Status) -> String {
             account.aggregated,
             account.lost,
             harmless(rung.unwrap_or("?"))
+        );
+    }
+    text
+}
+
+fn mutes(status: &Status) -> String {
+    if status.mutes.is_empty() {
+        return String::new();
+    }
+    let mut text = format!("\n{:<12}{:>12}  muted\n", "", "events");
+    for mute in &status.mutes {
+        let _ = writeln!(
+            text,
+            "{:<12}{:>12}  {}",
+            harmless(&mute.kind),
+            mute.events,
+            harmless(&mute.what)
         );
     }
     text
@@ -183,7 +201,7 @@ fn blind_spots(status: &Status) -> String {
 
 #[cfg(test)]
 mod tests {
-    use sensor_proto::v1::{Account, Hook};
+    use sensor_proto::v1::{Account, Hook, Mute};
 
     use super::*;
 
@@ -226,6 +244,11 @@ mod tests {
             late: 0,
             subscriber_dropped: 4,
             blind_spots: vec!["who logged in".into()],
+            mutes: vec![Mute {
+                kind: "path".into(),
+                what: "/var/log\x07".into(),
+                events: 17,
+            }],
         };
         insta::assert_snapshot!(render(&status), @r"
         host        web1\x1b[2J (Linux 6.1.0)
@@ -237,8 +260,11 @@ mod tests {
         readers     1; 4 entries dropped for slow ones
         collector   http://127.0.0.1:7443 away: refused; 0 batches delivered, 3 waiting (3.0 kB), 0 entries shed
 
-        signal              seen   delivered       muted  aggregated    lost  hook
-        exec                  12          11           1           0       0  tp_btf/sched_process_exec
+        signal                 seen   delivered       muted  aggregated     lost  hook
+        exec                     12          11           1           0        0  tp_btf/sched_process_exec
+
+                          events  muted
+        path                  17  /var/log\x07
 
         not visible on this kernel:
           exec: nothing

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, de::Error};
+use sensor_common::{
+    Signal,
+    filter::{RULES_MAX, WATCHES_MAX},
+};
+use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
 /// A whole number between `MIN` and `MAX`, both allowed.
 pub(super) fn bounded<'de, D, T, const MIN: u64, const MAX: u64>(deserializer: D) -> Result<T, D::Error>
@@ -51,6 +55,67 @@ pub(super) fn probability<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     }
     Err(D::Error::custom(format!(
         "{value} is not allowed; allowed is what is above 0, up to 1"
+    )))
+}
+
+/// Longer than a minute, and an event would come when nobody asks any more.
+pub(super) fn fold_window<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let window: Duration = humantime_serde::deserialize(deserializer)?;
+    if window <= Duration::from_secs(60) {
+        return Ok(window);
+    }
+    Err(D::Error::custom(format!(
+        "{window:?} is not allowed; allowed are 0s to 60s"
+    )))
+}
+
+pub(super) fn signals<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Signal>, D::Error> {
+    let names = Vec::<String>::deserialize(deserializer)?;
+    let signal = |name: &String| {
+        let signal = Signal::ALL.into_iter().find(|signal| signal.name() == name);
+        signal.ok_or_else(|| {
+            let all = Signal::ALL.map(Signal::name).join(", ");
+            D::Error::custom(format!("no signal is called {name:?}; there are {all}"))
+        })
+    };
+    names.iter().map(signal).collect()
+}
+
+pub(super) fn signal_names<S: Serializer>(signals: &[Signal], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(signals.iter().map(|signal| signal.name()))
+}
+
+pub(super) fn watched<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let paths = Vec::<String>::deserialize(deserializer)?;
+    if let Some(path) = paths.iter().find(|path| !path.starts_with('/')) {
+        return Err(D::Error::custom(format!(
+            "{path:?} is not allowed; allowed are absolute paths"
+        )));
+    }
+    at_most::<D, _>(paths, WATCHES_MAX)
+}
+
+/// Absolute paths, with at most a `*` at the end.
+pub(super) fn patterns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let paths = Vec::<String>::deserialize(deserializer)?;
+    for path in &paths {
+        let stem = path.strip_suffix('*').unwrap_or(path);
+        if !stem.starts_with('/') || stem.contains('*') {
+            return Err(D::Error::custom(format!(
+                "{path:?} is not allowed; allowed are absolute paths, with at most a `*` at the end"
+            )));
+        }
+    }
+    at_most::<D, _>(paths, RULES_MAX)
+}
+
+fn at_most<'de, D: Deserializer<'de>, T>(values: Vec<T>, limit: usize) -> Result<Vec<T>, D::Error> {
+    if values.len() <= limit {
+        return Ok(values);
+    }
+    Err(D::Error::custom(format!(
+        "{} are too many; allowed are {limit}",
+        values.len()
     )))
 }
 

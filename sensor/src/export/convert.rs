@@ -320,6 +320,11 @@ fn convert_operation(operation: &Operation) -> v1::Operation {
         details: details.collect(),
         path_truncated: operation.truncated,
         path_unreadable: operation.unreadable,
+        repeats: operation.repeats.map(|repeats| v1::Repeats {
+            count: repeats.count,
+            first_ns: repeats.first.0,
+            last_ns: repeats.last.0,
+        }),
     }
 }
 
@@ -428,7 +433,7 @@ mod tests {
     use super::*;
     use crate::capture::calls::CALLS;
     use crate::{
-        host::{Credentials, Namespaces, Workload},
+        host::{Credentials, Namespaces, Repeated, Workload},
         time::{BootTime, WallTime},
     };
 
@@ -500,6 +505,12 @@ mod tests {
             file: None,
             truncated: false,
             unreadable: true,
+            fold: None,
+            repeats: Some(Repeated {
+                count: 7,
+                first: WallTime(1),
+                last: WallTime(2),
+            }),
         }))
     }
 
@@ -547,6 +558,7 @@ mod tests {
             .collect();
         assert_eq!(details, [("mode", "0001")]);
         assert_eq!((converted.result, converted.path_unreadable), (-1, true));
+        assert_eq!(converted.repeats.map(|repeats| repeats.count), Some(7));
     }
 
     #[test]

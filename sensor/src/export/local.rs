@@ -16,7 +16,8 @@ use std::{
 use sensor_proto::{
     DESCRIPTORS, MESSAGE_BYTES_MAX,
     v1::{
-        GetStatusRequest, Status as AgentStatus, SubscribeRequest, SubscribeResponse,
+        GetStatusRequest, ReloadRequest, ReloadResponse, Status as AgentStatus, SubscribeRequest,
+        SubscribeResponse,
         agent_server::{Agent, AgentServer},
     },
 };
@@ -25,6 +26,7 @@ use tokio_stream::{Stream, wrappers::UnixListenerStream};
 use tonic::{Request, Response, Status};
 
 use super::{Converter, Entry, Hub, UplinkMonitor};
+use crate::reload::Reloader;
 
 /// Where the socket is, where nobody says otherwise.
 pub const SOCKET: &str = "/run/sensor/sensor.sock";
@@ -80,6 +82,8 @@ pub struct LocalService {
     pub status: Arc<dyn StatusSource>,
     /// How the uplink is, where there is one.
     pub uplink: Option<UplinkMonitor>,
+    /// What reads the configuration again, where there is one.
+    pub reloader: Option<Arc<Reloader>>,
 }
 
 #[tonic::async_trait]
@@ -105,6 +109,22 @@ impl Agent for LocalService {
         status.subscriber_dropped = self.hub.dropped();
         status.uplink = self.uplink.as_ref().map(UplinkMonitor::status);
         Ok(Response::new(status))
+    }
+
+    async fn reload(&self, _request: Request<ReloadRequest>) -> Result<Response<ReloadResponse>, Status> {
+        let Some(reloader) = &self.reloader else {
+            return Err(Status::unimplemented(
+                "there is no configuration to be read again",
+            ));
+        };
+        let reloaded = reloader
+            .reload()
+            .await
+            .map_err(|error| Status::failed_precondition(error.to_string()))?;
+        Ok(Response::new(ReloadResponse {
+            applied: reloaded.applied,
+            needs_restart: reloaded.needs_restart,
+        }))
     }
 }
 

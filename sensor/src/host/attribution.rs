@@ -13,8 +13,8 @@ use sensor_common::{
 
 use super::{
     Body, CgroupMount, Cgroups, Credentials, Ended, Event, Exec, Exit, Facts, FileId, Flow, FlowTotals,
-    Image, Limits, Listener, Namespaces, Operation, Process, ProcessId, Thread, Tree, WallClock, Workload,
-    proc::ProcDir, snapshot,
+    FoldSlot, Image, Limits, Listener, Namespaces, Operation, Process, ProcessId, Thread, Tree, WallClock,
+    Workload, proc::ProcDir, snapshot,
 };
 use crate::{
     capture::{
@@ -318,6 +318,8 @@ fn operation(signal: u16, record: &OperationRecord<'_>) -> Option<Operation> {
         mode,
         call,
         flags,
+        fold,
+        fold_generation,
         ..
     } = *record.operation;
     let truncated = flags & operation_flags::TRUNCATED != 0;
@@ -337,6 +339,11 @@ fn operation(signal: u16, record: &OperationRecord<'_>) -> Option<Operation> {
         file: (inode != 0).then_some(FileId { inode, device, mode }),
         truncated,
         unreadable: flags & operation_flags::UNREADABLE != 0,
+        fold: (fold != 0).then_some(FoldSlot {
+            index: fold,
+            generation: fold_generation,
+        }),
+        repeats: None,
     })
 }
 

@@ -186,6 +186,30 @@ pub struct Operation {
     pub truncated: bool,
     /// A text of the process could not be read.
     pub unreadable: bool,
+    /// Where its repetitions are counted, if they are.
+    pub fold: Option<FoldSlot>,
+    /// It stands for repetitions of an event that came before.
+    pub repeats: Option<Repeated>,
+}
+
+/// Where repetitions of an event are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FoldSlot {
+    /// Index of the slot, from 1.
+    pub index: u32,
+    /// Its generation.
+    pub generation: u32,
+}
+
+/// How often something was done again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Repeated {
+    /// How often.
+    pub count: u64,
+    /// When first.
+    pub first: WallTime,
+    /// When last.
+    pub last: WallTime,
 }
 
 /// A file, whatever it is called.
