@@ -225,8 +225,10 @@ unsafe fn describe_all(
     // SAFETY: as the caller's.
     unsafe {
         let (mut paths, mut muted, mut muting) = (0, 0, 0);
-        let mut note = |walked: Option<u32>| {
-            let Some(walked) = walked else { return };
+        let mut note = |walked: u32| {
+            if walked == path::NONE {
+                return;
+            }
             paths += 1;
             if walked & path::MUTED != 0 {
                 muted += 1;
@@ -234,7 +236,7 @@ unsafe fn describe_all(
             }
         };
         if !file.is_null() {
-            note(Some(describe(file, body, tail)));
+            note(describe(file, body, tail));
         }
         note(path_argument(task, &rule.paths[0], values, body, tail, 0));
         note(path_argument(task, &rule.paths[1], values, body, tail, 2));
@@ -331,7 +333,7 @@ unsafe fn describe(file: Address, body: *mut Operation, tail: path::Tail) -> u32
     }
 }
 
-/// The directory that a path is relative to, and its text: how far the directory was walked, or `None` where there is no path.
+/// The directory that a path is relative to, and its text: how far the directory was walked.
 #[inline(always)]
 unsafe fn path_argument(
     task: Address,
@@ -340,23 +342,22 @@ unsafe fn path_argument(
     body: *mut Operation,
     tail: path::Tail,
     part: usize,
-) -> Option<u32> {
+) -> u32 {
     if arguments.text == 0 {
-        return None;
+        return path::NONE;
     }
     // SAFETY: `Probe` checks every address, and the tail its own bounds.
     unsafe {
-        let mut walked = None;
+        let mut walked = path::NONE;
         let source = argument(values, arguments.text);
         if arguments.directory != PLAIN {
             let before = tail.length();
             let directory = directory_of(task, source, arguments.directory, values);
-            let result = path::walk(Caller::Call, directory.0, directory.1);
-            if result == path::CUT {
+            walked = path::walk(Caller::Call, directory.0, directory.1);
+            if walked == path::CUT {
                 (*body).flags |= operation_flags::TRUNCATED;
             }
             (*body).lengths[part] = (tail.length() - before) as u32;
-            walked = Some(result);
         }
         match tail.push_user_str(source) {
             Some((length, whole)) => {

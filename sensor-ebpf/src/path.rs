@@ -96,6 +96,8 @@ pub const DETACHED: u32 = 2;
 pub const CUT: u32 = 0;
 /// With the number of a rule: it mutes the file or a directory above it.
 pub const MUTED: u32 = 1 << 16;
+/// There was no path to walk. A number rather than an option: what an option leaves undefined, the verifier refuses.
+pub const NONE: u32 = 1 << 17;
 
 /// Appends the path of `dentry` in `vfsmount` to the caller's record, leaf first with a NUL after each component.
 #[inline(always)]
