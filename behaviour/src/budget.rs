@@ -34,8 +34,8 @@ const TAIL_MOST: usize = 200;
 /// Before that much of a day nothing is reckoned from it.
 const READY_DAYS: f64 = 0.25;
 
-/// Independent observations a day that are assumed before.
-const ASSUMED: f64 = 1e5;
+/// Peaks a day above 0 that are assumed before: one in twenty of 100,000 observations.
+const ASSUMED: f64 = 5e3;
 
 /// A peak enters no higher than what is reached so often a day.
 const CAP_PER_DAY: f64 = 0.02;

@@ -12,6 +12,9 @@
 //! *e^(−x k / Σ)* would promise too much. That orders what is beyond everything seen; down to one in a hundred it is the ranks that
 //! speak, and their promise holds.
 //!
+//! The promise of a rank is one on average over calibrations: that of *n* scores *k* are as high is known no better than a count of *k* is.
+//! [`Conformal::cautious_p_value`] adds a standard deviation, for who would rather keep the promise than break it every other time.
+//!
 //! Bounds: [`Conformal::new`] says how many scores are kept; the oldest is forgotten first.
 
 use std::collections::VecDeque;
@@ -102,6 +105,16 @@ impl Conformal {
             Some(tail) if score > tail.begin => (rank(tail.above) * tail.beyond(score)).max(P_MIN),
             _ => rank(at_least),
         }
+    }
+
+    /// The same, but no less than what it is if the number of normal scores that are as high was found a standard deviation too low: *(k + 1 + √(k + 1)) /
+    /// (n + 1)*, in (0, 1].
+    #[must_use]
+    pub fn cautious_p_value(&self, score: f64) -> f64 {
+        let p = self.p_value(score);
+        let reached = p * (self.sorted.len() + 1) as f64;
+        // Beyond what was seen, the tail has its own allowance.
+        (p * (1.0 + reached.max(1.0).sqrt().recip())).min(1.0)
     }
 
     /// The score that something normal reaches with probability `p`; infinite if nothing is known.

@@ -1,11 +1,11 @@
 //! Correlation: observations that belong together become one incident, if so much is seldom enough.
 //!
-//! An observation has a p-value, a cause (what is new there, by a hash) and the keys it belongs to: a process tree, a session, a user. For every key what
-//! speaks against it is kept, each cause once with its best *−ln p*, halved every half-life; and how many observations there were, halved
-//! likewise. Two views of that:
+//! An observation has a p-value, a cause (what is new there, by a hash) and the keys it belongs to: a process tree, a session, a user. Below 0.05 it is
+//! evidence, *−ln (p / 0.05)* nats of it. For every key each cause is kept once, at its best, halved every half-life; and how many observations there
+//! were, halved likewise. Two views of that:
 //!
 //! - the strongest cause alone: nobody hides it by being busy;
-//! - all together. Of *n* observations *μ = n / 20* fall below 0.05 by chance, with exponential excesses, so the sum *S* of excesses is compound Poisson,
+//! - all together. Of *n* observations *μ = n / 20* are evidence by chance, of exponential strength, so their sum *S* is compound Poisson,
 //!   and Chernoff's bound of its tail is *−ln P ≤ (√S − √μ)²* (H. Chernoff, 1952; minimised in closed form). That is what several things say that say
 //!   little each. The same again and again is one cause and says it once.
 //!
@@ -21,14 +21,14 @@ use lru::LruCache;
 
 use crate::Budget;
 
-/// Observations below this p-value are evidence; ln 20.
+/// Observations below this p-value are evidence.
 const LEVEL: f64 = 0.05;
 
 /// Causes of a key that are told apart: the strongest.
 const CAUSES: usize = 16;
 
-/// Excursions that are lower are none.
-const PEAK_MIN: f64 = 3.0;
+/// Excursions that are lower are none: a single observation at 0.045.
+const PEAK_MIN: f64 = 0.1;
 
 /// What evidence belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -77,7 +77,7 @@ pub struct Evidence {
 pub struct Opened {
     /// The key that decided.
     pub key: Key,
-    /// How surprising everything there is together, in nats.
+    /// How surprising everything there is together, in nats beyond one in twenty.
     pub score: f64,
     /// How many such incidents a day are expected by chance.
     pub expected_per_day: f64,
@@ -108,6 +108,7 @@ struct Excursion {
 }
 
 /// Evidence on all keys, and how much of it opens an incident.
+#[derive(Clone)]
 pub struct Correlation {
     bounds: Bounds,
     trails: LruCache<Key, Trail>,
@@ -289,13 +290,7 @@ impl Trail {
         let strongest = excesses.clone().fold(0.0, f64::max);
         let by_chance = (self.observations * LEVEL).sqrt();
         let together = (excesses.sum::<f64>().sqrt() - by_chance).max(0.0).powi(2);
-        // A single cause is not to lose what it has below the level, nor to have it when it has faded.
-        let alone = if strongest > 0.0 {
-            strongest + strongest.min(-LEVEL.ln())
-        } else {
-            0.0
-        };
-        alone.max(together)
+        strongest.max(together)
     }
 
     /// The score is now this; what is over by it.

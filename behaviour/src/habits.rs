@@ -24,9 +24,9 @@ use person::{Person, Record};
 
 use crate::Conformal;
 
-/// Added to each count of a person's own, of the population's.
+/// Added to each count of a person's own, of the population's. Chosen by exchanging blocks between people while they are learned.
 const PRIOR_SELF: f64 = 0.003;
-const PRIOR_OTHERS: f64 = 1.0;
+const PRIOR_OTHERS: f64 = 0.01;
 
 /// A person's own scores count as this many, everybody's as that many, for mean and variance.
 const OWN: f64 = 50.0;

@@ -5,6 +5,7 @@
 //! `train` and `calibrate`; thresholds are set by the scores of those, each left out in turn; `test` is only scored.
 //! Everything random comes from a fixed seed.
 
+mod alarms;
 mod baselines;
 mod data;
 mod masquerades;

@@ -34,6 +34,7 @@ pub(crate) fn evaluate(dataset: &Dataset, people: &People<'_>) -> Result<Figures
         normal,
         attacks,
         model: habits(people),
+        alarms: Vec::new(),
         baselines: [
             (Stide::NAME, baseline::<Stide>(people)),
             (WittenBell::NAME, baseline::<WittenBell>(people)),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::measures::Measures;
+use crate::{alarms::Alarms, measures::Measures};
 
 /// Of one model on one data set.
 #[derive(Serialize)]
@@ -29,6 +29,9 @@ pub(crate) struct Figures {
     pub(crate) attacks: usize,
     #[serde(flatten)]
     pub(crate) model: Model,
+    /// How the alert budget is kept.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) alarms: Vec<Alarms>,
     pub(crate) baselines: BTreeMap<&'static str, Model>,
 }
 
@@ -43,6 +46,17 @@ pub(crate) fn print(name: &str, figures: &Figures) {
     line(name, figures.kind, &figures.model);
     for (baseline, model) in &figures.baselines {
         line("", baseline, model);
+    }
+    for alarms in &figures.alarms {
+        let [low, high] = alarms.realised_per_day_ci;
+        println!(
+            "{:<12} budget {:>4} a day: {:>5.2} [{low:.2}, {high:.2}] by chance in {:.1} days, {:.0} % of attacks found",
+            "",
+            alarms.budget_per_day,
+            alarms.realised_per_day,
+            alarms.days,
+            100.0 * alarms.found
+        );
     }
 }
 

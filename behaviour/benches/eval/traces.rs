@@ -11,6 +11,7 @@ use sensor_behaviour::{
 };
 
 use crate::{
+    alarms::{alarms, stretches},
     baselines::{Baseline, Stide, WittenBell},
     data::{Dataset, Split, Trace},
     measures::{Measures, Scored},
@@ -47,8 +48,17 @@ pub(crate) fn evaluate(dataset: &Dataset) -> Result<Figures> {
         .map(|(symbols, attack)| detector.scored(&model, symbols, *attack))
         .collect();
     let (attacks, normal): (Vec<_>, Vec<_>) = data.test.iter().partition(|(_, attack)| *attack);
-    let stretches = Detector::for_stretches(&mut model, &data);
-    let dilution = dilution(&normal, &attacks, |symbols| stretches.surprise(&model, symbols));
+    let diluted = Detector::for_stretches(&mut model, &data);
+    let dilution = dilution(&normal, &attacks, |symbols| diluted.surprise(&model, symbols));
+    let all: Vec<&Vec<u16>> = data.normal().collect();
+    let learned = by_folds(&mut model, &all, stretches);
+    let of = |traces: &[&(Vec<u16>, bool)]| -> Vec<_> {
+        traces
+            .iter()
+            .map(|(symbols, _)| stretches(&model, symbols))
+            .collect()
+    };
+    let alarms = alarms(&learned, &of(&normal), &of(&attacks));
     let model_bytes = model.memory_bytes();
     let model = Model {
         measures: Measures::of(&scored),
@@ -62,6 +72,7 @@ pub(crate) fn evaluate(dataset: &Dataset) -> Result<Figures> {
         normal: normal.len(),
         attacks: attacks.len(),
         model,
+        alarms,
         baselines: [
             (Stide::NAME, baseline::<Stide>(dataset, &data)),
             (WittenBell::NAME, baseline::<WittenBell>(dataset, &data)),
@@ -142,12 +153,7 @@ impl Detector {
     fn for_traces(model: &mut Sequence, data: &Data) -> Self {
         let number = data.calibrate.len().max(CALIBRATION);
         let latest: Vec<&Vec<u16>> = data.normal().rev().take(number).collect();
-        let mut normal = Vec::new();
-        for fold in latest.chunks(latest.len().div_ceil(FOLDS)) {
-            fold.iter().for_each(|trace| model.unlearn(trace));
-            normal.extend(fold.iter().map(|trace| model.scores(trace)));
-            fold.iter().for_each(|trace| model.learn(trace));
-        }
+        let normal = by_folds(model, &latest, Sequence::scores);
         Self::new(model.shape().long_share(), &normal)
     }
 
@@ -206,9 +212,20 @@ impl Detector {
         Scored {
             score,
             attack,
-            flagged: self.fused.p_value(score) <= NOMINAL,
+            flagged: self.fused.cautious_p_value(score) <= NOMINAL,
         }
     }
+}
+
+/// What there is to say of each trace, a tenth after the other left out as one.
+fn by_folds<T>(model: &mut Sequence, traces: &[&Vec<u16>], one: impl Fn(&Sequence, &[u16]) -> T) -> Vec<T> {
+    let mut all = Vec::with_capacity(traces.len());
+    for fold in traces.chunks(traces.len().div_ceil(FOLDS)) {
+        fold.iter().for_each(|trace| model.unlearn(trace));
+        all.extend(fold.iter().map(|trace| one(model, trace)));
+        fold.iter().for_each(|trace| model.learn(trace));
+    }
+    all
 }
 
 /// The scores of the first `length` symbols of several traces in a row, by the model without them.

@@ -49,6 +49,31 @@ fn forgets_the_oldest_and_keeps_no_nonsense() {
     assert!(bytes <= conformal.max_bytes());
 }
 
+/// However the calibration turned out, the promise is kept five times in six.
+#[test]
+fn who_is_cautious_keeps_the_promise_more_often_than_not() {
+    let mut random = fastrand::Rng::with_seed(6);
+    let (mut kept, mut cautious, draws) = (0, 0, 2_000);
+    for _ in 0..draws {
+        let conformal = of((0..500).map(|_| random.f64()));
+        // Scores are uniform: what is flagged is above the threshold, and its share is what is left of 1.
+        let flagged = |p: &dyn Fn(f64) -> f64| {
+            let flagged = (0..1_000)
+                .rev()
+                .take_while(|&score| p(f64::from(score) / 1_000.0) <= 0.02);
+            flagged.count() as f64 / 1_000.0
+        };
+        kept += u32::from(flagged(&|score| conformal.p_value(score)) <= 0.02);
+        cautious += u32::from(flagged(&|score| conformal.cautious_p_value(score)) <= 0.02);
+    }
+    let [kept, cautious] = [kept, cautious].map(|kept| f64::from(kept) / f64::from(draws));
+    assert!(
+        (0.45..0.7).contains(&kept) && (0.8..0.95).contains(&cautious),
+        "{kept} {cautious}"
+    );
+    assert_eq!(Conformal::new(10).cautious_p_value(5.0), 1.0);
+}
+
 proptest! {
     #[test]
     fn a_higher_score_is_never_less_surprising(scores in prop::collection::vec(-1e3_f64..1e3, 0..200), a in -2e3_f64..2e3, b in -2e3_f64..2e3) {

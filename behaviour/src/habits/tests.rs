@@ -94,7 +94,7 @@ fn a_person_who_changes_slowly_is_followed() {
         let is_new = |at: usize| (at as u32 * 13) % 40 < new;
         old.iter()
             .enumerate()
-            .map(|(at, &was)| if is_new(at) { 9_000 + was % 3 } else { was })
+            .map(|(at, &was)| if is_new(at) { 600 + was % 3 } else { was })
             .collect()
     };
     assert!(habits.clone().observe("3", &changed(0, 30)).p_value < 0.01);
