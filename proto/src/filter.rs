@@ -122,6 +122,10 @@ pub fn event_name(event: &Event) -> &'static str {
         Some(event::Body::Accept(_)) => "accept",
         Some(event::Body::Listen(_)) => "listen",
         Some(event::Body::FlowClose(_)) => "flow_close",
+        Some(event::Body::FlowReport(_)) => "flow_report",
+        Some(event::Body::Bind(_)) => "bind",
+        Some(event::Body::UdpFlow(_)) => "udp_flow",
+        Some(event::Body::Dns(_)) => "dns",
         Some(event::Body::Operation(operation)) => known_name(&operation.signal),
         None => "",
     }

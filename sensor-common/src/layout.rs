@@ -134,6 +134,7 @@ layout! {
     sock_v6_daddr (without: "the other end's address of IPv6 connections"): "sock"."__sk_common.skc_v6_daddr";
     sock_v6_rcv_saddr (without: "this end's address of IPv6 connections"): "sock"."__sk_common.skc_v6_rcv_saddr";
     sock_net: "sock"."__sk_common.skc_net";
+    sock_protocol: "sock"."sk_protocol";
     sock_flags: "sock"."__sk_common.skc_flags";
     sock_max_ack_backlog: "sock"."sk_max_ack_backlog";
     // `skc_num` is cleared before a socket is reported closed; this is not.
@@ -145,6 +146,10 @@ layout! {
     tcp_segs_out: "tcp_sock"."segs_out";
     tcp_total_retrans: "tcp_sock"."total_retrans";
     tcp_srtt_us: "tcp_sock"."srtt_us";
+    skb_head: "sk_buff"."head";
+    skb_sk: "sk_buff"."sk";
+    skb_network_header: "sk_buff"."network_header";
+    skb_transport_header: "sk_buff"."transport_header";
 }
 
 /// What else the programs must know about the kernel and the host before they are loaded.

@@ -22,7 +22,8 @@ pub use filter::{FileKey, MuteKey, MuteKind};
 pub use fold::Fold;
 pub use layout::{Features, Layout};
 pub use record::{
-    Accept, Connect, Exec, Exit, FlowClose, Fork, Header, Identity, Listen, Operation, Tuple, UNSET_ID,
+    Accept, Bind, Connect, Dns, Exec, Exit, FlowClose, Fork, Header, Identity, Listen, Operation, Tuple,
+    UNSET_ID, UdpFlow,
 };
 pub use settings::Settings;
 pub use signal::{Class, Signal};

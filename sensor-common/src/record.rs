@@ -185,7 +185,7 @@ pub struct Exit {
     pub reserved: u32,
 }
 
-/// The two ends of a TCP connection. IPv4 addresses are written as IPv4-mapped IPv6 (`::ffff:a.b.c.d`).
+/// The two ends of a connection. IPv4 addresses are written as IPv4-mapped IPv6 (`::ffff:a.b.c.d`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Tuple {
@@ -239,6 +239,16 @@ pub struct Listen {
     pub backlog: u32,
 }
 
+/// A socket got the local address that its process asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Bind {
+    /// Local end; the remote end is zero.
+    pub tuple: Tuple,
+    /// Protocol number, as in an IP header.
+    pub protocol: u32,
+}
+
 /// A TCP connection ended. The counters are the kernel's own (`struct tcp_sock`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -265,9 +275,9 @@ pub struct FlowClose {
     pub flags: u32,
 }
 
-/// Bits of [`Accept::flags`] and [`FlowClose::flags`].
+/// Bits of [`Accept::flags`], [`FlowClose::flags`] and [`DatagramCounts::flags`].
 pub mod flow_flags {
-    /// This host accepted the connection; clear: it began it.
+    /// This host accepted the connection, or got the first datagram; clear: it began.
     pub const INBOUND: u32 = 1;
     /// The handshake was completed.
     pub const ESTABLISHED: u32 = 2;
@@ -275,6 +285,110 @@ pub mod flow_flags {
     pub const LISTENER: u32 = 4;
     /// No owner is known: the connection began before the agent, or its entry was pushed out.
     pub const NO_OWNER: u32 = 8;
+}
+
+/// Key of the `DATAGRAMS` map: a UDP socket and the two ends that it is used between.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct DatagramKey {
+    /// Names the socket while it is there, means nothing else: its cookie or its address, by rung.
+    pub socket: u64,
+    /// Both ends. The network namespace is 0 where the rung does not see it.
+    pub tuple: Tuple,
+    /// Fills the key to a multiple of eight bytes; always zero.
+    pub reserved: u32,
+}
+
+/// Datagrams between two ends so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct DatagramCounts {
+    /// When the first was seen: nanoseconds of `CLOCK_BOOTTIME`.
+    pub first_time: u64,
+    /// When the last was seen.
+    pub last_time: u64,
+    /// Datagrams sent.
+    pub datagrams_sent: u64,
+    /// Payload bytes sent.
+    pub bytes_sent: u64,
+    /// Datagrams received.
+    pub datagrams_received: u64,
+    /// Payload bytes received.
+    pub bytes_received: u64,
+    /// Bits of [`flow_flags`].
+    pub flags: u32,
+    /// Why they are reported: a [`FlowEnd`], as a number.
+    pub end: u32,
+}
+
+/// Value of the `DATAGRAMS` map.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct DatagramFlow {
+    /// Who owns them, as far as it is known.
+    pub owner: Identity,
+    /// What was seen of them.
+    pub counts: DatagramCounts,
+}
+
+/// Datagrams between two ends, counted until they paused, or for as long as they are counted at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct UdpFlow {
+    /// Socket and ends.
+    pub key: DatagramKey,
+    /// What they carried.
+    pub counts: DatagramCounts,
+}
+
+/// Why a flow of datagrams is reported. Names after IPFIX (RFC 5102, flowEndReason).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum FlowEnd {
+    /// Nothing came for the time that a pause takes.
+    Idle = 1,
+    /// It goes on, and has been counted for as long as a flow is counted at most.
+    Active = 2,
+    /// The agent stops.
+    Forced = 4,
+    /// There was no room to count it: this is one datagram of it.
+    NoRoom = 5,
+}
+
+impl FlowEnd {
+    /// The reason of this number, if there is one.
+    #[must_use]
+    pub const fn from_number(number: u32) -> Option<Self> {
+        match number {
+            1 => Some(Self::Idle),
+            2 => Some(Self::Active),
+            4 => Some(Self::Forced),
+            5 => Some(Self::NoRoom),
+            _ => None,
+        }
+    }
+}
+
+/// Flows of datagrams that are counted at once.
+pub const DATAGRAM_FLOWS: u32 = 32_768;
+
+/// Longest message of the domain name system that is copied whole, in bytes. Resolvers advertise 1,232 over UDP.
+pub const DNS_MAX: usize = 2048;
+
+/// A message between a client on this host and a server of the domain name system. The tail holds the message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Dns {
+    /// Socket and ends.
+    pub key: DatagramKey,
+    /// Bits of [`flow_flags`].
+    pub flags: u32,
+    /// 1: this end sent it; 0: the server did.
+    pub sent: u32,
+    /// Length of the message, which may be more than was copied.
+    pub total: u32,
+    /// Bytes of it in the tail.
+    pub length: u32,
 }
 
 /// Key of the `LISTENERS` map: where a socket listens.

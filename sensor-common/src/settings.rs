@@ -20,6 +20,8 @@ pub struct Settings {
     pub share: u64,
     /// For how long, in nanoseconds, repetitions are folded into one event; 0: each is reported.
     pub fold_window: u64,
+    /// How often an open connection is reported, in nanoseconds.
+    pub flow_interval: u64,
     /// The agent's own process id in the initial pid namespace; its own doings are muted.
     pub agent_tgid: u32,
     /// Bit *n* set: there are mutes of [kind](crate::MuteKind) *n*.

@@ -39,6 +39,17 @@ pub fn current_start_time() -> u64 {
     }
 }
 
+/// The same for programs that can be in the middle of it twice on one CPU, hence have no scratch memory, and that may
+/// not ask for the task by type before 5.15. A function with a stack of its own.
+///
+/// # Safety
+/// `out` must be valid for writes.
+#[inline(never)]
+pub unsafe fn write_current_anywhere(out: *mut Identity) {
+    // SAFETY: as promised.
+    unsafe { write::<Probe>(bpf_get_current_task() as Address, out) }
+}
+
 /// Writes who `task` is into `out`, every byte of it.
 ///
 /// # Safety

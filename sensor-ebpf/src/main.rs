@@ -3,7 +3,10 @@
 #![no_std]
 #![no_main]
 
+mod bind;
 mod call;
+mod datagram;
+mod dns;
 mod emit;
 mod filter;
 mod fold;
@@ -12,8 +15,10 @@ mod kernel;
 mod network;
 mod path;
 mod process;
+mod report;
 mod scratch;
 mod share;
+mod udp;
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

@@ -38,16 +38,18 @@ const LISTEN: i32 = 10;
 /// Who a connection belongs to.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Owner {
-    identity: Identity,
-    start_time: u64,
-    flags: u64,
+pub struct Owner {
+    pub identity: Identity,
+    pub start_time: u64,
+    /// When what it has carried was reported last; 0 where it was not.
+    pub reported: u64,
+    pub flags: u64,
 }
 
 /// Connections that are open, by socket. The oldest is pushed out when there are too many: its end is then
 /// reported without an owner.
 #[map]
-static FLOWS: LruHashMap<u64, Owner> = LruHashMap::with_max_entries(65_536, 0);
+pub static FLOWS: LruHashMap<u64, Owner> = LruHashMap::with_max_entries(65_536, 0);
 
 /// Whose scratch memory: one program can interrupt another on the same CPU, but never itself.
 #[derive(Clone, Copy)]
@@ -127,6 +129,7 @@ fn current_owner(caller: Caller, flags: u32) -> Option<&'static mut Owner> {
     // SAFETY: the entry is this CPU's and the caller's own.
     let owner = unsafe { &mut *owner };
     owner.start_time = now();
+    owner.reported = 0;
     owner.flags = u64::from(flags);
     Some(owner)
 }
@@ -214,6 +217,7 @@ fn established_inbound(sock: Address) {
             return;
         };
         (*owner).start_time = now();
+        (*owner).reported = 0;
         (*owner).flags = u64::from(flow_flags::INBOUND | flow_flags::LISTENER);
         let mut local = listener_key(sock, Direct::load(sock, offset!(sock_num)));
         let mut listener = LISTENERS.get_ptr(local);
@@ -299,7 +303,7 @@ fn adopt(sock: Address) {
 
 /// Mutes it if the agent itself did it, or if a rule mutes who did it or where the other end is.
 #[inline(always)]
-fn unless_muted(admitted: Admitted, sock: Address, identity: &Identity) -> Option<Admitted> {
+pub fn unless_muted(admitted: Admitted, sock: Address, identity: &Identity) -> Option<Admitted> {
     unless_muted_there(admitted.unless_muted(identity)?, sock)
 }
 
@@ -366,7 +370,7 @@ fn close(sock: Address, old: i32) {
 
 /// The socket's own counters, and the local port that [`write_tuple`] cannot see any more.
 #[inline(always)]
-unsafe fn write_totals(sock: Address, out: *mut FlowClose) {
+pub unsafe fn write_totals(sock: Address, out: *mut FlowClose) {
     // SAFETY: the helper returns null unless the socket is a full TCP one.
     unsafe {
         let tcp: Address = bpf_skc_to_tcp_sock(sock.cast_mut().cast()).cast_const().cast();
@@ -411,7 +415,7 @@ unsafe fn source_port(tcp: Address) -> u16 {
 
 /// Both ends, every byte of `out`.
 #[inline(always)]
-unsafe fn write_tuple(sock: Address, out: *mut Tuple) {
+pub unsafe fn write_tuple(sock: Address, out: *mut Tuple) {
     // SAFETY: the socket is one and `out` is valid for writes, as the caller promises.
     unsafe {
         let family: u16 = Direct::load(sock, offset!(sock_family));
@@ -465,23 +469,23 @@ unsafe fn listener_key(sock: Address, port: u16) -> ListenerKey {
 
 /// Copies word by word: an assignment between places that may overlap becomes a call of `memmove`.
 #[inline(always)]
-unsafe fn copy(from: *const Identity, to: *mut Identity) {
+pub unsafe fn copy(from: *const Identity, to: *mut Identity) {
     // SAFETY: the caller's pointers are valid and apart.
     unsafe { core::ptr::copy_nonoverlapping(from, to, 1) }
 }
 
 #[inline(always)]
-fn current_tgid() -> u32 {
+pub fn current_tgid() -> u32 {
     (bpf_get_current_pid_tgid() >> 32) as u32
 }
 
 #[inline(always)]
-fn key(sock: Address) -> u64 {
+pub fn key(sock: Address) -> u64 {
     sock as u64
 }
 
 #[inline(always)]
-fn now() -> u64 {
+pub fn now() -> u64 {
     // SAFETY: a helper without arguments.
     unsafe { bpf_ktime_get_boot_ns() }
 }

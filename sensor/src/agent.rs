@@ -19,7 +19,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    capture::{self, Capture, LoadError, RingSizes},
+    capture::{self, Capture, FlowTimes, LoadError, RingSizes},
     config::Config,
     detect::Detector,
     export::{
@@ -238,6 +238,10 @@ fn capture_options<'a>(config: &Config, cgroups: Option<&'a CgroupMount>) -> cap
         reorder_window: capture.reorder_window,
         cgroup_controller: cgroups.and_then(CgroupMount::controller),
         calls: capture.calls,
+        flows: FlowTimes {
+            idle: capture.udp_pause,
+            active: capture.flow_interval,
+        },
         agent_tgid: std::process::id(),
     }
 }

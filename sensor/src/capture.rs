@@ -7,6 +7,8 @@ mod account;
 mod alarm;
 pub mod btf;
 pub mod calls;
+mod cgroup;
+mod datagrams;
 mod filters;
 mod folds;
 pub mod ladder;
@@ -16,7 +18,9 @@ mod mapping;
 mod promise;
 pub mod record;
 pub mod reorder;
+mod reports;
 mod rings;
+mod syscall;
 
 use std::{io, os::fd::BorrowedFd, sync::Arc, time::Duration};
 
@@ -24,10 +28,12 @@ use aya::{
     Pod,
     maps::{Array, HashMap, MapData, MapError, PerCpuArray},
 };
-use sensor_common::{CallRule, Identity, Settings, Signal, record::ListenerKey};
+use sensor_common::{CallRule, Header, Identity, Settings, Signal, record::ListenerKey};
+use zerocopy::{FromBytes as _, IntoBytes as _};
 
 pub use account::{Accounts, LossReason, Tally};
 pub use alarm::Alarm;
+pub use datagrams::FlowTimes;
 pub use filters::{Filters, MuteCounts};
 pub use folds::{Folds, Repeats};
 pub use loader::{HookStatus, LoadError};
@@ -35,10 +41,12 @@ pub use rings::{Groups, RingSizes};
 
 use self::{
     account::KernelAccount,
+    datagrams::{Datagrams, FlowRecord},
     ladder::Hook,
     loader::Loaded,
     promise::Promise,
     reorder::Reorder,
+    reports::Reports,
     rings::{Drained, Rings, possible_cpus},
 };
 use crate::time::BootTime;
@@ -58,6 +66,8 @@ pub struct Options<'a> {
     pub cgroup_controller: Option<&'a str>,
     /// Whether system calls are looked at: for the signals that have no other hook yet.
     pub calls: bool,
+    /// When flows of datagrams are reported.
+    pub flows: FlowTimes,
     /// The process whose own doings are muted.
     pub agent_tgid: u32,
 }
@@ -77,6 +87,8 @@ pub struct Capture {
     filters: Filters,
     folds: Folds,
     mute_counts: Arc<MuteCounts>,
+    datagrams: Datagrams,
+    _reports: Option<Reports>,
 }
 
 macro_rules! pod {
@@ -108,6 +120,7 @@ impl Capture {
         let rings = Rings::create(ebpf, options.rings, groups)?;
         let accounts: PerCpuArray<_, KernelAccount> = take(ebpf, "ACCOUNTS")?.try_into()?;
         let listeners = take(ebpf, "LISTENERS")?.try_into()?;
+        let datagrams = Datagrams::new(take(ebpf, "DATAGRAMS")?, options.flows)?;
         let promise = Promise::new(take(ebpf, "LOOK_AT")?).map_err(rings::not_mapped)?;
         let folds =
             Folds::new(take(ebpf, "FOLDS")?, folds::slots(possible_cpus())).map_err(rings::not_mapped)?;
@@ -118,6 +131,7 @@ impl Capture {
             watermark: options.watermark,
             pressure: rings.sizes().map(|size| u64::from(size) / 2),
             agent_tgid: options.agent_tgid,
+            flow_interval: options.flows.active.as_nanos() as u64,
             ..Settings::default()
         };
         let mut filters = Filters::new(ebpf, initial)?;
@@ -127,6 +141,12 @@ impl Capture {
         }
         let loaded = prepared.attach(|signal| options.calls || !ladder::is_call(signal))?;
         filters.change(|settings| settings.taken_over = taken_over(&loaded.hooks))?;
+
+        let reports = loaded.program("tcp_report").and_then(|program| {
+            Reports::start(&program, options.flows.active)
+                .inspect_err(|error| tracing::warn!("connections are reported at their end only: {error}"))
+                .ok()
+        });
 
         Ok(Self {
             accounts: Arc::new(Accounts::new(accounts, loaded.programs())),
@@ -142,6 +162,8 @@ impl Capture {
             filters,
             folds,
             mute_counts,
+            datagrams,
+            _reports: reports,
         })
     }
 
@@ -209,9 +231,46 @@ impl Capture {
             .release(self.last.complete.max(BootTime(overdue)), take);
     }
 
+    /// Takes the flows of datagrams that are over out of the kernel's table, to be handed out in their place. To be called
+    /// once a second.
+    pub fn collect_flows(&mut self, now: BootTime) {
+        let (datagrams, mut note) = self.flows(now);
+        datagrams.due(now, &mut note);
+    }
+
+    /// The table, and what is done with what is taken out of it: counted as what programs report, seen once, and muted if it
+    /// is the agent's own or not wanted.
+    fn flows(&mut self, now: BootTime) -> (&mut Datagrams, impl FnMut(&FlowRecord)) {
+        let Self {
+            datagrams,
+            reorder,
+            accounts,
+            filters,
+            ..
+        } = self;
+        let settings = *filters.settings();
+        let note = move |record: &FlowRecord| {
+            accounts.seen(Signal::UdpFlow);
+            let bytes = record.as_bytes();
+            let own = Header::ref_from_prefix(bytes)
+                .is_ok_and(|(header, _)| header.identity.tgid == settings.agent_tgid);
+            if own || settings.enabled & (1 << Signal::UdpFlow as u64) == 0 {
+                accounts.muted(Signal::UdpFlow);
+            } else {
+                reorder.push(now, bytes);
+            }
+        };
+        (datagrams, note)
+    }
+
     /// Hands out everything that is left, due or not: for the end.
     pub fn read_rest(&mut self, take: impl FnMut(&[u8])) {
         self.rings.drain(&mut self.reorder);
+        let now = BootTime::now();
+        {
+            let (datagrams, mut note) = self.flows(now);
+            datagrams.rest(now, &mut note);
+        }
         self.reorder.release(BootTime(u64::MAX), take);
     }
 

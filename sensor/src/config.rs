@@ -69,6 +69,18 @@ pub struct Capture {
     /// Look at system calls, for the signals that have no better hook on this kernel (see `docs/signals.md`). It costs every
     /// system call of every process some tens of nanoseconds.
     pub calls: bool,
+    /// How long datagrams between two ends must pause for their flow to be over. `1s` to `1h`.
+    #[serde(
+        serialize_with = "humantime_serde::serialize",
+        deserialize_with = "values::duration::<_, 1, 3_600>"
+    )]
+    pub udp_pause: Duration,
+    /// How often a flow that goes on is reported. `1s` to `24h`.
+    #[serde(
+        serialize_with = "humantime_serde::serialize",
+        deserialize_with = "values::duration::<_, 1, 86_400>"
+    )]
+    pub flow_interval: Duration,
     /// Bytes waiting in a ring at which its reader is woken, whatever they are; less than either ring.
     pub watermark_bytes: u32,
     /// Events a second that one process may report while a ring is more than half full. 100 to 1,000,000.
@@ -117,6 +129,8 @@ impl Default for Capture {
             ring_bytes_critical: 2 << 20,
             ring_bytes_bulk: 4 << 20,
             calls: true,
+            udp_pause: Duration::from_secs(30),
+            flow_interval: Duration::from_secs(300),
             watermark_bytes: 64 << 10,
             share: 20_000,
             fold_window: Duration::from_secs(1),

@@ -11,9 +11,11 @@
 mod attribution;
 mod cgroup;
 mod clock;
+pub mod dns;
 mod event;
 mod hierarchy;
 mod images;
+mod names;
 pub mod proc;
 mod snapshot;
 mod tree;
@@ -23,8 +25,8 @@ pub use attribution::{Attributed, Host};
 pub use cgroup::Cgroups;
 pub use clock::WallClock;
 pub use event::{
-    Body, Credentials, Event, Exec, Exit, FileId, Flow, FlowTotals, FoldSlot, Image, Namespaces, Operation,
-    Process, ProcessId, Repeated, Thread, Workload,
+    Body, Credentials, DatagramTotals, Event, Exec, Exit, FileId, Flow, FlowTotals, FoldSlot, Image,
+    Namespaces, Operation, Process, ProcessId, Repeated, Thread, Workload,
 };
 pub use hierarchy::{CgroupError, CgroupMount, Hierarchy};
 pub use snapshot::{Listener, listeners};

@@ -52,6 +52,7 @@ mod tests {
             id: 1,
             local: local.parse().unwrap(),
             remote: remote.parse().unwrap(),
+            remote_name: None,
             inbound,
             established: true,
             listener: false,

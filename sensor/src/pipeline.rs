@@ -168,6 +168,7 @@ impl Pipeline {
             ..
         } = self;
         work.stages.host.clock().refresh(now, WallTime::now());
+        capture.collect_flows(now);
         let window = Duration::from_nanos(capture.filters().settings().fold_window);
         capture
             .folds()

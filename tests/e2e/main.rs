@@ -16,6 +16,7 @@ mod pressure;
 mod process;
 mod respond;
 mod tcp;
+mod udp;
 
 use std::{
     process::ExitCode,
@@ -53,6 +54,7 @@ fn trials() -> Vec<Trial> {
         exec::trials(),
         identity::trials(),
         tcp::trials(),
+        udp::trials(),
         grpc::trials(),
         delivery::trials(),
         operations::trials(),

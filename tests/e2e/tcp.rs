@@ -1,15 +1,16 @@
 //! TCP connections: both ends, with every byte.
 
 use std::{
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     process::{Child, Stdio},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use sensor_proto::v1::{FlowClose, Process, Tuple, event::Body};
+use sensor_proto::v1::{Filter, FlowClose, Process, Tuple, event::Body};
 use sensor_tests::{
+    agent::Agent,
     command::{NOBODY, as_nobody, helper, run, spawn, succeed, wait},
     history::History,
     stack::Stack,
@@ -26,6 +27,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         case("tcp::both_ends_over_ipv6", || {
             both_ends((Ipv6Addr::LOCALHOST, 0).into())
         }),
+        case("tcp::a_connection_that_lasts_is_reported", lasting),
         case("tcp::refused_connection", refused),
         case("tcp::a_port_that_changes_hands", port_changes_hands),
     ]
@@ -208,6 +210,63 @@ fn port_changes_hands() -> Result<()> {
 fn transfer_from(port: u16) -> Result<()> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string();
     succeed(helper("tcp-client")?.args([address, TO_SERVER.to_string(), TO_CLIENT.to_string()])).map(drop)
+}
+
+/// Both ends of a connection that carries something and then stays open, reported again and again.
+fn lasting() -> Result<()> {
+    let agent = Agent::start("[capture]\nflow_interval = \"1s\"\n", None)?;
+    let stream = Stream::from_agent(&agent.socket(), Filter::default())?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let address = listener.local_addr()?;
+    let mut client = helper("tcp-client")?;
+    client.args([address.to_string(), TO_SERVER.to_string(), "1".to_owned()]);
+    let mut client = spawn(as_nobody(&mut client))?;
+    let (mut server, _) = listener.accept()?;
+    server.read_exact(&mut vec![0; TO_SERVER as usize])?;
+
+    let (user, report) = report_of(&stream, client.id(), 2)?;
+    ensure!(user == NOBODY, "the client's connection belongs to user {user}");
+    check_remote(report.tuple.as_ref(), &address)?;
+    ensure!(
+        (report.bytes_sent, report.bytes_received, report.inbound) == (TO_SERVER, 0, false),
+        "{report:?}"
+    );
+    ensure!(
+        report
+            .duration_ns
+            .is_some_and(|duration| duration >= 2_000_000_000),
+        "a second report after {:?}",
+        report.duration_ns
+    );
+    let (_, report) = report_of(&stream, std::process::id(), 1)?;
+    ensure!(
+        (report.bytes_received, report.inbound) == (TO_SERVER, true),
+        "{report:?}"
+    );
+
+    server.write_all(b"s")?;
+    wait(&mut client)?;
+    let client = connection_of(&stream, client.id())?;
+    let (_, close) = only_close(&client)?;
+    ensure!(close.bytes_sent == TO_SERVER, "{close:?}");
+    drop(server);
+    agent.nothing_lost()
+}
+
+/// Report number `count` of a connection of a process, and its user.
+fn report_of(stream: &Stream, pid: u32, count: usize) -> Result<(u32, FlowClose)> {
+    stream.wait(
+        &format!("report {count} of a connection of process {pid}"),
+        |got| {
+            let history = History::of(&got.entries, pid);
+            let reports = history.bodies(|body| match body {
+                Body::FlowReport(report) => Some(report.clone()),
+                _ => None,
+            });
+            let (process, report) = reports.get(count - 1)?;
+            Some((process.uid, report.clone()))
+        },
+    )
 }
 
 fn refused() -> Result<()> {

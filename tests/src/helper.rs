@@ -7,6 +7,7 @@ mod operations;
 mod programs;
 mod service;
 mod tcp;
+mod udp;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -39,6 +40,10 @@ fn dispatch(role: &str, args: &[String]) -> Result<()> {
         "service" => service::run(args),
         "tcp-server" => tcp::server(args),
         "tcp-client" => tcp::client(args),
+        "udp-server" => udp::server(args),
+        "udp-client" => udp::client(args),
+        "dns-server" => udp::name_server(args),
+        "dns-client" => udp::resolver(args),
         _ => bail!("there is no such role"),
     }
 }

@@ -50,4 +50,8 @@ pub const SIGNALS: &[&str] = &[
     "bpf",
     "kexec",
     "raw_socket",
+    "bind",
+    "udp_flow",
+    "dns",
+    "flow_report",
 ];

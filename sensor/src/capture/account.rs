@@ -71,6 +71,7 @@ pub struct Accounts {
 
 #[derive(Default)]
 struct AgentTally {
+    seen: AtomicU64,
     delivered: AtomicU64,
     muted: AtomicU64,
     aggregated: AtomicU64,
@@ -102,6 +103,11 @@ impl Accounts {
                 misses.trim().parse::<u64>().ok()
             })
             .sum()
+    }
+
+    /// Counts an event that the agent itself has found, not a kernel program.
+    pub fn seen(&self, signal: Signal) {
+        self.agent[signal as usize].seen.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts an event that was passed on.
@@ -164,7 +170,7 @@ impl Accounts {
             (LossReason::Unreadable, agent.unreadable.load(Ordering::Relaxed)),
         ];
         Ok(Tally {
-            seen: kernel.seen,
+            seen: kernel.seen + agent.seen.load(Ordering::Relaxed),
             delivered: agent.delivered.load(Ordering::Relaxed),
             muted: kernel.muted + agent.muted.load(Ordering::Relaxed),
             aggregated: (kernel.aggregated + agent.aggregated.load(Ordering::Relaxed))

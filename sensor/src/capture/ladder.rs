@@ -1,6 +1,8 @@
 //! Which hooks can report a signal, the best first. Ladders are data: the loader takes the best rung that this
 //! kernel accepts, `sensor doctor` and `GetStatus` show which one that was.
 
+mod network;
+
 use sensor_common::Signal;
 
 use super::btf::Kind;
@@ -10,8 +12,27 @@ use super::btf::Kind;
 pub enum Hook {
     /// A tracepoint, with typed arguments (`tp_btf`).
     Tracepoint(&'static str),
+    /// The beginning of a kernel function (`fentry`).
+    FunctionEntry(&'static str),
     /// The return of a kernel function (`fexit`).
     FunctionExit(&'static str),
+    /// A walk through all that the kernel has of a kind (`iter`).
+    Iterator(&'static str),
+    /// The root of the cgroup v2 hierarchy.
+    Cgroup(Cgroup),
+}
+
+/// What is seen at a cgroup, and below it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cgroup {
+    /// Packets that its sockets send.
+    Egress,
+    /// Packets that its sockets receive.
+    Ingress,
+    /// Sockets of IPv4 that got a local address.
+    PostBind4,
+    /// Likewise of IPv6.
+    PostBind6,
 }
 
 /// One way to report a signal.
@@ -21,28 +42,57 @@ pub struct Rung {
     pub program: &'static str,
     /// Where it is attached.
     pub hook: Hook,
+    /// What else has to be attached for it.
+    pub also: &'static [Part],
     /// What an operator does not see while this rung is in use; empty for nothing.
     pub blind_spot: &'static str,
+}
+
+/// A further program of a rung.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Name of the program in the kernel object.
+    pub program: &'static str,
+    /// Where it is attached.
+    pub hook: Hook,
+    /// Kernels that do not have the hook report by the others what it would.
+    pub optional: bool,
+}
+
+impl Rung {
+    /// Everything that has to be attached for it.
+    pub fn parts(&self) -> impl Iterator<Item = Part> + use<> {
+        let first = Part {
+            program: self.program,
+            hook: self.hook,
+            optional: false,
+        };
+        std::iter::once(first).chain(self.also.iter().copied())
+    }
 }
 
 const EXEC: Rung = Rung {
     program: "process_exec",
     hook: Hook::Tracepoint("sched_process_exec"),
+    also: &[],
     blind_spot: "an exec that fails",
 };
 const FORK: Rung = Rung {
     program: "process_fork",
     hook: Hook::Tracepoint("sched_process_fork"),
+    also: &[],
     blind_spot: "new threads of a process",
 };
 const EXIT: Rung = Rung {
     program: "process_exit",
     hook: Hook::Tracepoint("sched_process_exit"),
+    also: &[],
     blind_spot: "",
 };
 const ACCEPT: Rung = Rung {
     program: "tcp_accept",
     hook: Hook::FunctionExit("inet_csk_accept"),
+    also: &[],
     blind_spot: "",
 };
 
@@ -50,6 +100,7 @@ const fn tcp_state(blind_spot: &'static str) -> Rung {
     Rung {
         program: "tcp_state",
         hook: Hook::Tracepoint("inet_sock_set_state"),
+        also: &[],
         blind_spot,
     }
 }
@@ -58,6 +109,7 @@ const fn tcp_state(blind_spot: &'static str) -> Rung {
 const CALL: Rung = Rung {
     program: "call_exit",
     hook: Hook::Tracepoint("sys_exit"),
+    also: &[],
     blind_spot: "calls of 32-bit programs, and what is asked for through io_uring",
 };
 /// The same, where the path is read from the process after the kernel did.
@@ -109,17 +161,17 @@ pub const fn rungs(signal: Signal) -> &'static [Rung] {
         | Signal::Bpf
         | Signal::Kexec
         | Signal::RawSocket => &[CALL],
+        Signal::FlowReport => network::FLOW_REPORT,
+        Signal::Bind => network::BIND,
+        Signal::UdpFlow => network::UDP_FLOW,
+        Signal::Dns => network::DNS,
         Signal::Credential
         | Signal::ProcessSignal
         | Signal::Sysctl
         | Signal::Tracing
         | Signal::Lockdown
         | Signal::IoUring
-        | Signal::Bind
-        | Signal::UdpFlow
-        | Signal::Dns
         | Signal::TlsHello
-        | Signal::FlowReport
         | Signal::Login
         | Signal::Logout
         | Signal::Elevation
@@ -135,12 +187,14 @@ pub fn is_call(signal: Signal) -> bool {
 }
 
 impl Hook {
-    /// What stands for the hook in the kernel's type information.
+    /// What stands for the hook in the kernel's type information, where it is found by that.
     #[must_use]
-    pub fn btf_name(self) -> (Kind, String) {
+    pub fn btf_name(self) -> Option<(Kind, String)> {
         match self {
-            Self::Tracepoint(name) => (Kind::Typedef, format!("btf_trace_{name}")),
-            Self::FunctionExit(name) => (Kind::Func, name.to_owned()),
+            Self::Tracepoint(name) => Some((Kind::Typedef, format!("btf_trace_{name}"))),
+            Self::FunctionEntry(name) | Self::FunctionExit(name) => Some((Kind::Func, name.to_owned())),
+            Self::Iterator(name) => Some((Kind::Func, format!("bpf_iter_{name}"))),
+            Self::Cgroup(_) => None,
         }
     }
 }
@@ -149,7 +203,13 @@ impl std::fmt::Display for Hook {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Tracepoint(name) => write!(f, "tp_btf/{name}"),
+            Self::FunctionEntry(name) => write!(f, "fentry/{name}"),
             Self::FunctionExit(name) => write!(f, "fexit/{name}"),
+            Self::Iterator(name) => write!(f, "iter/{name}"),
+            Self::Cgroup(Cgroup::PostBind4) => f.write_str("cgroup/post_bind4"),
+            Self::Cgroup(Cgroup::PostBind6) => f.write_str("cgroup/post_bind6"),
+            Self::Cgroup(Cgroup::Egress) => f.write_str("cgroup_skb/egress"),
+            Self::Cgroup(Cgroup::Ingress) => f.write_str("cgroup_skb/ingress"),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader, Endianness,
     maps::MapError,
-    programs::{Program, ProgramError},
+    programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError},
 };
 use aya_obj::btf::{BtfError, BtfType, Func, FuncLinkage};
 use sensor_common::Signal;
@@ -19,8 +19,8 @@ use zerocopy::IntoBytes;
 use super::{
     btf::{self, Kind},
     calls::Call,
-    folds,
-    ladder::{Hook, Rung, rungs},
+    cgroup, folds,
+    ladder::{Cgroup, Hook, Part, Rung, rungs},
     layout::{self, LayoutError},
     rings::{Groups, possible_cpus},
 };
@@ -80,6 +80,12 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// A descriptor of one program, if it is loaded.
+    pub fn program(&self, name: &str) -> Option<OwnedFd> {
+        let program = self.ebpf.program(name)?;
+        program.fd().ok()?.as_fd().try_clone_to_owned().ok()
+    }
+
     /// Descriptors of the programs in use. They keep nothing attached: that is what the links in `ebpf` do.
     pub fn programs(&self) -> Vec<OwnedFd> {
         let programs = self.ebpf.programs();
@@ -111,7 +117,7 @@ pub fn prepare(groups: Groups, cgroup_controller: Option<&str>) -> Result<Prepar
     }
     raise_memlock();
     let started = Instant::now();
-    let names: Vec<(Kind, String)> = hooks().map(Hook::btf_name).collect();
+    let names: Vec<(Kind, String)> = hooks().filter_map(Hook::btf_name).collect();
     let names: Vec<(Kind, &str)> = names.iter().map(|(kind, name)| (*kind, name.as_str())).collect();
     let resolved = layout::resolve(&names, cgroup_controller)?;
     let mut features = resolved.features;
@@ -144,7 +150,7 @@ impl Prepared {
     /// # Errors
     /// If not a single one is accepted.
     pub fn attach(mut self, wanted: impl Fn(Signal) -> bool) -> Result<Loaded, LoadError> {
-        let mut tried: HashMap<&'static str, Result<(), String>> = HashMap::new();
+        let mut tried = Tried::new();
         let mut hooks = Vec::new();
         for signal in Signal::ALL {
             let mut status = HookStatus {
@@ -155,15 +161,12 @@ impl Prepared {
             };
             let rungs = if status.off { &[] } else { rungs(signal) };
             for rung in rungs {
-                let result = tried
-                    .entry(rung.program)
-                    .or_insert_with(|| attach(&mut self.ebpf, rung, &self.hooks));
-                match result {
+                match attach_all(&mut self.ebpf, rung, &self.hooks, &mut tried) {
                     Ok(()) => {
                         status.rung = Some(*rung);
                         break;
                     }
-                    Err(reason) => status.refused.push((*rung, reason.clone())),
+                    Err(reason) => status.refused.push((*rung, reason)),
                 }
             }
             hooks.push(status);
@@ -216,26 +219,94 @@ fn library_btf(mut ids: HashMap<(Kind, String), u32>) -> Result<Btf, BtfError> {
 }
 
 fn hooks() -> impl Iterator<Item = Hook> {
-    Signal::ALL.into_iter().flat_map(rungs).map(|rung| rung.hook)
+    let rungs = Signal::ALL.into_iter().flat_map(rungs);
+    rungs.flat_map(Rung::parts).map(|part| part.hook)
+}
+
+/// Programs that were tried, for whichever rung, and the kernel's answers.
+type Tried = HashMap<&'static str, Result<(), String>>;
+
+/// All programs of a rung, or none: half of a rung would be in the way of the next. A program that another rung has attached stays.
+fn attach_all(ebpf: &mut Ebpf, rung: &Rung, btf: &Btf, tried: &mut Tried) -> Result<(), String> {
+    let mut attached = Vec::new();
+    for part in rung.parts() {
+        let is_new = !tried.contains_key(part.program);
+        let result = tried
+            .entry(part.program)
+            .or_insert_with(|| attach(ebpf, part, btf))
+            .clone();
+        match result {
+            Ok(()) if is_new => attached.push(part.program),
+            Ok(()) => {}
+            Err(reason) if part.optional => tracing::debug!("{} is left out: {reason}", part.program),
+            Err(reason) => {
+                for name in attached {
+                    ebpf.program_mut(name).map(unload);
+                    tried.insert(name, Err(reason.clone()));
+                }
+                return Err(reason);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn unload(program: &mut Program) {
+    let result = match program {
+        Program::BtfTracePoint(program) => program.unload(),
+        Program::FEntry(program) => program.unload(),
+        Program::FExit(program) => program.unload(),
+        Program::CgroupSkb(program) => program.unload(),
+        Program::CgroupSock(program) => program.unload(),
+        _ => Ok(()),
+    };
+    // The one that was refused was not loaded.
+    if let Err(error) = result {
+        tracing::debug!("nothing to unload: {error}");
+    }
 }
 
 /// The kernel's own words, where it refuses.
-fn attach(ebpf: &mut Ebpf, rung: &Rung, btf: &Btf) -> Result<(), String> {
-    tracing::debug!("attaching {} to {}", rung.program, rung.hook);
-    let Some(program) = ebpf.program_mut(rung.program) else {
-        return Err(format!("the kernel object has no program '{}'", rung.program));
+fn attach(ebpf: &mut Ebpf, part: Part, btf: &Btf) -> Result<(), String> {
+    tracing::debug!("attaching {} to {}", part.program, part.hook);
+    let Some(program) = ebpf.program_mut(part.program) else {
+        return Err(format!("the kernel object has no program '{}'", part.program));
     };
-    let result = match (program, rung.hook) {
+    let result = match (program, part.hook) {
         (Program::BtfTracePoint(program), Hook::Tracepoint(name)) => {
             program.load(name, btf).and_then(|()| program.attach().map(drop))
         }
+        (Program::Iter(program), Hook::Iterator(name)) => program.load(name, btf),
         (Program::FExit(program), Hook::FunctionExit(name)) => {
             program.load(name, btf).and_then(|()| program.attach().map(drop))
+        }
+        (Program::FEntry(program), Hook::FunctionEntry(name)) => {
+            program.load(name, btf).and_then(|()| program.attach().map(drop))
+        }
+        (Program::CgroupSkb(program), Hook::Cgroup(packets)) => {
+            let direction = if packets == Cgroup::Egress {
+                CgroupSkbAttachType::Egress
+            } else {
+                CgroupSkbAttachType::Ingress
+            };
+            let root = cgroup::root().map_err(|error| error.to_string())?;
+            program
+                .load()
+                // A link stands beside what others attach, without a flag that says so.
+                .and_then(|()| program.attach(root, direction, CgroupAttachMode::Single))
+                .map(drop)
+        }
+        (Program::CgroupSock(program), Hook::Cgroup(_)) => {
+            let root = cgroup::root().map_err(|error| error.to_string())?;
+            program
+                .load()
+                .and_then(|()| program.attach(root, CgroupAttachMode::Single))
+                .map(drop)
         }
         _ => {
             return Err(format!(
                 "program '{}' is of another kind than its rung",
-                rung.program
+                part.program
             ));
         }
     };

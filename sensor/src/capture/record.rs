@@ -1,6 +1,8 @@
 //! Records, read in place: bytes from a ring in, references into them out.
 
-use sensor_common::{Accept, Connect, Exec, Exit, FlowClose, Fork, Header, Listen, Operation, Signal};
+use sensor_common::{
+    Accept, Bind, Connect, Dns, Exec, Exit, FlowClose, Fork, Header, Listen, Operation, Signal, UdpFlow,
+};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 /// A record that was checked: every length in it lies within its bytes.
@@ -23,7 +25,21 @@ pub enum RecordBody<'a> {
     Accept(&'a Accept),
     Listen(&'a Listen),
     FlowClose(&'a FlowClose),
+    /// What it has carried so far, in the same words.
+    FlowReport(&'a FlowClose),
+    Bind(&'a Bind),
+    UdpFlow(&'a UdpFlow),
+    Dns(DnsRecord<'a>),
     Operation(OperationRecord<'a>),
+}
+
+/// A message of the domain name system.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DnsRecord<'a> {
+    /// The part of fixed length.
+    pub dns: &'a Dns,
+    /// The message, as far as it was copied.
+    pub message: &'a [u8],
 }
 
 /// An operation with its texts.
@@ -108,6 +124,10 @@ impl<'a> Record<'a> {
             Signal::Accept => RecordBody::Accept(prefix(rest, "accept")?.0),
             Signal::Listen => RecordBody::Listen(prefix(rest, "listen")?.0),
             Signal::FlowClose => RecordBody::FlowClose(prefix(rest, "flow_close")?.0),
+            Signal::FlowReport => RecordBody::FlowReport(prefix(rest, "flow_report")?.0),
+            Signal::Bind => RecordBody::Bind(prefix(rest, "bind")?.0),
+            Signal::UdpFlow => RecordBody::UdpFlow(prefix(rest, "udp_flow")?.0),
+            Signal::Dns => RecordBody::Dns(DnsRecord::decode(rest)?),
             _ => RecordBody::Operation(OperationRecord::decode(rest)?),
         };
         Ok(Self { header, body })
@@ -133,6 +153,14 @@ impl<'a> ExecRecord<'a> {
             cwd,
             filename,
         })
+    }
+}
+
+impl<'a> DnsRecord<'a> {
+    fn decode(bytes: &'a [u8]) -> Result<Self, RecordError> {
+        let (dns, tail) = prefix::<Dns>(bytes, "dns")?;
+        let [message] = parts(tail, [dns.length])?;
+        Ok(Self { dns, message })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, process::ExitCode, time::Duration};
 
 use crate::{
-    capture::{Capture, HookStatus, Options, RingSizes},
+    capture::{Capture, FlowTimes, HookStatus, Options, RingSizes},
     host::{CgroupError, CgroupMount},
     preflight::{self, Check, Verdict},
 };
@@ -73,6 +73,10 @@ fn try_hooks(cgroup_controller: Option<&str>) -> Trial {
         reorder_window: Duration::ZERO,
         cgroup_controller,
         calls: true,
+        flows: FlowTimes {
+            idle: Duration::MAX,
+            active: Duration::MAX,
+        },
         agent_tgid: std::process::id(),
     };
     match Capture::start(&options) {

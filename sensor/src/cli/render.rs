@@ -136,7 +136,13 @@ fn happened(event: &Event) -> String {
                 listen.backlog
             )
         }
-        Some(event::Body::FlowClose(flow)) => closed(flow),
+        Some(event::Body::FlowClose(flow) | event::Body::FlowReport(flow)) => closed(flow),
+        Some(event::Body::Bind(bind)) => {
+            let at = address(&bind.address, bind.port);
+            format!("{at} ({})", short(&bind.protocol, 8))
+        }
+        Some(event::Body::UdpFlow(flow)) => flowed(flow),
+        Some(event::Body::Dns(dns)) => resolved(dns),
         Some(event::Body::Operation(operation)) => asked(operation),
         None => "something this version does not know".into(),
     }
@@ -240,6 +246,46 @@ fn closed(flow: &v1::FlowClose) -> String {
     what
 }
 
+fn flowed(flow: &v1::UdpFlow) -> String {
+    let (local, remote) = ends(flow.tuple.as_ref());
+    let way = if flow.inbound {
+        format!("from {remote} on {local}")
+    } else {
+        format!("to {remote}")
+    };
+    let datagrams = |count: u64, length: u64| format!("{count} ({})", bytes(length));
+    let goes_on = match flow.end.as_str() {
+        "active" => ", goes on",
+        "no room" => ", not counted further",
+        _ => "",
+    };
+    format!(
+        "{way}, sent {}, received {} in {}{goes_on}",
+        datagrams(flow.datagrams_sent, flow.bytes_sent),
+        datagrams(flow.datagrams_received, flow.bytes_received),
+        duration(flow.duration_ns)
+    )
+}
+
+fn resolved(dns: &v1::Dns) -> String {
+    let (_, server) = ends(dns.tuple.as_ref());
+    let mut what = format!("{} {} at {server}", short(&dns.r#type, 16), short(&dns.name, 300));
+    if dns.answer {
+        let answers: Vec<String> = dns.answers.iter().map(|answer| short(answer, 300)).collect();
+        let said = match (dns.code.as_str(), answers.is_empty()) {
+            ("NOERROR", false) => answers.join(" "),
+            (code, _) => short(code, 32),
+        };
+        what.push_str(&format!(": {said}"));
+    }
+    for (holds, note) in [(dns.truncated, " (cut)"), (dns.malformed, " (malformed)")] {
+        if holds {
+            what.push_str(note);
+        }
+    }
+    what
+}
+
 /// What was done, to what, and how.
 fn asked(operation: &v1::Operation) -> String {
     let mut words = vec![harmless(&operation.call).into_owned()];
@@ -273,10 +319,11 @@ fn ends(tuple: Option<&Tuple>) -> (String, String) {
     let Some(tuple) = tuple else {
         return ("?".into(), "?".into());
     };
-    (
-        address(&tuple.local_address, tuple.local_port),
-        address(&tuple.remote_address, tuple.remote_port),
-    )
+    let mut remote = address(&tuple.remote_address, tuple.remote_port);
+    if !tuple.remote_name.is_empty() {
+        remote.push_str(&format!(" ({})", short(&tuple.remote_name, 300)));
+    }
+    (address(&tuple.local_address, tuple.local_port), remote)
 }
 
 fn address(host: &str, port: u32) -> String {

@@ -48,6 +48,20 @@ pub(super) fn reorder_window<'de, D: Deserializer<'de>>(deserializer: D) -> Resu
     )))
 }
 
+/// Between so many seconds.
+pub(super) fn duration<'de, D: Deserializer<'de>, const MIN: u64, const MAX: u64>(
+    deserializer: D,
+) -> Result<Duration, D::Error> {
+    let duration: Duration = humantime_serde::deserialize(deserializer)?;
+    let (least, most) = (Duration::from_secs(MIN), Duration::from_secs(MAX));
+    if (least..=most).contains(&duration) {
+        return Ok(duration);
+    }
+    Err(D::Error::custom(format!(
+        "{duration:?} is not allowed; allowed are {least:?} to {most:?}"
+    )))
+}
+
 pub(super) fn probability<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     let value = f64::deserialize(deserializer)?;
     if value > 0.0 && value <= 1.0 {

@@ -2,12 +2,16 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use sensor_common::record::FlowEnd;
 use sensor_proto::v1;
 
 use super::{Entry, Loss, Users};
 use crate::{
     detect::{Incident, Severity, Signal},
-    host::{Body, Event, Exec, Exit, Flow, FlowTotals, Image, Operation, Process, ProcessId, Thread},
+    host::{
+        Body, DatagramTotals, Event, Exec, Exit, Flow, FlowTotals, Image, Operation, Process, ProcessId,
+        Thread, dns::DnsMessage,
+    },
     respond::{Action, ActionKind, ActionResult, Outcome},
 };
 
@@ -278,6 +282,22 @@ fn convert_body(body: &Body) -> v1::event::Body {
             })
         }
         Body::FlowClose(flow, totals) => Wire::FlowClose(flow_close(flow, totals)),
+        Body::FlowReport(flow, totals) => Wire::FlowReport(flow_close(flow, totals)),
+        Body::Bind { address, protocol } => {
+            let (address, port) = end(*address);
+            let protocol = match protocol {
+                6 => "tcp".to_owned(),
+                17 => "udp".to_owned(),
+                other => other.to_string(),
+            };
+            Wire::Bind(v1::Bind {
+                address,
+                port,
+                protocol,
+            })
+        }
+        Body::UdpFlow(flow, totals) => Wire::UdpFlow(udp_flow(flow, totals)),
+        Body::Dns(flow, message) => Wire::Dns(dns(flow, message)),
         Body::Operation(operation) => Wire::Operation(convert_operation(operation)),
     }
 }
@@ -359,6 +379,43 @@ fn flow_close(flow: &Flow, totals: &FlowTotals) -> v1::FlowClose {
     }
 }
 
+fn udp_flow(flow: &Flow, totals: &DatagramTotals) -> v1::UdpFlow {
+    let end = match totals.end {
+        FlowEnd::Idle => "idle",
+        FlowEnd::Active => "active",
+        FlowEnd::Forced => "forced",
+        FlowEnd::NoRoom => "no room",
+    };
+    v1::UdpFlow {
+        flow_id: flow.id,
+        tuple: Some(tuple(flow)),
+        inbound: flow.inbound,
+        first_ns: totals.first.0,
+        duration_ns: totals.duration.as_nanos() as u64,
+        datagrams_sent: totals.datagrams_sent,
+        bytes_sent: totals.bytes_sent,
+        datagrams_received: totals.datagrams_received,
+        bytes_received: totals.bytes_received,
+        end: end.to_owned(),
+        listener: flow.listener,
+    }
+}
+
+fn dns(flow: &Flow, message: &DnsMessage) -> v1::Dns {
+    v1::Dns {
+        flow_id: flow.id,
+        tuple: Some(tuple(flow)),
+        answer: message.answer,
+        id: message.id.into(),
+        name: message.name.to_string(),
+        r#type: message.kind.to_string(),
+        code: message.code.to_string(),
+        answers: message.answers.iter().map(ToString::to_string).collect(),
+        truncated: message.truncated,
+        malformed: message.malformed,
+    }
+}
+
 fn tuple(flow: &Flow) -> v1::Tuple {
     let (local_address, local_port) = end(flow.local);
     let (remote_address, remote_port) = end(flow.remote);
@@ -367,6 +424,7 @@ fn tuple(flow: &Flow) -> v1::Tuple {
         local_port,
         remote_address,
         remote_port,
+        remote_name: flow.remote_name.as_deref().unwrap_or_default().to_owned(),
     }
 }
 
@@ -486,6 +544,7 @@ mod tests {
             id: 5,
             local: "[::ffff:10.0.0.1]:80".parse().expect("an address"),
             remote: "[2001:db8::1]:5000".parse().expect("an address"),
+            remote_name: None,
             inbound: true,
             established: true,
             listener: false,
@@ -514,28 +573,44 @@ mod tests {
         }))
     }
 
-    fn bodies() -> Vec<Body> {
-        let mut bodies = vec![
-            Body::Exec(Exec::default()),
-            Body::Fork,
-            Body::Exit(Exit::Code(0)),
-            Body::Connect(flow()),
-            Body::Accept(flow()),
-            Body::Listen {
+    fn body(kind: Kind) -> Body {
+        match kind {
+            Kind::Exec => Body::Exec(Exec::default()),
+            Kind::Fork => Body::Fork,
+            Kind::Exit => Body::Exit(Exit::Code(0)),
+            Kind::Connect => Body::Connect(flow()),
+            Kind::Accept => Body::Accept(flow()),
+            Kind::Listen => Body::Listen {
                 address: flow().local,
                 backlog: 128,
             },
-            Body::FlowClose(
+            Kind::FlowClose => Body::FlowClose(
                 flow(),
                 FlowTotals {
                     duration: Some(Duration::from_secs(1)),
                     ..Default::default()
                 },
             ),
-        ];
-        let calls = Kind::ALL.into_iter().skip(bodies.len());
-        bodies.extend(calls.map(operation));
-        bodies
+            Kind::FlowReport => Body::FlowReport(flow(), FlowTotals::default()),
+            Kind::Bind => Body::Bind {
+                address: flow().local,
+                protocol: 17,
+            },
+            Kind::UdpFlow => Body::UdpFlow(
+                flow(),
+                DatagramTotals {
+                    first: WallTime(1),
+                    duration: Duration::from_secs(1),
+                    datagrams_sent: 1,
+                    bytes_sent: 2,
+                    datagrams_received: 3,
+                    bytes_received: 4,
+                    end: FlowEnd::Idle,
+                },
+            ),
+            Kind::Dns => Body::Dns(flow(), Box::default()),
+            kind => operation(kind),
+        }
     }
 
     #[test]
@@ -563,9 +638,10 @@ mod tests {
 
     #[test]
     fn names_agree_here_on_the_wire_and_in_the_kernel() {
-        let names: Vec<_> = bodies()
+        let names: Vec<_> = Kind::ALL
             .into_iter()
-            .map(|body| {
+            .map(|kind| {
+                let body = body(kind);
                 let entry = Entry::Event(event(process(b"", b""), body));
                 assert_eq!(
                     sensor_proto::signal_name(&converter().entry(&entry)),

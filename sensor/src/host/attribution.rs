@@ -7,19 +7,22 @@ use std::{
 };
 
 use sensor_common::{
-    FlowClose, Header, Identity, Signal, Tuple, UNSET_ID,
-    record::{exec_flags, flow_flags, identity_flags, operation_flags},
+    FlowClose, Header, Identity, Signal, Tuple, UNSET_ID, UdpFlow,
+    record::{FlowEnd, exec_flags, flow_flags, identity_flags, operation_flags},
 };
 
 use super::{
-    Body, CgroupMount, Cgroups, Credentials, Ended, Event, Exec, Exit, Facts, FileId, Flow, FlowTotals,
-    FoldSlot, Image, Limits, Listener, Namespaces, Operation, Process, ProcessId, Thread, Tree, WallClock,
-    Workload, proc::ProcDir, snapshot,
+    Body, CgroupMount, Cgroups, Credentials, DatagramTotals, Ended, Event, Exec, Exit, Facts, FileId, Flow,
+    FlowTotals, FoldSlot, Image, Limits, Listener, Namespaces, Operation, Process, ProcessId, Thread, Tree,
+    WallClock, Workload, dns, names::Names, proc::ProcDir, snapshot,
 };
 use crate::{
     capture::{
         calls::Call,
-        record::{ExecRecord, OperationRecord, Record, RecordBody, path_from_components, path_in_directory},
+        record::{
+            DnsRecord, ExecRecord, OperationRecord, Record, RecordBody, path_from_components,
+            path_in_directory,
+        },
     },
     time::BootTime,
 };
@@ -41,6 +44,7 @@ pub struct Host {
     tree: Tree,
     cgroups: Cgroups,
     clock: WallClock,
+    names: Names,
 }
 
 impl Host {
@@ -51,6 +55,7 @@ impl Host {
             tree: Tree::new(limits),
             cgroups: Cgroups::new(cgroups),
             clock,
+            names: Names::new(),
         }
     }
 
@@ -105,12 +110,12 @@ impl Host {
                 }
             }
             RecordBody::Connect(connect) => {
-                let flow = flow(connect.socket, &connect.tuple, 0);
+                let flow = self.flow(connect.socket, &connect.tuple, 0);
                 (self.actor(&header.identity), Body::Connect(flow))
             }
             RecordBody::Accept(accept) => {
                 let flags = accept.flags | flow_flags::INBOUND | flow_flags::ESTABLISHED;
-                let flow = flow(accept.socket, &accept.tuple, flags);
+                let flow = self.flow(accept.socket, &accept.tuple, flags);
                 (self.owner(&header.identity, flags), Body::Accept(flow))
             }
             RecordBody::Listen(listen) => {
@@ -123,13 +128,32 @@ impl Host {
                     },
                 )
             }
-            RecordBody::FlowClose(close) => {
-                let body = Body::FlowClose(
-                    flow(close.socket, &close.tuple, close.flags),
-                    totals(header, close),
-                );
-                (self.owner(&header.identity, close.flags), body)
+            RecordBody::FlowClose(flow) => {
+                let (process, flow, totals) = self.connection(header, flow);
+                (process, Body::FlowClose(flow, totals))
             }
+            RecordBody::FlowReport(flow) => {
+                let (process, flow, totals) = self.connection(header, flow);
+                (process, Body::FlowReport(flow, totals))
+            }
+            RecordBody::Bind(bind) => (
+                self.actor(&header.identity),
+                Body::Bind {
+                    address: socket_address(bind.tuple.local_address, bind.tuple.local_port),
+                    protocol: bind.protocol,
+                },
+            ),
+            RecordBody::UdpFlow(udp) => {
+                let flow = self.flow(udp.key.socket, &udp.key.tuple, udp.counts.flags);
+                let Some(totals) = self.datagram_totals(udp) else {
+                    return Attributed::Unknown;
+                };
+                (
+                    self.owner(&header.identity, udp.counts.flags),
+                    Body::UdpFlow(flow, totals),
+                )
+            }
+            RecordBody::Dns(record) => (self.owner(&header.identity, record.dns.flags), self.dns(record)),
             RecordBody::Operation(record) => {
                 let Some(operation) = operation(header.signal, record) else {
                     return Attributed::Unknown;
@@ -155,6 +179,55 @@ impl Host {
             },
             body,
         }
+    }
+
+    fn connection(
+        &mut self,
+        header: &Header,
+        record: &FlowClose,
+    ) -> (Option<Arc<Process>>, Flow, FlowTotals) {
+        let flow = self.flow(record.socket, &record.tuple, record.flags);
+        let process = self.owner(&header.identity, record.flags);
+        (process, flow, totals(header, record))
+    }
+
+    fn flow(&mut self, id: u64, tuple: &Tuple, flags: u32) -> Flow {
+        let remote = socket_address(tuple.remote_address, tuple.remote_port);
+        Flow {
+            id,
+            local: socket_address(tuple.local_address, tuple.local_port),
+            remote,
+            remote_name: self.names.of(remote.ip()),
+            inbound: flags & flow_flags::INBOUND != 0,
+            established: flags & flow_flags::ESTABLISHED != 0,
+            listener: flags & flow_flags::LISTENER != 0,
+        }
+    }
+
+    /// `None` for an end that this agent does not know.
+    fn datagram_totals(&self, udp: &UdpFlow) -> Option<DatagramTotals> {
+        let counts = &udp.counts;
+        let first = BootTime(counts.first_time);
+        Some(DatagramTotals {
+            first: self.clock.wall(first),
+            duration: BootTime(counts.last_time).since(first),
+            datagrams_sent: counts.datagrams_sent,
+            bytes_sent: counts.bytes_sent,
+            datagrams_received: counts.datagrams_received,
+            bytes_received: counts.bytes_received,
+            end: FlowEnd::from_number(counts.end)?,
+        })
+    }
+
+    /// A message to or from a name server. What the answer to a question says is remembered; what came unasked is not.
+    fn dns(&mut self, record: &DnsRecord<'_>) -> Body {
+        let head = record.dns;
+        let message = dns::read(record.message, head.total as usize);
+        if head.sent == 0 && head.flags & flow_flags::INBOUND == 0 {
+            self.names.learn(&message);
+        }
+        let flow = self.flow(head.key.socket, &head.key.tuple, head.flags);
+        Body::Dns(flow, Box::new(message))
     }
 
     /// The parent, where it is known or still there to be asked.
@@ -355,17 +428,6 @@ fn exit_status(status: u32) -> Exit {
             number: number as u8,
             core: status & 0x80 != 0,
         },
-    }
-}
-
-fn flow(id: u64, tuple: &Tuple, flags: u32) -> Flow {
-    Flow {
-        id,
-        local: socket_address(tuple.local_address, tuple.local_port),
-        remote: socket_address(tuple.remote_address, tuple.remote_port),
-        inbound: flags & flow_flags::INBOUND != 0,
-        established: flags & flow_flags::ESTABLISHED != 0,
-        listener: flags & flow_flags::LISTENER != 0,
     }
 }
 

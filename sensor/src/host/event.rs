@@ -2,8 +2,9 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use sensor_common::call::VALUES;
+use sensor_common::{call::VALUES, record::FlowEnd};
 
+use super::dns::DnsMessage;
 use crate::{
     capture::calls::Call,
     time::{BootTime, WallTime},
@@ -160,6 +161,19 @@ pub enum Body {
     },
     /// A TCP connection of it ended.
     FlowClose(Flow, FlowTotals),
+    /// A TCP connection of it goes on, and has carried so much.
+    FlowReport(Flow, FlowTotals),
+    /// A socket of it got a local address.
+    Bind {
+        /// Which.
+        address: SocketAddr,
+        /// Protocol number, as in an IP header.
+        protocol: u32,
+    },
+    /// Datagrams went between two ends, until they paused.
+    UdpFlow(Flow, DatagramTotals),
+    /// It asked a name server, or got its answer.
+    Dns(Flow, Box<DnsMessage>),
     /// It asked the kernel for something by a system call.
     Operation(Box<Operation>),
 }
@@ -256,8 +270,8 @@ pub enum Exit {
     },
 }
 
-/// A TCP connection, seen from this host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A TCP connection or a flow of datagrams, seen from this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flow {
     /// Joins the events of one connection; means nothing else.
     pub id: u64,
@@ -265,11 +279,13 @@ pub struct Flow {
     pub local: SocketAddr,
     /// The other end.
     pub remote: SocketAddr,
-    /// This host accepted it.
+    /// The name by which somebody on this host last asked for the other end's address.
+    pub remote_name: Option<Arc<str>>,
+    /// This host accepted it, or got the first datagram.
     pub inbound: bool,
     /// The handshake was completed.
     pub established: bool,
-    /// The process is the one that listens: which one accepted was not visible.
+    /// The process is the one that listens, or that made the socket: which one accepted or received was not visible.
     pub listener: bool,
 }
 
@@ -292,6 +308,25 @@ pub struct FlowTotals {
     pub rtt: Duration,
 }
 
+/// What a flow of datagrams carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DatagramTotals {
+    /// When the first was seen.
+    pub first: WallTime,
+    /// From the first to the last.
+    pub duration: Duration,
+    /// Datagrams sent.
+    pub datagrams_sent: u64,
+    /// Payload bytes sent.
+    pub bytes_sent: u64,
+    /// Datagrams received.
+    pub datagrams_received: u64,
+    /// Payload bytes received.
+    pub bytes_received: u64,
+    /// Why it is reported.
+    pub end: FlowEnd,
+}
+
 impl Body {
     /// The signal that reported it.
     #[must_use]
@@ -305,6 +340,10 @@ impl Body {
             Self::Accept(_) => Signal::Accept,
             Self::Listen { .. } => Signal::Listen,
             Self::FlowClose(..) => Signal::FlowClose,
+            Self::FlowReport(..) => Signal::FlowReport,
+            Self::Bind { .. } => Signal::Bind,
+            Self::UdpFlow(..) => Signal::UdpFlow,
+            Self::Dns(..) => Signal::Dns,
             Self::Operation(operation) => operation.signal,
         }
     }

@@ -52,6 +52,7 @@ fn tuple() -> Option<Tuple> {
         local_port: 22,
         remote_address: "2001:db8::1".into(),
         remote_port: 50_000,
+        remote_name: String::new(),
     })
 }
 
