@@ -310,7 +310,17 @@ impl Work {
 struct Losses {
     reported: [[u64; 3]; Signal::COUNT],
     since: WallTime,
+    skipped: Skipped,
 }
+
+/// Runs of programs that the kernel skipped. What they would have said is in no account: nobody has seen it.
+struct Skipped {
+    reported: u64,
+    since: WallTime,
+}
+
+/// How often skipped runs are looked for: the kernel is asked about each program.
+const SKIPPED_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Losses {
     /// Nothing is lost before now.
@@ -318,6 +328,10 @@ impl Losses {
         Self {
             reported: [[0; 3]; Signal::COUNT],
             since: WallTime::now(),
+            skipped: Skipped {
+                reported: 0,
+                since: WallTime::now(),
+            },
         }
     }
 
@@ -337,6 +351,29 @@ impl Losses {
                 }
             }
         }
+        self.since = now;
+        self.skipped.report(work, now);
+    }
+}
+
+impl Skipped {
+    fn report(&mut self, work: &mut Work, now: WallTime) {
+        if now.0.saturating_sub(self.since.0) < SKIPPED_INTERVAL.as_nanos() as u64 {
+            return;
+        }
+        let skipped = work.stages.accounts.recursion_misses();
+        let count = skipped.saturating_sub(self.reported);
+        if count > 0 {
+            work.put(Entry::Loss(Loss {
+                stage: "kernel",
+                signal: None,
+                count,
+                reason: "the kernel skipped runs of a program that was running on that CPU already; most would have said nothing",
+                from: self.since,
+                to: now,
+            }));
+        }
+        self.reported = skipped;
         self.since = now;
     }
 }

@@ -223,10 +223,13 @@ fn changes() -> Result<()> {
         "events were lost: {:#?}",
         status.accounts
     );
-    // The rule is gone by now, and its count with it; the account is not.
+    // The rule is gone by now, and its count with it; the account is not. Where the kernel lets programs be preempted (7.2), it skips
+    // runs of a program that another task is in, and counts them.
+    let told = account(&status, "file_create")?.muted + created.len() as u64;
     ensure!(
-        account(&status, "file_create")?.muted >= 1500 - created.len() as u64,
-        "some are neither reported nor muted"
+        told + status.recursion_misses >= 1500,
+        "{told} of 1500 are reported or muted, {} runs were skipped",
+        status.recursion_misses
     );
     ensure!(eaten(&status, "path") == 0, "{:?}", status.mutes);
     Ok(())
