@@ -118,7 +118,7 @@ pub struct Mute {
     pub cgroups: Vec<String>,
     /// What is done as these real users, by id.
     pub users: Vec<u32>,
-    /// Connections whose other end is in these networks, e.g. `10.0.0.0/8`.
+    /// Connections and datagrams whose other end is in these networks, e.g. `10.0.0.0/8`.
     pub networks: Vec<IpNet>,
 }
 

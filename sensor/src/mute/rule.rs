@@ -88,7 +88,7 @@ pub enum Subject {
     Cgroup(Pattern),
     /// What is done as a user.
     User(u32),
-    /// Connections whose other end is there.
+    /// Connections and datagrams whose other end is there.
     Network(IpNet),
 }
 
@@ -141,9 +141,12 @@ impl Subject {
             }
             Self::User(uid) => process.is_some_and(|process| process.credentials.uid == *uid),
             Self::Network(network) => match &event.body {
-                Body::Connect(flow) | Body::Accept(flow) | Body::FlowClose(flow, _) => {
-                    network.contains(&flow.remote.ip())
-                }
+                Body::Connect(flow)
+                | Body::Accept(flow)
+                | Body::FlowClose(flow, _)
+                | Body::FlowReport(flow, _)
+                | Body::UdpFlow(flow, _)
+                | Body::Dns(flow, _) => network.contains(&flow.remote.ip()),
                 _ => false,
             },
         }
