@@ -126,6 +126,8 @@ pub fn event_name(event: &Event) -> &'static str {
         Some(event::Body::Bind(_)) => "bind",
         Some(event::Body::UdpFlow(_)) => "udp_flow",
         Some(event::Body::Dns(_)) => "dns",
+        Some(event::Body::Credential(_)) => "credential",
+        Some(event::Body::Session(session)) => known_name(&session.signal),
         Some(event::Body::Operation(operation)) => known_name(&operation.signal),
         None => "",
     }

@@ -12,7 +12,23 @@ pub const CALLS_MAX: usize = 512;
 /// For each call, whether it has a rule: bit *n* of the whole for number *n*.
 pub type Ruled = [u64; CALLS_MAX / 64];
 
-/// Values that a rule can test and report: the six arguments, then the mode of the file.
+/// Processes that can be protected at the same time; signals to further ones are not reported.
+pub const PROTECTED_MAX: u32 = 1024;
+
+/// What stands for a system call where a hook of its own reports an operation: numbers from [`CALLS_MAX`] on.
+pub mod hook {
+    /// A module was loaded.
+    pub const MODULE_LOAD: u32 = 1000;
+    /// A signal was sent.
+    pub const SIGNAL: u32 = 1001;
+    /// A parameter of the kernel was written.
+    pub const SYSCTL: u32 = 1002;
+}
+
+/// Index of the first word of the structure that [`CallRule::peek`] means, among the values.
+pub const PEEKED: u32 = 7;
+
+/// Values that a rule can test and report: the six arguments, then the mode of the file and a peeked word.
 pub const VALUES: usize = 8;
 
 /// Index of the file's mode (`f_mode`) among the values.
@@ -69,8 +85,14 @@ pub struct CallRule {
     pub folds: u8,
     /// 1: if the tests are not passed, it is reported all the same if the file is watched.
     pub watched: u8,
+    /// A [`Change`](crate::credential::Change), by number: what the call may do to the credentials of its thread.
+    pub credentials: u8,
+    /// Argument that is the address of a structure whose first 32 bits are tested, from 1; 0: none.
+    pub peek: u8,
+    /// 1: a file that the kernel itself is changed by is another signal.
+    pub kernel: u8,
     /// Fills the row to a multiple of eight bytes; always zero.
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 8],
     /// The tests.
     pub test: [Test; TESTS],
 }

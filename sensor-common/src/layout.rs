@@ -57,6 +57,7 @@ layout! {
     // Renamed in 5.5.
     task_start_boottime: "task_struct"."start_boottime" | "task_struct"."real_start_time";
     task_cred: "task_struct"."cred";
+    task_real_cred: "task_struct"."real_cred";
     // Only with CONFIG_AUDIT.
     task_loginuid (without: "who logged in to start a process"): "task_struct"."loginuid";
     task_sessionid (without: "the login session of a process"): "task_struct"."sessionid";
@@ -74,6 +75,10 @@ layout! {
     cred_gid: "cred"."gid";
     cred_euid: "cred"."euid";
     cred_egid: "cred"."egid";
+    cred_permitted: "cred"."cap_permitted";
+    cred_effective: "cred"."cap_effective";
+    cred_user_ns: "cred"."user_ns";
+    user_namespace_inum: "user_namespace"."ns.inum";
     nsproxy_mnt_ns: "nsproxy"."mnt_ns";
     nsproxy_net_ns: "nsproxy"."net_ns";
     mnt_namespace_inum: "mnt_namespace"."ns.inum";
@@ -113,10 +118,17 @@ layout! {
     inode_nlink: "inode"."i_nlink";
     inode_sb: "inode"."i_sb";
     super_block_dev: "super_block"."s_dev";
+    mm_env_start: "mm_struct"."env_start";
+    mm_env_end: "mm_struct"."env_end";
+    super_block_magic: "super_block"."s_magic";
+    module_name: "module"."name";
+    module_taints: "module"."taints";
+    siginfo_code: "kernel_siginfo"."si_code";
     bprm_filename: "linux_binprm"."filename";
     bprm_interp: "linux_binprm"."interp";
     // x86-64, as is what reads them.
     regs_orig_ax: "pt_regs"."orig_ax";
+    regs_cs: "pt_regs"."cs";
     regs_di: "pt_regs"."di";
     regs_si: "pt_regs"."si";
     regs_dx: "pt_regs"."dx";

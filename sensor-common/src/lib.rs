@@ -9,6 +9,7 @@
 
 pub mod account;
 pub mod call;
+pub mod credential;
 pub mod filter;
 pub mod fold;
 pub mod layout;
@@ -18,6 +19,7 @@ pub mod signal;
 
 pub use account::Account;
 pub use call::CallRule;
+pub use credential::Credential;
 pub use filter::{FileKey, MuteKey, MuteKind};
 pub use fold::Fold;
 pub use layout::{Features, Layout};

@@ -85,7 +85,7 @@ pub struct Header {
 /// A process replaced its program.
 ///
 /// The tail holds, in this order and without separators between the parts: the arguments (NUL after
-/// each), the path of the executable, the current directory, and the file name as it was asked for. Paths are
+/// each), the path of the executable, the current directory, the file name as it was asked for, and variables. Paths are
 /// written leaf first, a NUL after each component (`ls\0bin\0usr\0`): the kernel program walks from the file
 /// to the root.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -109,6 +109,10 @@ pub struct Exec {
     pub cwd_length: u32,
     /// Bytes of the file name in the tail, its NUL left out.
     pub filename_length: u32,
+    /// Bytes of environment variables in the tail: those that make a loader or an interpreter run other code, a NUL after each.
+    pub variables_length: u32,
+    /// Fills the record to a multiple of eight bytes; always zero.
+    pub reserved: u32,
 }
 
 /// Bits of [`Exec::flags`].
@@ -127,6 +131,8 @@ pub mod exec_flags {
     pub const MEMFD: u32 = 32;
     /// An interpreter runs a script: the file name is the script, the path the interpreter.
     pub const SCRIPT: u32 = 64;
+    /// Not all environment variables were looked at.
+    pub const VARIABLES_UNREAD: u32 = 128;
 }
 
 /// A process asked the kernel for something, by a system call that a [`CallRule`](crate::CallRule) is for.
@@ -165,6 +171,8 @@ pub mod operation_flags {
     pub const TRUNCATED: u32 = 1;
     /// A text of the process could not be read.
     pub const UNREADABLE: u32 = 2;
+    /// The texts are no paths: a name, then what it was before, then what it is now.
+    pub const HOOK: u32 = 4;
 }
 
 /// A process was created. The header's identity is the one that asked for it.

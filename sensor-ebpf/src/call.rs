@@ -11,12 +11,14 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 use sensor_common::{
-    CallRule, Header, Operation,
-    call::{ANY, CALLS_MAX, FILE_MODE, PLAIN, PathArguments, RESULT, Ruled, TESTS, VALUES},
+    CallRule, Header, Operation, Signal,
+    call::{ANY, CALLS_MAX, FILE_MODE, PEEKED, PLAIN, PathArguments, RESULT, Ruled, TESTS, VALUES},
+    credential::Change,
     record::operation_flags,
 };
 
 use crate::{
+    credential,
     emit::{self, Admitted},
     filter,
     fold::{self, Folding},
@@ -28,12 +30,20 @@ use crate::{
 
 /// `status` of a thread that made a 32-bit call: its numbers mean something else.
 const TS_COMPAT: u32 = 2;
+/// Code segment of 32-bit programs: their calls have other numbers.
+const USER32_CS: u16 = 0x23;
 /// The current directory, where a descriptor of a directory is expected.
 const AT_FDCWD: i32 = -100;
 /// `f_mode` of a file that the call made.
 const FMODE_CREATED: u64 = 0x0010_0000;
 /// `f_mode`, bits of reading and writing.
 const FMODE_ACCESS: u32 = 3;
+const FMODE_WRITE: u64 = 2;
+
+// include/uapi/linux/magic.h
+const PROC_MAGIC: u64 = 0x9fa0;
+const SECURITYFS_MAGIC: u64 = 0x7363_6673;
+const TRACEFS_MAGIC: u64 = 0x7472_6163;
 
 /// By number of the call.
 #[map]
@@ -51,17 +61,30 @@ pub fn call_exit(ctx: BtfTracePointContext) -> i32 {
     let result: i64 = ctx.arg(1);
     // SAFETY: registers, by the tracepoint's prototype.
     let number: u64 = unsafe { Direct::load(registers, offset!(regs_orig_ax)) };
+    // SAFETY: as above.
+    if unsafe { Direct::load::<u16>(registers, offset!(regs_cs)) } == USER32_CS {
+        if let Some((change, number)) = credential::of_32_bit(number) {
+            credential::after_call(change as u32, number);
+        }
+        return 0;
+    }
     if !is_ruled(number) {
         return 0;
     }
     let Some(rule) = CALLS.get(number as u32) else {
         return 0;
     };
+    // An exec that succeeds has been compared; one that fails may have changed them before it did.
+    if rule.credentials != 0 && (rule.credentials != Change::Exec as u8 || result < 0) {
+        credential::after_call(u32::from(rule.credentials), number as u32);
+    }
     // What failed has not happened.
     if rule.signal == 0 || result < 0 {
         return 0;
     }
-    report(registers, number as u32, result, rule);
+    if report(registers, number as u32, result, rule) && rule.credentials == 0 {
+        credential::after_call(Change::None as u32, number as u32);
+    }
     0
 }
 
@@ -75,17 +98,18 @@ fn is_ruled(number: u64) -> bool {
     bits >> (number % 64) & 1 != 0
 }
 
+/// Whether the call is one that counts, reported or not.
 #[inline(always)]
-fn report(registers: Address, number: u32, result: i64, rule: &CallRule) {
+fn report(registers: Address, number: u32, result: i64, rule: &CallRule) -> bool {
     let Some(Draft { header, body, tail }) = scratch::begin::<Operation>(Caller::Call) else {
-        return;
+        return false;
     };
     // SAFETY: the scratch memory is this CPU's and this program's alone; addresses come from the kernel.
     unsafe {
         let task = bpf_get_current_task() as Address;
         let status: u32 = Probe::load(task, offset!(task_thread_status));
         if status & TS_COMPAT != 0 {
-            return;
+            return false;
         }
         let values = &raw mut (*body).values;
         read_arguments(registers, values);
@@ -109,24 +133,39 @@ fn report(registers: Address, number: u32, result: i64, rule: &CallRule) {
             file = file_of(task, descriptor);
             (*values)[FILE_MODE as usize] = u64::from(Probe::load::<u32>(file, offset!(file_mode)));
         }
+        if rule.peek != 0 {
+            (*values)[PEEKED as usize] = u64::from(user_word(argument(values, rule.peek)));
+        }
         if !passes(rule, values) && !(rule.watched != 0 && is_watched(file)) {
-            return;
+            return false;
         }
         let created = rule.created != 0 && (*values)[FILE_MODE as usize] & FMODE_CREATED != 0;
-        let signal = u32::from(if created { rule.created } else { rule.signal }) - 1;
+        let mut signal = u32::from(if created { rule.created } else { rule.signal }) - 1;
+        if rule.kernel != 0
+            && (*values)[FILE_MODE as usize] & FMODE_WRITE != 0
+            && let Some(kernel) = kernel_file(file)
+        {
+            signal = kernel as u32;
+        }
         let Some(admitted) = emit::admit_number(signal) else {
-            return;
+            return true;
         };
         let Some(admitted) = unless_muted(admitted, task, header) else {
-            return;
+            return true;
         };
         let settings = admitted.settings();
         let mut slot = None;
         if rule.folds != 0 && !created {
             let mode = (*values)[FILE_MODE as usize] as u32 & FMODE_ACCESS;
             match fold::fold(settings, &fold_key(file, signal | mode << 16 | number << 18)) {
-                Folding::Again(0) => return admitted.fold(),
-                Folding::Again(rule) => return admitted.mute_by(rule - 1),
+                Folding::Again(0) => {
+                    admitted.fold();
+                    return true;
+                }
+                Folding::Again(rule) => {
+                    admitted.mute_by(rule - 1);
+                    return true;
+                }
                 Folding::First(fold, index) => {
                     (*body).fold = index;
                     (*body).fold_generation = fold.generation;
@@ -142,10 +181,12 @@ fn report(registers: Address, number: u32, result: i64, rule: &CallRule) {
             if let Some(slot) = slot {
                 fold::mute(slot, settings, muting);
             }
-            return admitted.mute_by(muting);
+            admitted.mute_by(muting);
+            return true;
         }
         admitted.output::<Operation>(header, tail);
     }
+    true
 }
 
 /// Mutes it if the agent did it, or a process that a rule mutes. Afterwards the header says who it is if there are any rules.
@@ -314,6 +355,66 @@ unsafe fn file_of(task: Address, descriptor: i32) -> Address {
     }
 }
 
+/// What a file changes of the kernel when it is written to.
+#[inline(always)]
+unsafe fn kernel_file(file: Address) -> Option<Signal> {
+    // SAFETY: `Probe` checks every address.
+    unsafe {
+        let inode: Address = Probe::load(file, offset!(file_inode));
+        let super_block: Address = Probe::load(inode, offset!(inode_sb));
+        let magic: u64 = Probe::load(super_block, offset!(super_block_magic));
+        if magic == TRACEFS_MAGIC {
+            return Some(Signal::Tracing);
+        }
+        let dentry: Address = Probe::load(file, offset!(file_dentry));
+        if magic == SECURITYFS_MAGIC && name(dentry) == u64::from_le_bytes(*b"lockdown") {
+            return Some(Signal::Lockdown);
+        }
+        if magic == PROC_MAGIC
+            && top_directory(dentry as u64) == SYS
+            && !emit::settings()?.is_taken_over(Signal::Sysctl)
+        {
+            return Some(Signal::Sysctl);
+        }
+    }
+    None
+}
+
+/// The first eight bytes of a name.
+#[inline(always)]
+unsafe fn name(dentry: Address) -> u64 {
+    // SAFETY: `Probe` checks every address.
+    unsafe {
+        let name: Address = Probe::load(dentry, offset!(dentry_name));
+        Probe::load(name, 0)
+    }
+}
+
+const SYS: u32 = u32::from_le_bytes(*b"sys\0");
+
+/// The first four bytes of the name of the directory below the root in which a file is, however deep; 0 beyond 16 levels.
+///
+/// A function of its own, for the verifier's sake.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn top_directory(dentry: u64) -> u32 {
+    let mut dentry = dentry as Address;
+    let mut step = 0;
+    while step < 16 {
+        step += 1;
+        // SAFETY: `Probe` checks every address.
+        unsafe {
+            let parent: Address = Probe::load(dentry, offset!(dentry_parent));
+            let above: Address = Probe::load(parent, offset!(dentry_parent));
+            if above == parent {
+                return name(dentry) as u32;
+            }
+            dentry = parent;
+        }
+    }
+    0
+}
+
 /// Which file it is, and its path: how far that was walked.
 #[inline(always)]
 unsafe fn describe(file: Address, body: *mut Operation, tail: path::Tail) -> u32 {
@@ -402,6 +503,16 @@ unsafe fn directory_of(
             Probe::load(directory, offset!(file_mnt)),
         )
     }
+}
+
+#[inline(always)]
+unsafe fn user_word(source: u64) -> u32 {
+    let mut word = 0_u32;
+    // SAFETY: the helper writes the word, zero where the address is bad.
+    unsafe {
+        aya_ebpf::helpers::generated::bpf_probe_read_user((&raw mut word).cast(), 4, source as *const _);
+    }
+    word
 }
 
 #[inline(always)]

@@ -5,12 +5,15 @@
 
 mod bind;
 mod call;
+mod credential;
 mod datagram;
 mod dns;
 mod emit;
+mod environment;
 mod filter;
 mod fold;
 mod identity;
+mod integrity;
 mod kernel;
 mod network;
 mod path;

@@ -10,7 +10,7 @@ use sensor_common::{
 
 use crate::{
     emit::{self, Admitted},
-    identity,
+    environment, identity,
     kernel::{Access, Address, Direct, Probe, offset},
     path::{self, Tail},
     scratch::{self, Caller, Draft},
@@ -53,6 +53,7 @@ fn exec(admitted: Admitted, task: Address, bprm: Address) {
             (*exec).flags |= exec_flags::SCRIPT;
         }
         (*exec).filename_length = tail.push_str(filename);
+        variables(exec, tail, mm);
 
         identity::write::<Direct>(task, &raw mut (*header).identity);
         admitted.output::<Exec>(header, tail);
@@ -80,6 +81,21 @@ unsafe fn arguments(exec: *mut Exec, tail: Tail, mm: Address) {
         } else {
             (*exec).flags |= exec_flags::ARGS_UNREADABLE;
         }
+    }
+}
+
+#[inline(always)]
+unsafe fn variables(exec: *mut Exec, tail: Tail, mm: Address) {
+    // SAFETY: see `exec`.
+    unsafe {
+        let before = tail.length();
+        let start: u64 = Direct::load(mm, offset!(mm_env_start));
+        let end: u64 = Direct::load(mm, offset!(mm_env_end));
+        if !environment::append(start, end) {
+            (*exec).flags |= exec_flags::VARIABLES_UNREAD;
+        }
+        (*exec).variables_length = (tail.length() - before) as u32;
+        (*exec).reserved = 0;
     }
 }
 

@@ -21,10 +21,12 @@ struct Scratch {
 pub enum Caller {
     Exec = 0,
     Call = 1,
+    Module = 2,
+    Sysctl = 3,
 }
 
 #[map]
-static SCRATCH_RECORDS: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(2, 0);
+static SCRATCH_RECORDS: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(4, 0);
 
 /// A record under construction.
 #[derive(Clone, Copy)]

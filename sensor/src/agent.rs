@@ -33,6 +33,7 @@ use crate::{
     preflight::{self, Unfit},
     reload::{self, Reloader},
     respond::Responder,
+    session::Sessions,
     status::AgentStatus,
     time::{BootTime, WallTime},
 };
@@ -71,12 +72,13 @@ pub async fn run(
     let hub = Hub::new(config.export.subscriber_queue);
     let links = Arc::new(OwnLinks::default());
     let name = host_name(&config);
-    let converter = Converter::new(name.clone(), Arc::new(Users::default()));
+    let users = Arc::new(Users::default());
+    let converter = Converter::new(name.clone(), Arc::clone(&users));
     let uplink = uplink(&config, &name, &hub, &converter, &links)?;
     let monitor = uplink.as_ref().map(Uplink::monitor);
 
     let (commands, orders) = mpsc::channel();
-    let (pipeline, status) = start(&config, name, &hub, links, orders)?;
+    let (pipeline, status) = start(&config, name, &hub, links, users, orders)?;
     let reloader = Arc::new(Reloader::new(config.clone(), read, commands));
     announce(&config, &status);
     let service = LocalService {
@@ -175,6 +177,7 @@ fn start(
     host_name: String,
     hub: &Hub,
     links: Arc<OwnLinks>,
+    users: Arc<Users>,
     orders: mpsc::Receiver<Command>,
 ) -> Result<(Running, AgentStatus), AgentError> {
     let cgroups = CgroupMount::detect()
@@ -189,6 +192,8 @@ fn start(
     let mut detector = Detector::new(&config.detect, &host_name);
     detector.seed(host.tree(), BootTime::now());
 
+    let mut sessions = Sessions::new(&config.session, users);
+    sessions.know(host.tree());
     let board = Arc::new(Board::new(capture.mute_counts()));
     let mut mutes = Mutes::new(Arc::clone(&board));
     mutes
@@ -197,16 +202,19 @@ fn start(
 
     let vitals = Arc::new(Vitals::default());
     let status = AgentStatus::new(host_name, config, &capture, Arc::clone(&vitals), board);
-    let stages = Stages {
+    let mut stages = Stages {
         host,
         detector,
         responder: Responder::new(&config.respond),
+        protected: capture.take_protected(),
+        sessions,
         hub: hub.clone(),
         accounts: capture.accounts(),
         links,
         vitals,
         mutes,
     };
+    stages.protect_running();
     let running = spawn(Pipeline::new(capture, stages, orders)).map_err(AgentError::Thread)?;
     Ok((running, status))
 }

@@ -16,6 +16,7 @@ pub mod layout;
 mod loader;
 mod mapping;
 mod promise;
+mod protected;
 pub mod record;
 pub mod reorder;
 mod reports;
@@ -37,12 +38,13 @@ pub use datagrams::FlowTimes;
 pub use filters::{Filters, MuteCounts};
 pub use folds::{Folds, Repeats};
 pub use loader::{HookStatus, LoadError};
+pub use protected::Protected;
 pub use rings::{Groups, RingSizes};
 
 use self::{
     account::KernelAccount,
     datagrams::{Datagrams, FlowRecord},
-    ladder::Hook,
+    ladder::{Cgroup, Hook},
     loader::Loaded,
     promise::Promise,
     reorder::Reorder,
@@ -89,6 +91,7 @@ pub struct Capture {
     mute_counts: Arc<MuteCounts>,
     datagrams: Datagrams,
     _reports: Option<Reports>,
+    protected: Option<Protected>,
 }
 
 macro_rules! pod {
@@ -121,13 +124,14 @@ impl Capture {
         let accounts: PerCpuArray<_, KernelAccount> = take(ebpf, "ACCOUNTS")?.try_into()?;
         let listeners = take(ebpf, "LISTENERS")?.try_into()?;
         let datagrams = Datagrams::new(take(ebpf, "DATAGRAMS")?, options.flows)?;
+        let protected = Protected::new(take(ebpf, "PROTECTED")?.try_into()?);
         let promise = Promise::new(take(ebpf, "LOOK_AT")?).map_err(rings::not_mapped)?;
         let folds =
             Folds::new(take(ebpf, "FOLDS")?, folds::slots(possible_cpus())).map_err(rings::not_mapped)?;
         let mute_counts = Arc::new(MuteCounts::new(ebpf)?);
         let initial = Settings {
             enabled: (1 << Signal::COUNT) - 1,
-            taken_over: 1 << Signal::Accept as u64,
+            taken_over: 1 << Signal::Accept as u64 | 1 << Signal::Sysctl as u64,
             watermark: options.watermark,
             pressure: rings.sizes().map(|size| u64::from(size) / 2),
             agent_tgid: options.agent_tgid,
@@ -137,7 +141,7 @@ impl Capture {
         let mut filters = Filters::new(ebpf, initial)?;
         let mut calls: Array<_, KernelCall> = take(ebpf, "CALLS")?.try_into()?;
         for call in calls::CALLS {
-            calls.set(call.number, KernelCall(call.rule), 0)?;
+            calls.set(call.number, KernelCall(call.rule_here()), 0)?;
         }
         let loaded = prepared.attach(|signal| options.calls || !ladder::is_call(signal))?;
         filters.change(|settings| settings.taken_over = taken_over(&loaded.hooks))?;
@@ -164,7 +168,13 @@ impl Capture {
             mute_counts,
             datagrams,
             _reports: reports,
+            protected: Some(protected),
         })
+    }
+
+    /// The list of protected processes, for whoever keeps it: once.
+    pub fn take_protected(&mut self) -> Option<Protected> {
+        self.protected.take()
     }
 
     /// Tells the kernel programs of sockets that listened before they did. What they have seen themselves since
@@ -326,7 +336,10 @@ impl Capture {
 fn taken_over(hooks: &[HookStatus]) -> u64 {
     hooks
         .iter()
-        .filter(|status| matches!(status.rung.map(|rung| rung.hook), Some(Hook::FunctionExit(_))))
+        .filter(|status| {
+            let hook = status.rung.map(|rung| rung.hook);
+            matches!(hook, Some(Hook::FunctionExit(_) | Hook::Cgroup(Cgroup::Sysctl)))
+        })
         .fold(0, |bits, status| bits | 1 << status.signal as u64)
 }
 

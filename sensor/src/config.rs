@@ -30,6 +30,8 @@ pub struct Config {
     pub capture: Capture,
     /// This host, and what is remembered of it.
     pub host: Host,
+    /// Who comes and goes.
+    pub session: Session,
     /// What is unusual.
     pub detect: Detect,
     /// What is done about it.
@@ -178,6 +180,25 @@ impl Host {
             processes: self.max_processes,
             exited: self.max_exited,
             image_bytes: self.max_image_bytes,
+        }
+    }
+}
+
+/// Who comes and goes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Session {
+    /// Where logins and logouts are recorded.
+    pub wtmp: PathBuf,
+    /// Where failures to log in are.
+    pub btmp: PathBuf,
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Self {
+            wtmp: "/var/log/wtmp".into(),
+            btmp: "/var/log/btmp".into(),
         }
     }
 }

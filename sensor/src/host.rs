@@ -11,12 +11,14 @@
 mod attribution;
 mod cgroup;
 mod clock;
+mod credential;
 pub mod dns;
 mod event;
 mod hierarchy;
 mod images;
 mod names;
 pub mod proc;
+mod session;
 mod snapshot;
 mod tree;
 mod workload;
@@ -24,10 +26,12 @@ mod workload;
 pub use attribution::{Attributed, Host};
 pub use cgroup::Cgroups;
 pub use clock::WallClock;
+pub use credential::{CredentialChange, How, capability_names};
 pub use event::{
     Body, Credentials, DatagramTotals, Event, Exec, Exit, FileId, Flow, FlowTotals, FoldSlot, Image,
     Namespaces, Operation, Process, ProcessId, Repeated, Thread, Workload,
 };
 pub use hierarchy::{CgroupError, CgroupMount, Hierarchy};
+pub use session::{Session, Source};
 pub use snapshot::{Listener, listeners};
 pub use tree::{Ended, Facts, Limits, Tree};

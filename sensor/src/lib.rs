@@ -16,5 +16,6 @@ pub mod pipeline;
 pub mod preflight;
 pub mod reload;
 pub mod respond;
+pub mod session;
 pub mod status;
 pub mod time;

@@ -18,7 +18,7 @@ use sensor_common::Signal;
 use tokio::sync::oneshot;
 
 use crate::{
-    capture::{Accounts, Alarm, Capture, LossReason, Repeats, record::Record},
+    capture::{Accounts, Alarm, Capture, LossReason, Protected, Repeats, record::Record},
     config,
     detect::Detector,
     export::{Entry, Hub, Loss},
@@ -26,6 +26,7 @@ use crate::{
     links::OwnLinks,
     mute::{Mutes, Reason},
     respond::Responder,
+    session::{Sessions, Told},
     time::{BootTime, WallTime},
 };
 
@@ -83,6 +84,10 @@ pub struct Stages {
     pub detector: Detector,
     /// What to do about it.
     pub responder: Responder,
+    /// Processes whose signals are reported: those that no response may be directed at.
+    pub protected: Option<Protected>,
+    /// Who comes and goes.
+    pub sessions: Sessions,
     /// Where it goes.
     pub hub: Hub,
     /// What became of it.
@@ -145,12 +150,14 @@ impl Pipeline {
     fn turn(&mut self, alarm: &Alarm) {
         self.capture.wait(alarm);
         let Self { capture, work, .. } = self;
+        // What is told from now on is later than what the rings held.
+        let before = BootTime::now();
         capture.read(|record| work.take(record));
         work.teach(capture);
         let now = BootTime::now();
         if now.since(self.housekept) >= HOUSEKEEPING {
             self.housekept = now;
-            self.keep_house(now);
+            self.keep_house(now, before);
         }
         self.work.publish();
         while let Ok(Command::Apply(config, answer)) = self.orders.try_recv() {
@@ -160,7 +167,7 @@ impl Pipeline {
         }
     }
 
-    fn keep_house(&mut self, now: BootTime) {
+    fn keep_house(&mut self, now: BootTime, before: BootTime) {
         let Self {
             capture,
             work,
@@ -173,6 +180,7 @@ impl Pipeline {
         capture
             .folds()
             .sweep(now, window, |repeats| work.repeat(&repeats, now));
+        work.look_for_sessions(before);
         losses.report(work);
         let Stages {
             mutes, vitals, host, ..
@@ -212,6 +220,7 @@ impl Work {
     }
 
     fn consider(&mut self, event: Arc<Event>) {
+        self.stages.protect(&event);
         let Stages {
             accounts,
             links,
@@ -263,6 +272,9 @@ impl Work {
 
     fn pass_on(&mut self, event: Arc<Event>) {
         self.put(Entry::Event(Arc::clone(&event)));
+        if let Some(told) = self.stages.sessions.of_event(&event) {
+            self.take_told(told, event.time);
+        }
         let findings = self.stages.detector.detect(&event);
         for signal in findings.signals {
             self.put(Entry::Signal(signal));
@@ -277,6 +289,36 @@ impl Work {
             if let Some(outcome) = outcome {
                 self.put(Entry::Outcome(Arc::new(outcome)));
             }
+        }
+    }
+
+    /// Hands on what the host has recorded of logins since the last look.
+    fn look_for_sessions(&mut self, now: BootTime) {
+        let look = self.stages.sessions.look(now);
+        for told in look.told {
+            self.take_told(told, now);
+        }
+        if look.lost > 0 {
+            let now = WallTime::now();
+            self.put(Entry::Loss(Loss {
+                stage: "audit",
+                signal: None,
+                count: look.lost,
+                reason: "the kernel dropped audit messages, at least one each time",
+                from: now,
+                to: now,
+            }));
+        }
+    }
+
+    fn take_told(&mut self, told: Told, time: BootTime) {
+        let signal = told.session.signal;
+        self.stages.accounts.seen(signal);
+        if self.stages.sessions.is_first(&told, time) {
+            let event = self.stages.host.session(told.session, told.pid, time);
+            self.consider(event);
+        } else {
+            self.stages.accounts.aggregated(signal);
         }
     }
 
@@ -303,6 +345,31 @@ impl Work {
     fn publish(&mut self) {
         self.stages.hub.publish(&self.outbox);
         self.outbox.clear();
+    }
+}
+
+impl Stages {
+    /// Enters what runs already among the protected processes, where it belongs there.
+    pub fn protect_running(&mut self) {
+        let Some(protected) = &mut self.protected else {
+            return;
+        };
+        let processes = self.host.tree().iter();
+        for process in processes.filter(|process| self.responder.protects(process)) {
+            protected.add(process.id.tgid);
+        }
+    }
+
+    /// Keeps the list of protected processes.
+    fn protect(&mut self, event: &Event) {
+        let (Some(protected), Some(process)) = (&mut self.protected, &event.process) else {
+            return;
+        };
+        match event.body {
+            Body::Exec(_) | Body::Fork if self.responder.protects(process) => protected.add(process.id.tgid),
+            Body::Exec(_) | Body::Exit(_) => protected.remove(process.id.tgid),
+            _ => {}
+        }
     }
 }
 

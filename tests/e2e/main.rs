@@ -5,16 +5,19 @@
 
 mod account;
 mod cli;
+mod credential;
 mod delivery;
 mod exec;
 mod grpc;
 mod identity;
+mod integrity;
 mod lifecycle;
 mod mute;
 mod operations;
 mod pressure;
 mod process;
 mod respond;
+mod session;
 mod tcp;
 mod udp;
 
@@ -60,6 +63,9 @@ fn trials() -> Vec<Trial> {
         operations::trials(),
         mute::trials(),
         pressure::trials(),
+        credential::trials(),
+        integrity::trials(),
+        session::trials(),
         respond::trials(),
         lifecycle::trials(),
         cli::trials(),

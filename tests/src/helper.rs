@@ -1,12 +1,15 @@
 //! What this program does when it is not the test runner but one of its subjects.
 
+mod credentials;
 mod end;
 mod files;
 mod forks;
 mod operations;
 mod programs;
 mod service;
+mod sessions;
 mod tcp;
+mod tracing;
 mod udp;
 
 use anyhow::{Context as _, Result, bail};
@@ -29,6 +32,12 @@ fn dispatch(role: &str, args: &[String]) -> Result<()> {
     match role {
         "create-files" => files::create(args),
         "open-file" => files::open(args),
+        "credentials" => credentials::ordinary(),
+        "forged" => credentials::forged(args),
+        "kprobe" => tracing::kprobe(),
+        "log-session" => sessions::log(args),
+        "login-uid" => sessions::login_uid(args),
+        "audit" => sessions::audit(args),
         "exit" => end::exit(args),
         "die" => end::die(args),
         "wait" => end::wait(),

@@ -54,4 +54,13 @@ pub const SIGNALS: &[&str] = &[
     "udp_flow",
     "dns",
     "flow_report",
+    "credential",
+    "process_signal",
+    "sysctl",
+    "tracing",
+    "lockdown",
+    "login",
+    "logout",
+    "elevation",
+    "auth_failure",
 ];

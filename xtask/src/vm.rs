@@ -3,6 +3,7 @@
 mod boot;
 mod cpio;
 mod debian;
+mod forge;
 mod initramfs;
 mod kernel;
 mod matrix;

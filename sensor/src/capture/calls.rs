@@ -4,7 +4,8 @@
 
 use sensor_common::{
     CallRule, Signal,
-    call::{ANY, FILE_MODE, PLAIN, PathArguments, RESULT, Ruled, TESTS, Test},
+    call::{ANY, FILE_MODE, PLAIN, PathArguments, RESULT, Ruled, TESTS, Test, hook},
+    credential::Change,
 };
 
 /// How a number is written.
@@ -87,7 +88,22 @@ impl Call {
     /// The row of a number.
     #[must_use]
     pub fn of(number: u32) -> Option<&'static Self> {
-        CALLS.iter().find(|call| call.number == number)
+        CALLS.iter().chain(HOOKS).find(|call| call.number == number)
+    }
+
+    /// The rule, with what only this host knows: kprobes and uprobes are performance counters of types whose numbers the
+    /// kernel chose at its start.
+    #[must_use]
+    pub fn rule_here(&self) -> CallRule {
+        let mut rule = self.rule;
+        if self.name == PERF_EVENT_OPEN {
+            for (test, kind) in rule.test.iter_mut().zip(["kprobe", "uprobe"]) {
+                let path = format!("/sys/bus/event_source/devices/{kind}/type");
+                let text = std::fs::read_to_string(path).unwrap_or_default();
+                test.wanted = text.trim().parse().unwrap_or(NEVER);
+            }
+        }
+        rule
     }
 
     /// Which calls have a row.
@@ -119,6 +135,7 @@ impl Call {
         self.rule.file = RESULT;
         self.rule.created = Signal::FileCreate as u16 + 1;
         self.rule.watched = 1;
+        self.rule.kernel = 1;
         self.folds().when(FILE_MODE as usize, FMODE_WRITE, FMODE_WRITE)
     }
 
@@ -165,6 +182,18 @@ impl Call {
         self
     }
 
+    /// The first word of the structure that an argument points to is a value too.
+    const fn peeking(mut self, argument: u8) -> Self {
+        self.rule.peek = argument;
+        self
+    }
+
+    /// What the call may do to credentials, beside what it is reported as.
+    const fn changes(mut self, change: Change) -> Self {
+        self.rule.credentials = change as u8;
+        self
+    }
+
     const fn with(mut self, details: &'static [Detail]) -> Self {
         self.details = details;
         self
@@ -195,16 +224,63 @@ const fn call(number: u32, name: &'static str, signal: Signal) -> Call {
             all: 0,
             folds: 0,
             watched: 0,
-            reserved: [0; 3],
+            credentials: 0,
+            peek: 0,
+            kernel: 0,
+            reserved: [0; 8],
             test: [test; TESTS],
         },
         details: &[],
     }
 }
 
+/// A call that is reported only if credentials are others after it.
+const fn sets(number: u32, name: &'static str, change: Change) -> Call {
+    let mut call = call(number, name, Signal::Credential).changes(change);
+    call.rule.signal = 0;
+    call
+}
+
 const fn detail(name: &'static str, value: usize, show: Show) -> Detail {
     Detail { name, value, show }
 }
+
+const PERF_EVENT_OPEN: &str = "perf_event_open";
+/// No word of 32 bits is this.
+const NEVER: u64 = 1 << 32;
+
+// arch/x86/include/uapi/asm/signal.h
+const SIGNALS: Show = Show::Name(&[
+    (1, "SIGHUP"),
+    (2, "SIGINT"),
+    (3, "SIGQUIT"),
+    (4, "SIGILL"),
+    (6, "SIGABRT"),
+    (7, "SIGBUS"),
+    (8, "SIGFPE"),
+    (9, "SIGKILL"),
+    (11, "SIGSEGV"),
+    (15, "SIGTERM"),
+    (19, "SIGSTOP"),
+    (20, "SIGTSTP"),
+]);
+// include/trace/events/signal.h
+const SIGNAL_RESULTS: Show = Show::Name(&[
+    (0, "delivered"),
+    (1, "ignored"),
+    (2, "already pending"),
+    (3, "lost"),
+    (4, "lost"),
+]);
+// include/linux/panic.h
+const TAINTS: Show = Show::Bits(&[
+    (1, "proprietary"),
+    (2, "forced"),
+    (1 << 10, "staging"),
+    (1 << 12, "out of tree"),
+    (1 << 13, "unsigned"),
+    (1 << 15, "live patch"),
+]);
 
 // include/linux/fs.h
 const FMODE_WRITE: u64 = 2;
@@ -372,8 +448,8 @@ pub const CALLS: &[Call] = &[
     call(329, "pkey_mprotect", Signal::ExecMemory).folds().when(2, PROT_EXEC, PROT_EXEC)
         .with(&[detail("address", 0, Show::Hex), detail("length", 1, Show::Number), detail("protection", 2, PROTECTION)]),
     call(56, "clone", Signal::Namespace).when(0, NAMESPACES, ANY).with(&[detail("flags", 0, CLONE_FLAGS)]),
-    call(272, "unshare", Signal::Namespace).when(0, NAMESPACES, ANY).with(&[detail("flags", 0, CLONE_FLAGS)]),
-    call(308, "setns", Signal::Namespace).on_file(1).with(&[detail("flags", 1, CLONE_FLAGS)]),
+    call(272, "unshare", Signal::Namespace).changes(Change::Namespace).when(0, NAMESPACES, ANY).with(&[detail("flags", 0, CLONE_FLAGS)]),
+    call(308, "setns", Signal::Namespace).changes(Change::Namespace).on_file(1).with(&[detail("flags", 1, CLONE_FLAGS)]),
     call(165, "mount", Signal::Mount).path_in(PLAIN, 1).target(2).with(&[detail("flags", 3, MOUNT_FLAGS)]),
     call(166, "umount2", Signal::Mount).path(1).with(&[detail("flags", 1, UNMOUNT_FLAGS)]),
     call(429, "move_mount", Signal::Mount).path_in(1, 2).target_in(3, 4),
@@ -391,11 +467,30 @@ pub const CALLS: &[Call] = &[
     call(321, "bpf", Signal::Bpf)
         .when(0, ALL_BITS, BPF_PROG_LOAD).when(0, ALL_BITS, BPF_PROG_ATTACH).when(0, ALL_BITS, BPF_RAW_TRACEPOINT_OPEN).when(0, ALL_BITS, BPF_LINK_CREATE)
         .with(&[detail("command", 0, BPF_COMMANDS)]),
+    call(298, PERF_EVENT_OPEN, Signal::Tracing).peeking(1).when(7, ALL_BITS, NEVER).when(7, ALL_BITS, NEVER)
+        .with(&[detail("type", 7, Show::Number), detail("pid", 1, Show::Signed), detail("cpu", 2, Show::Signed)]),
     call(246, "kexec_load", Signal::Kexec).with(&[detail("segments", 1, Show::Number)]),
     call(320, "kexec_file_load", Signal::Kexec).on_file(1),
 
+    sets(105, "setuid", Change::Ids), sets(106, "setgid", Change::Ids),
+    sets(113, "setreuid", Change::Ids), sets(114, "setregid", Change::Ids),
+    sets(117, "setresuid", Change::Ids), sets(119, "setresgid", Change::Ids),
+    sets(122, "setfsuid", Change::Ids), sets(123, "setfsgid", Change::Ids), sets(126, "capset", Change::Ids),
+    sets(59, "execve", Change::Exec), sets(322, "execveat", Change::Exec),
+
     call(41, "socket", Signal::RawSocket).when(1, SOCK_TYPE_MASK, SOCK_RAW).when(0, ALL_BITS, AF_PACKET)
         .with(&[detail("family", 0, FAMILIES), detail("type", 1, Show::Number), detail("protocol", 2, Show::Number)]),
+];
+
+/// What stands for calls where a hook of its own reports an operation.
+pub const HOOKS: &[Call] = &[
+    call(hook::MODULE_LOAD, "module_load", Signal::Module).with(&[detail("taints", 0, TAINTS)]),
+    call(hook::SIGNAL, "signal_generate", Signal::ProcessSignal).with(&[
+        detail("signal", 0, SIGNALS),
+        detail("pid", 1, Show::Signed),
+        detail("result", 2, SIGNAL_RESULTS),
+    ]),
+    call(hook::SYSCTL, "sysctl", Signal::Sysctl),
 ];
 
 /// Of an `int`: what lies above is not looked at by the kernel.
@@ -403,6 +498,8 @@ const ALL_BITS: u64 = 0xffff_ffff;
 
 #[cfg(test)]
 mod tests {
+    use sensor_common::call::VALUES;
+
     use super::*;
 
     #[test]
@@ -423,14 +520,16 @@ mod tests {
 
     #[test]
     fn each_number_has_one_row_and_fits_the_table() {
-        for call in CALLS {
-            assert!((call.number as usize) < sensor_common::call::CALLS_MAX);
+        for call in CALLS.iter().chain(HOOKS) {
+            let is_hook = HOOKS.iter().any(|hook| hook.number == call.number);
+            assert_ne!((call.number as usize) < sensor_common::call::CALLS_MAX, is_hook);
             let same = CALLS
                 .iter()
+                .chain(HOOKS)
                 .filter(|other| other.number == call.number || other.name == call.name);
             assert_eq!(same.count(), 1, "{}", call.name);
             assert!(
-                call.details.iter().all(|detail| detail.value < 6),
+                call.details.iter().all(|detail| detail.value < VALUES),
                 "{}",
                 call.name
             );

@@ -14,6 +14,8 @@ pub enum Hook {
     Tracepoint(&'static str),
     /// The beginning of a kernel function (`fentry`).
     FunctionEntry(&'static str),
+    /// None in the kernel: the agent reads what the host records of logins, and watches what other signals show of them.
+    HostRecords,
     /// The return of a kernel function (`fexit`).
     FunctionExit(&'static str),
     /// A walk through all that the kernel has of a kind (`iter`).
@@ -33,6 +35,8 @@ pub enum Cgroup {
     PostBind4,
     /// Likewise of IPv6.
     PostBind6,
+    /// Reads and writes of `/proc/sys`.
+    Sysctl,
 }
 
 /// One way to report a signal.
@@ -118,6 +122,71 @@ const CALL_BY_TEXT: Rung = Rung {
     ..CALL
 };
 
+/// Credentials as they were, before the kernel replaces them.
+const CREDENTIAL_COMMIT: Rung = Rung {
+    program: "credential_commit",
+    hook: Hook::FunctionEntry("commit_creds"),
+    also: CREDENTIAL_PARTS,
+    blind_spot: "credentials that are forged and given back between two looks, and those of a task that began before the agent, until the first look",
+};
+const CREDENTIAL_CALL: Rung = Rung {
+    also: CREDENTIAL_PARTS,
+    blind_spot: "that credentials were forged before a call set them, if the call was allowed to; those that are forged and given back between two looks; and those of a task that began before the agent, until the first look",
+    ..CALL
+};
+
+const fn credentials_at(program: &'static str, tracepoint: &'static str) -> Part {
+    Part {
+        program,
+        hook: Hook::Tracepoint(tracepoint),
+        optional: false,
+    }
+}
+
+const MODULE_LOAD: Rung = Rung {
+    program: "module_load",
+    hook: Hook::Tracepoint("module_load"),
+    also: &[],
+    blind_spot: "code that gets into the kernel in another way than as a module",
+};
+const PROCESS_SIGNAL: Rung = Rung {
+    program: "process_signal",
+    hook: Hook::Tracepoint("signal_generate"),
+    also: &[],
+    blind_spot: "a signal to a protected process that the agent has not yet heard of",
+};
+const SYSCTL: Rung = Rung {
+    program: "sysctl_write",
+    hook: Hook::Cgroup(Cgroup::Sysctl),
+    also: &[],
+    blind_spot: "whether the write was refused, and what changes a parameter by another way than /proc/sys",
+};
+const SYSCTL_OPENED: Rung = Rung {
+    blind_spot: "what was written, and when: a parameter counts when it is opened for writing",
+    ..CALL
+};
+const TRACING: Rung = Rung {
+    blind_spot: "what was written: a file of tracefs counts when it is opened for writing; probes that a kernel module makes",
+    ..CALL
+};
+const LOCKDOWN: Rung = Rung {
+    blind_spot: "what was written: the file counts when it is opened for writing; the kernel's own command line",
+    ..CALL
+};
+const HOST_RECORDS: Rung = Rung {
+    program: "",
+    hook: Hook::HostRecords,
+    also: &[],
+    blind_spot: "what no program records: a login without PAM and utmp, a failure that is only in a log of its own",
+};
+/// Whichever rung it is, credentials are compared here.
+const CREDENTIAL_PARTS: &[Part] = &[
+    credentials_at("credential_fork", "sched_process_fork"),
+    credentials_at("credential_exec", "sched_process_exec"),
+    credentials_at("credential_exit", "sched_process_exit"),
+    credentials_at(CALL.program, "sys_exit"),
+];
+
 const CONNECT: Rung = tcp_state("the local port, until the connection ends");
 const ACCEPT_OF_LISTENER: Rung = tcp_state(
     "which of the processes that share a listening socket accepted, until it closes the connection",
@@ -157,7 +226,6 @@ pub const fn rungs(signal: Signal) -> &'static [Rung] {
         | Signal::Namespace
         | Signal::Keyctl
         | Signal::Userfaultfd
-        | Signal::Module
         | Signal::Bpf
         | Signal::Kexec
         | Signal::RawSocket => &[CALL],
@@ -165,25 +233,22 @@ pub const fn rungs(signal: Signal) -> &'static [Rung] {
         Signal::Bind => network::BIND,
         Signal::UdpFlow => network::UDP_FLOW,
         Signal::Dns => network::DNS,
-        Signal::Credential
-        | Signal::ProcessSignal
-        | Signal::Sysctl
-        | Signal::Tracing
-        | Signal::Lockdown
-        | Signal::IoUring
-        | Signal::TlsHello
-        | Signal::Login
-        | Signal::Logout
-        | Signal::Elevation
-        | Signal::AuthFailure
-        | Signal::Sequence => &[],
+        Signal::Credential => &[CREDENTIAL_COMMIT, CREDENTIAL_CALL],
+        Signal::Module => &[MODULE_LOAD, CALL],
+        Signal::ProcessSignal => &[PROCESS_SIGNAL],
+        Signal::Sysctl => &[SYSCTL, SYSCTL_OPENED],
+        Signal::Tracing => &[TRACING],
+        Signal::Lockdown => &[LOCKDOWN],
+        Signal::Login | Signal::Logout | Signal::Elevation | Signal::AuthFailure => &[HOST_RECORDS],
+        Signal::IoUring | Signal::TlsHello | Signal::Sequence => &[],
     }
 }
 
-/// Whether a signal is reported by system calls alone.
+/// Whether a signal cannot be reported without a look at system calls.
 #[must_use]
 pub fn is_call(signal: Signal) -> bool {
-    rungs(signal).iter().all(|rung| rung.hook == CALL.hook)
+    let by_call = |rung: &Rung| rung.parts().any(|part| part.hook == CALL.hook);
+    rungs(signal).iter().all(by_call)
 }
 
 impl Hook {
@@ -194,7 +259,7 @@ impl Hook {
             Self::Tracepoint(name) => Some((Kind::Typedef, format!("btf_trace_{name}"))),
             Self::FunctionEntry(name) | Self::FunctionExit(name) => Some((Kind::Func, name.to_owned())),
             Self::Iterator(name) => Some((Kind::Func, format!("bpf_iter_{name}"))),
-            Self::Cgroup(_) => None,
+            Self::Cgroup(_) | Self::HostRecords => None,
         }
     }
 }
@@ -203,6 +268,8 @@ impl std::fmt::Display for Hook {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Tracepoint(name) => write!(f, "tp_btf/{name}"),
+            Self::HostRecords => f.write_str("audit, wtmp, btmp, exec"),
+            Self::Cgroup(Cgroup::Sysctl) => f.write_str("cgroup/sysctl"),
             Self::FunctionEntry(name) => write!(f, "fentry/{name}"),
             Self::FunctionExit(name) => write!(f, "fexit/{name}"),
             Self::Iterator(name) => write!(f, "iter/{name}"),

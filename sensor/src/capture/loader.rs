@@ -258,6 +258,7 @@ fn unload(program: &mut Program) {
         Program::FExit(program) => program.unload(),
         Program::CgroupSkb(program) => program.unload(),
         Program::CgroupSock(program) => program.unload(),
+        Program::CgroupSysctl(program) => program.unload(),
         _ => Ok(()),
     };
     // The one that was refused was not loaded.
@@ -268,6 +269,9 @@ fn unload(program: &mut Program) {
 
 /// The kernel's own words, where it refuses.
 fn attach(ebpf: &mut Ebpf, part: Part, btf: &Btf) -> Result<(), String> {
+    if part.hook == Hook::HostRecords {
+        return Ok(());
+    }
     tracing::debug!("attaching {} to {}", part.program, part.hook);
     let Some(program) = ebpf.program_mut(part.program) else {
         return Err(format!("the kernel object has no program '{}'", part.program));
@@ -277,6 +281,13 @@ fn attach(ebpf: &mut Ebpf, part: Part, btf: &Btf) -> Result<(), String> {
             program.load(name, btf).and_then(|()| program.attach().map(drop))
         }
         (Program::Iter(program), Hook::Iterator(name)) => program.load(name, btf),
+        (Program::CgroupSysctl(program), Hook::Cgroup(Cgroup::Sysctl)) => {
+            let root = cgroup::root().map_err(|error| error.to_string())?;
+            program
+                .load()
+                .and_then(|()| program.attach(root, CgroupAttachMode::Single))
+                .map(drop)
+        }
         (Program::FExit(program), Hook::FunctionExit(name)) => {
             program.load(name, btf).and_then(|()| program.attach().map(drop))
         }

@@ -1,7 +1,8 @@
 //! Records, read in place: bytes from a ring in, references into them out.
 
 use sensor_common::{
-    Accept, Bind, Connect, Dns, Exec, Exit, FlowClose, Fork, Header, Listen, Operation, Signal, UdpFlow,
+    Accept, Bind, Connect, Credential, Dns, Exec, Exit, FlowClose, Fork, Header, Listen, Operation, Signal,
+    UdpFlow,
 };
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -30,6 +31,7 @@ pub enum RecordBody<'a> {
     Bind(&'a Bind),
     UdpFlow(&'a UdpFlow),
     Dns(DnsRecord<'a>),
+    Credential(&'a Credential),
     Operation(OperationRecord<'a>),
 }
 
@@ -64,6 +66,8 @@ pub struct ExecRecord<'a> {
     pub cwd: &'a [u8],
     /// File name as it was asked for.
     pub filename: &'a [u8],
+    /// Environment variables that make a loader or an interpreter run other code, a NUL after each.
+    pub variables: &'a [u8],
 }
 
 /// Why bytes are not a record.
@@ -128,6 +132,7 @@ impl<'a> Record<'a> {
             Signal::Bind => RecordBody::Bind(prefix(rest, "bind")?.0),
             Signal::UdpFlow => RecordBody::UdpFlow(prefix(rest, "udp_flow")?.0),
             Signal::Dns => RecordBody::Dns(DnsRecord::decode(rest)?),
+            Signal::Credential => RecordBody::Credential(prefix(rest, "credential")?.0),
             _ => RecordBody::Operation(OperationRecord::decode(rest)?),
         };
         Ok(Self { header, body })
@@ -137,13 +142,14 @@ impl<'a> Record<'a> {
 impl<'a> ExecRecord<'a> {
     fn decode(bytes: &'a [u8]) -> Result<Self, RecordError> {
         let (exec, tail) = prefix::<Exec>(bytes, "exec")?;
-        let [args, path, cwd, filename] = parts(
+        let [args, path, cwd, filename, variables] = parts(
             tail,
             [
                 exec.args_length,
                 exec.path_length,
                 exec.cwd_length,
                 exec.filename_length,
+                exec.variables_length,
             ],
         )?;
         Ok(Self {
@@ -152,6 +158,7 @@ impl<'a> ExecRecord<'a> {
             path,
             cwd,
             filename,
+            variables,
         })
     }
 }

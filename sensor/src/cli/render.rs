@@ -143,6 +143,8 @@ fn happened(event: &Event) -> String {
         }
         Some(event::Body::UdpFlow(flow)) => flowed(flow),
         Some(event::Body::Dns(dns)) => resolved(dns),
+        Some(event::Body::Session(session)) => came_or_went(session),
+        Some(event::Body::Credential(credential)) => became_another(credential),
         Some(event::Body::Operation(operation)) => asked(operation),
         None => "something this version does not know".into(),
     }
@@ -170,6 +172,15 @@ fn executed(exec: &v1::Exec, process: Option<&Process>) -> String {
         (exec.unlinked && !exec.memfd).then(|| "deleted".into()),
         exec.path_truncated.then(|| "path cut".into()),
         exec.args_unreadable.then(|| "arguments unreadable".into()),
+        (!exec.variables.is_empty()).then(|| {
+            let variables: Vec<String> = exec
+                .variables
+                .iter()
+                .take(4)
+                .map(|text| short(text, 120))
+                .collect();
+            variables.join(" ")
+        }),
     ];
     let notes: Vec<String> = notes.into_iter().flatten().collect();
     if !notes.is_empty() {
@@ -286,11 +297,77 @@ fn resolved(dns: &v1::Dns) -> String {
     what
 }
 
+/// Who, from where, by what, and who says so.
+fn came_or_went(session: &v1::Session) -> String {
+    let account = match (session.user.as_str(), session.uid) {
+        ("", Some(uid)) => uid.to_string(),
+        ("", None) => "somebody".to_owned(),
+        (user, _) => short(user, 64),
+    };
+    let mut words = vec![match session.from_uid {
+        Some(from) => format!("{from}→{account}"),
+        None => account,
+    }];
+    for (before, text) in [
+        ("by ", &session.program),
+        ("from ", &session.remote),
+        ("on ", &session.terminal),
+    ] {
+        if !text.is_empty() {
+            words.push(format!("{before}{}", short(text, 128)));
+        }
+    }
+    words.push(format!("({})", short(&session.source, 16)));
+    words.join(" ")
+}
+
+/// By what, and which ids and capabilities are others.
+fn became_another(credential: &v1::Credential) -> String {
+    let mut words = vec![match credential.cause() {
+        v1::CredentialCause::Unspecified => "?".to_owned(),
+        v1::CredentialCause::Exec => "by exec:".to_owned(),
+        v1::CredentialCause::Call => format!("by {}:", harmless(&credential.call)),
+        v1::CredentialCause::Unexplained => {
+            format!("UNEXPLAINED, noticed at {}:", harmless(&credential.noticed))
+        }
+    }];
+    let (before, after) = (
+        credential.before.unwrap_or_default(),
+        credential.after.unwrap_or_default(),
+    );
+    for (name, before, after) in [
+        ("uid", before.uid, after.uid),
+        ("euid", before.euid, after.euid),
+        ("suid", before.suid, after.suid),
+        ("fsuid", before.fsuid, after.fsuid),
+        ("gid", before.gid, after.gid),
+        ("egid", before.egid, after.egid),
+        ("sgid", before.sgid, after.sgid),
+        ("fsgid", before.fsgid, after.fsgid),
+        ("user_ns", before.user_ns, after.user_ns),
+    ] {
+        if before != after {
+            words.push(format!("{name} {before}→{after}"));
+        }
+    }
+    let lost = before.effective & !after.effective;
+    match credential.gained.as_slice() {
+        [] if lost != 0 => words.push(format!("lost {} capabilities", lost.count_ones())),
+        [] => {}
+        [one] => words.push(format!("gained {}", harmless(one))),
+        many => words.push(format!("gained {} capabilities", many.len())),
+    }
+    words.join(" ")
+}
+
 /// What was done, to what, and how.
 fn asked(operation: &v1::Operation) -> String {
     let mut words = vec![harmless(&operation.call).into_owned()];
     if !operation.path.is_empty() {
         words.push(argument(&operation.path));
+    }
+    if !operation.previous.is_empty() {
+        words.push(format!("from {}", argument(&operation.previous)));
     }
     if !operation.target.is_empty() {
         words.push(format!("→ {}", argument(&operation.target)));

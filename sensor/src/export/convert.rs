@@ -1,5 +1,8 @@
 //! The agent's entries as messages of the wire.
 
+mod credential;
+mod session;
+
 use std::{net::SocketAddr, sync::Arc};
 
 use sensor_common::record::FlowEnd;
@@ -298,6 +301,8 @@ fn convert_body(body: &Body) -> v1::event::Body {
         }
         Body::UdpFlow(flow, totals) => Wire::UdpFlow(udp_flow(flow, totals)),
         Body::Dns(flow, message) => Wire::Dns(dns(flow, message)),
+        Body::Credential(change) => Wire::Credential(credential::convert(change)),
+        Body::Session(session) => Wire::Session(session::convert(session)),
         Body::Operation(operation) => Wire::Operation(convert_operation(operation)),
     }
 }
@@ -312,7 +317,13 @@ fn convert_exec(exec: &Exec) -> v1::Exec {
         unlinked: exec.unlinked,
         path_truncated: exec.path_truncated,
         args_unreadable: exec.args_unreadable,
+        variables: nul_separated(&exec.variables).map(escape).collect(),
+        variables_unread: exec.variables_unread,
     }
+}
+
+fn nul_separated(texts: &[u8]) -> impl Iterator<Item = &[u8]> {
+    texts.split(|byte| *byte == 0).filter(|text| !text.is_empty())
 }
 
 fn convert_operation(operation: &Operation) -> v1::Operation {
@@ -334,6 +345,7 @@ fn convert_operation(operation: &Operation) -> v1::Operation {
         path_raw,
         target,
         target_raw,
+        previous: escape(&operation.previous),
         inode: operation.file.map_or(0, |file| file.inode),
         device: operation.file.map_or(0, |file| file.device),
         mode: operation.file.map_or(0, |file| file.mode),
@@ -561,6 +573,7 @@ mod tests {
             values: [1; 8],
             path: (*b"/tmp/a").into(),
             target: (*b"b\xff").into(),
+            previous: Box::default(),
             file: None,
             truncated: false,
             unreadable: true,
@@ -609,6 +622,10 @@ mod tests {
                 },
             ),
             Kind::Dns => Body::Dns(flow(), Box::default()),
+            Kind::Credential => Body::Credential(Box::new(credential::example())),
+            Kind::Login | Kind::Logout | Kind::Elevation | Kind::AuthFailure => {
+                Body::Session(Box::new(session::example(kind)))
+            }
             kind => operation(kind),
         }
     }

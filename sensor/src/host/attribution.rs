@@ -8,13 +8,14 @@ use std::{
 
 use sensor_common::{
     FlowClose, Header, Identity, Signal, Tuple, UNSET_ID, UdpFlow,
+    call::hook,
     record::{FlowEnd, exec_flags, flow_flags, identity_flags, operation_flags},
 };
 
 use super::{
-    Body, CgroupMount, Cgroups, Credentials, DatagramTotals, Ended, Event, Exec, Exit, Facts, FileId, Flow,
-    FlowTotals, FoldSlot, Image, Limits, Listener, Namespaces, Operation, Process, ProcessId, Thread, Tree,
-    WallClock, Workload, dns, names::Names, proc::ProcDir, snapshot,
+    Body, CgroupMount, Cgroups, CredentialChange, Credentials, DatagramTotals, Ended, Event, Exec, Exit,
+    Facts, FileId, Flow, FlowTotals, FoldSlot, Image, Limits, Listener, Namespaces, Operation, Process,
+    ProcessId, Session, Thread, Tree, WallClock, Workload, dns, names::Names, proc::ProcDir, snapshot,
 };
 use crate::{
     capture::{
@@ -154,14 +155,40 @@ impl Host {
                 )
             }
             RecordBody::Dns(record) => (self.owner(&header.identity, record.dns.flags), self.dns(record)),
-            RecordBody::Operation(record) => {
-                let Some(operation) = operation(header.signal, record) else {
+            RecordBody::Credential(record) => {
+                let Some(change) = CredentialChange::of(record) else {
                     return Attributed::Unknown;
                 };
+                (self.actor(&header.identity), Body::Credential(Box::new(change)))
+            }
+            RecordBody::Operation(record) => {
+                let Some(mut operation) = operation(header.signal, record) else {
+                    return Attributed::Unknown;
+                };
+                self.name_target(&mut operation, record.operation.call);
                 (self.actor(&header.identity), Body::Operation(Box::new(operation)))
             }
         };
         Attributed::Event(Arc::new(self.event(header, process, body)))
+    }
+
+    /// An event of a session, which no record is behind: told of process `pid` at `time`.
+    pub fn session(&mut self, session: Session, pid: u32, time: BootTime) -> Arc<Event> {
+        let id = self.tree.live_id(pid);
+        let process = id.and_then(|id| self.tree.get(id)).map(Arc::clone);
+        let parent = process.as_ref().and_then(|process| self.parent(process));
+        Arc::new(Event {
+            time,
+            wall: self.clock.wall(time),
+            cpu: 0,
+            process,
+            parent,
+            thread: Thread {
+                tid: pid,
+                ..Thread::default()
+            },
+            body: Body::Session(Box::new(session)),
+        })
     }
 
     fn event(&mut self, header: &Header, process: Option<Arc<Process>>, body: Body) -> Event {
@@ -277,6 +304,8 @@ impl Host {
             unlinked: flag(exec_flags::UNLINKED),
             path_truncated: flag(exec_flags::PATH_TRUNCATED) || flag(exec_flags::CWD_TRUNCATED),
             args_unreadable,
+            variables: record.variables.into(),
+            variables_unread: flag(exec_flags::VARIABLES_UNREAD),
         };
         (process, exec)
     }
@@ -288,6 +317,19 @@ impl Host {
             .unwrap_or_default();
         let child = self.facts(child);
         self.tree.fork(child, &image)
+    }
+
+    /// What a hook says by number or for short: what runs as the process that a signal was sent to, and where a parameter is.
+    fn name_target(&self, operation: &mut Operation, call: u32) {
+        if call == hook::SYSCTL {
+            operation.path = [b"/proc/sys/", &*operation.path].concat().into();
+        } else if call == hook::SIGNAL {
+            let target = self.tree.live_id(operation.values[1] as u32);
+            let process = target.and_then(|id| self.tree.get(id));
+            operation.path = process
+                .map(|process| process.image.executable.clone())
+                .unwrap_or_default();
+        }
     }
 
     /// The process that acts right now: what the record says of it is news.
@@ -396,6 +438,7 @@ fn operation(signal: u16, record: &OperationRecord<'_>) -> Option<Operation> {
         ..
     } = *record.operation;
     let truncated = flags & operation_flags::TRUNCATED != 0;
+    let hook = flags & operation_flags::HOOK != 0;
     let path = |(directory, text): (&[u8], &[u8])| {
         if directory.is_empty() && text.is_empty() {
             return Box::default();
@@ -407,8 +450,21 @@ fn operation(signal: u16, record: &OperationRecord<'_>) -> Option<Operation> {
         call: Call::of(call)?,
         result,
         values,
-        path: path(record.paths[0]),
-        target: path(record.paths[1]),
+        path: if hook {
+            record.paths[0].1.into()
+        } else {
+            path(record.paths[0])
+        },
+        target: if hook {
+            text(record.paths[1].1)
+        } else {
+            path(record.paths[1])
+        },
+        previous: if hook {
+            text(record.paths[1].0)
+        } else {
+            Box::default()
+        },
         file: (inode != 0).then_some(FileId { inode, device, mode }),
         truncated,
         unreadable: flags & operation_flags::UNREADABLE != 0,
@@ -418,6 +474,11 @@ fn operation(signal: u16, record: &OperationRecord<'_>) -> Option<Operation> {
         }),
         repeats: None,
     })
+}
+
+/// A value of a parameter, without the end of its line.
+fn text(value: &[u8]) -> Box<[u8]> {
+    value.trim_ascii_end().into()
 }
 
 /// What `wait` says: code in bits 8–15, or signal in bits 0–6 and core dump in bit 7.

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use sensor_common::{call::VALUES, record::FlowEnd};
 
 use super::dns::DnsMessage;
+use super::{CredentialChange, Session};
 use crate::{
     capture::calls::Call,
     time::{BootTime, WallTime},
@@ -174,6 +175,10 @@ pub enum Body {
     UdpFlow(Flow, DatagramTotals),
     /// It asked a name server, or got its answer.
     Dns(Flow, Box<DnsMessage>),
+    /// One of its threads got other credentials.
+    Credential(Box<CredentialChange>),
+    /// Somebody came, left, became another, or failed to prove who they are; the process is the one that let them.
+    Session(Box<Session>),
     /// It asked the kernel for something by a system call.
     Operation(Box<Operation>),
 }
@@ -194,6 +199,8 @@ pub struct Operation {
     pub path: Box<[u8]>,
     /// The other path or name: what a file is called now, where something was mounted, which attribute was set.
     pub target: Box<[u8]>,
+    /// What the thing was before, where that is said: the value of a parameter.
+    pub previous: Box<[u8]>,
     /// The file, where the call has a descriptor of it.
     pub file: Option<FileId>,
     /// A path is cut.
@@ -254,6 +261,10 @@ pub struct Exec {
     pub path_truncated: bool,
     /// The arguments could not be copied in the kernel, and could not be read afterwards.
     pub args_unreadable: bool,
+    /// Environment variables that make a loader or an interpreter run other code, a NUL after each.
+    pub variables: Box<[u8]>,
+    /// Not all environment variables were looked at.
+    pub variables_unread: bool,
 }
 
 /// How a process ended.
@@ -344,6 +355,8 @@ impl Body {
             Self::Bind { .. } => Signal::Bind,
             Self::UdpFlow(..) => Signal::UdpFlow,
             Self::Dns(..) => Signal::Dns,
+            Self::Credential(_) => Signal::Credential,
+            Self::Session(session) => session.signal,
             Self::Operation(operation) => operation.signal,
         }
     }

@@ -47,6 +47,7 @@ fn operation(call: &str, path: &str, target: &str) -> Event {
             values: [0; 8],
             path: path.as_bytes().into(),
             target: target.as_bytes().into(),
+            previous: Box::default(),
             file: None,
             truncated: false,
             unreadable: false,

@@ -166,6 +166,15 @@ impl Guard {
         Ok(())
     }
 
+    /// Whether the guard itself stands before this process, whatever else speaks against acting upon it.
+    #[must_use]
+    pub fn protects(&self, process: &Process) -> bool {
+        matches!(
+            self.check(process),
+            Err(Refusal::Init | Refusal::Sensor | Refusal::Ancestor(_) | Refusal::Protected(_))
+        )
+    }
+
     /// Takes one kill at event time `now` from what is allowed.
     ///
     /// # Errors

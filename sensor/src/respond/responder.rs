@@ -34,6 +34,12 @@ impl Responder {
         self.policy.mode
     }
 
+    /// Whether a process is one that no action may ever be directed at.
+    #[must_use]
+    pub fn protects(&self, process: &Process) -> bool {
+        self.guard.protects(process)
+    }
+
     /// Does what the incident asks for, if anything. Takes a few system calls and at most [`WAIT`] in act mode.
     pub fn respond(&mut self, incident: &Incident) -> Option<Outcome> {
         let action = self.policy.propose(incident)?;

@@ -10,7 +10,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::kernel::{Kernel, Suite};
+use super::{
+    forge::Forger,
+    kernel::{Kernel, Suite},
+};
 
 /// Longest that a machine may run. The tests have deadlines of their own; this one is for a kernel that hangs.
 const LIMIT: Duration = Duration::from_secs(25 * 60);
@@ -77,7 +80,9 @@ fn run(kernel: &Kernel, initramfs: &Path, log: &Path) -> Result<()> {
         .spawn()
         .context("could not start qemu-system-x86_64")?;
     let began = Instant::now();
+    let mut forger = Forger::new(child.id(), log);
     loop {
+        forger.serve()?;
         if let Some(status) = child.try_wait()? {
             return if status.success() {
                 Ok(())

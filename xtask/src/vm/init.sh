@@ -1,6 +1,7 @@
 #!/bin/sh
 # First process of a test VM: prepares what a host would have, runs the end-to-end tests, says how they ended.
 export PATH=/usr/bin:/bin HOME=/root RUST_BACKTRACE=1
+export SENSOR_TEST_VM=1
 export SENSOR_BIN=/usr/bin/sensor COLLECTOR_BIN=/usr/bin/collector
 # An emulated machine is about ten times slower than a real one.
 export SENSOR_TEST_PATIENCE=8

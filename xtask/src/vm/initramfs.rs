@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{cpio::Archive, debian::Root};
+use super::{cpio::Archive, debian::Root, kernel};
 use crate::{binaries::EndToEnd, cargo};
 
 const INIT: &str = include_str!("init.sh");
@@ -41,6 +41,9 @@ pub(crate) fn build(folder: &Path, end_to_end: &EndToEnd, arguments: &[String]) 
     ] {
         archive.file(&format!("usr/bin/{name}"), 0o755, &read(program)?)?;
     }
+    for (release, module) in kernel::modules(folder, &busybox)? {
+        archive.file(&format!("lib/test-modules/{release}.ko"), 0o644, &module)?;
+    }
     for file in &python {
         archive.file(relative(file), 0o755, &read(file)?)?;
     }
@@ -55,7 +58,20 @@ pub(crate) fn build(folder: &Path, end_to_end: &EndToEnd, arguments: &[String]) 
 
 fn folders(archive: &mut Archive<impl Write>, files: &Files) -> Result<()> {
     let fixed = [
-        "dev", "etc", "bin", "proc", "sys", "tmp", "run", "root", "usr", "usr/bin", "var", "var/lib",
+        "dev",
+        "etc",
+        "bin",
+        "proc",
+        "sys",
+        "tmp",
+        "run",
+        "root",
+        "usr",
+        "usr/bin",
+        "lib",
+        "lib/test-modules",
+        "var",
+        "var/lib",
     ];
     let mut all: BTreeSet<&str> = fixed.into_iter().collect();
     for file in files {

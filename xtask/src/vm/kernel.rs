@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -106,9 +107,41 @@ fn keep_image(cache: &Path) -> Result<()> {
     let package = cache.join("package");
     let (image, release) = find_image(&package)?;
     fs::copy(&image, cache.join("vmlinuz"))?;
+    if let Some(module) = find_module(&package, &release) {
+        let name = module.extension().is_some_and(|extension| extension == "xz");
+        fs::copy(&module, cache.join(if name { "dummy.ko.xz" } else { "dummy.ko" }))?;
+    }
     fs::write(cache.join("release"), release)?;
     fs::remove_dir_all(package)?;
     Ok(())
+}
+
+/// A small module that depends on no other, for tests to load.
+fn find_module(package: &Path, release: &str) -> Option<PathBuf> {
+    let folders = ["lib/modules", "usr/lib/modules"].map(|folder| package.join(folder).join(release));
+    let places = folders.into_iter().flat_map(|folder| {
+        ["dummy.ko", "dummy.ko.xz"].map(|name| folder.join("kernel/drivers/net").join(name))
+    });
+    places.into_iter().find(|path| path.exists())
+}
+
+/// The module of every kernel that is in the cache, by its release, unpacked by `busybox`.
+pub(crate) fn modules(folder: &Path, busybox: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+    let mut modules = Vec::new();
+    for suite in KERNELS {
+        let cache = folder.join("kernels").join(suite.name);
+        let Some(kernel) = cached(&cache, suite) else {
+            continue;
+        };
+        let packed = cache.join("dummy.ko.xz");
+        if packed.exists() {
+            let output = Command::new(busybox).args(["unxz", "-c"]).arg(&packed).output()?;
+            modules.push((kernel.release, output.stdout));
+        } else if let Ok(module) = fs::read(cache.join("dummy.ko")) {
+            modules.push((kernel.release, module));
+        }
+    }
+    Ok(modules)
 }
 
 /// `boot/vmlinuz-RELEASE`, or `usr/lib/modules/RELEASE/vmlinuz` in newer suites.

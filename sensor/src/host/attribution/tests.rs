@@ -53,6 +53,7 @@ fn exec<'a>(exec: &'a sensor_common::Exec, args: &'a [u8], path: &'a [u8]) -> Re
         path,
         cwd: b"tmp\0",
         filename: b"asked",
+        variables: b"",
     })
 }
 
