@@ -23,7 +23,7 @@ pub struct Fold {
     pub device: u32,
     /// Number of the signal; in bits 16 and 17 whether the file was opened for reading or writing; above, the system call.
     pub kind: u32,
-    /// Changes whenever the slot is taken anew; odd while that is going on.
+    /// Changes whenever the slot is taken anew.
     pub generation: u32,
     /// Repetitions since it was taken.
     pub count: u64,

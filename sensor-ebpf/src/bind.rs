@@ -12,11 +12,10 @@ use sensor_common::{Bind, Signal, Tuple};
 use crate::{
     emit, identity,
     kernel::{Access, Address, Direct, offset},
-    network, udp,
+    network::{self, AF_INET, AF_INET6},
+    udp,
 };
 
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
 const IPPROTO_UDP: u32 = 17;
 
 /// What lets the socket have its address. These programs only watch.

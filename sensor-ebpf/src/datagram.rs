@@ -15,11 +15,10 @@ use sensor_common::{Tuple, record::DatagramKey};
 use crate::{
     dns,
     kernel::{Access, Address, Direct, Probe, offset},
+    network::{AF_INET, AF_INET6},
     udp::{self, Context, Datagram},
 };
 
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
 const IPPROTO_UDP: u8 = 17;
 
 // Offsets in the headers, RFC 791, 8200, 768.

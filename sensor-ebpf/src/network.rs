@@ -22,8 +22,8 @@ use crate::{
     kernel::{Access, Address, Direct, features, offset},
 };
 
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
+pub const AF_INET: u16 = 2;
+pub const AF_INET6: u16 = 10;
 const SOCK_DONE: u64 = 1 << 1;
 
 // include/net/tcp_states.h

@@ -3,6 +3,19 @@
 //! Invariants: a record is handed out once, and in the order of time unless one was held up for longer than the reorder
 //! window (counted); bulk records never make critical ones wait in a ring; everything detaches when a [`Capture`] is dropped.
 
+/// A type of the contract as the map library wants it.
+macro_rules! pod {
+    ($($wrapper:ident($inner:ty);)+) => {
+        $(
+            #[derive(Clone, Copy)]
+            #[repr(transparent)]
+            struct $wrapper($inner);
+            // SAFETY: the inner type has no padding (it derives `IntoBytes`) and any bytes are valid.
+            unsafe impl Pod for $wrapper {}
+        )+
+    };
+}
+
 mod account;
 mod alarm;
 pub mod btf;
@@ -94,17 +107,6 @@ pub struct Capture {
     protected: Option<Protected>,
 }
 
-macro_rules! pod {
-    ($($wrapper:ident($inner:ty);)+) => {
-        $(
-            #[derive(Clone, Copy)]
-            #[repr(transparent)]
-            struct $wrapper($inner);
-            // SAFETY: the inner type has no padding (it derives `IntoBytes`) and any bytes are valid.
-            unsafe impl Pod for $wrapper {}
-        )+
-    };
-}
 pod! {
     KernelCall(CallRule);
     KernelListener(ListenerKey);

@@ -59,7 +59,7 @@ pub struct Capture {
     /// How long an event that is still being written may hold up later ones. `0s` to `1s`, rounded up to milliseconds.
     #[serde(
         serialize_with = "humantime_serde::serialize",
-        deserialize_with = "values::reorder_window"
+        deserialize_with = "values::duration::<_, 0, 1>"
     )]
     pub reorder_window: Duration,
     /// Size of all rings together for process, credential, kernel and response events: a power of two, 4 KiB to 256 MiB.
@@ -91,7 +91,7 @@ pub struct Capture {
     /// For how long a process's repetitions (opening the same file) are folded into one event; `0s`: not at all. Up to `60s`.
     #[serde(
         serialize_with = "humantime_serde::serialize",
-        deserialize_with = "values::fold_window"
+        deserialize_with = "values::duration::<_, 0, 60>"
     )]
     pub fold_window: Duration,
     /// Signals that are left out.

@@ -5,12 +5,12 @@
 //!
 //! Invariants: programs that begin, fork and end are muted by nothing but their signal being switched off, and then only after the agent
 //! has learned from them; every event that is left out is counted, in the account of its signal and for its rule; a number that may
-//! have come to mean something else (an inode) is forgotten within [`REFRESH`] or when the agent hears of it.
+//! have come to mean something else (an inode) is forgotten within a second or when the agent hears of it.
 
 mod board;
 mod rule;
 
-use std::{collections::HashMap, os::unix::fs::MetadataExt as _, sync::Arc, time::Duration};
+use std::{collections::HashMap, os::unix::fs::MetadataExt as _, sync::Arc};
 
 use aya::maps::MapError;
 use sensor_common::{
@@ -25,11 +25,7 @@ use crate::{
     capture::Filters,
     config,
     host::{Body, Event, Image},
-    time::BootTime,
 };
-
-/// How long the kernel programs may go by the number of a file before its path is looked at again.
-pub const REFRESH: Duration = Duration::from_secs(1);
 
 /// A rule in force.
 struct Rule {
@@ -48,7 +44,6 @@ pub struct Mutes {
     /// Executables that the kernel programs mute by themselves: rule by file.
     executables: HashMap<FileKey, u32>,
     watches: Vec<(Box<str>, Option<FileKey>)>,
-    refreshed: BootTime,
     board: Arc<Board>,
 }
 
@@ -70,7 +65,6 @@ impl Mutes {
             off: 0,
             executables: HashMap::new(),
             watches: Vec::new(),
-            refreshed: BootTime::default(),
             board,
         }
     }
@@ -176,19 +170,11 @@ impl Mutes {
         Ok(())
     }
 
-    /// Looks, if it is time, what the paths of rules and watches stand for by now.
+    /// Looks what the paths of rules and watches stand for by now. The pipeline has it done each second.
     ///
     /// # Errors
     /// If the kernel refuses to be told.
-    pub fn refresh_if_due(&mut self, now: BootTime, filters: &mut Filters) -> Result<(), MapError> {
-        if now.since(self.refreshed) < REFRESH {
-            return Ok(());
-        }
-        self.refreshed = now;
-        self.refresh(filters)
-    }
-
-    fn refresh(&mut self, filters: &mut Filters) -> Result<(), MapError> {
+    pub fn refresh(&mut self, filters: &mut Filters) -> Result<(), MapError> {
         for rule in &mut self.rules {
             let Subject::Path(pattern) = &rule.subject else {
                 continue;

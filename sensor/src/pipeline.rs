@@ -185,7 +185,7 @@ impl Pipeline {
         let Stages {
             mutes, vitals, host, ..
         } = &mut work.stages;
-        complain(mutes.refresh_if_due(now, capture.filters()));
+        complain(mutes.refresh(capture.filters()));
         vitals
             .processes
             .store(host.tree().len() as u64, Ordering::Relaxed);

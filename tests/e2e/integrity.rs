@@ -4,7 +4,7 @@ use std::{fs, path::Path, process::Command, process::Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use sensor_proto::v1::{Filter, Operation, event};
+use sensor_proto::v1::{Filter, Operation};
 use sensor_tests::{
     agent::Agent,
     command::{helper, real_path, spawn, succeed, wait},
@@ -40,11 +40,9 @@ const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 
 /// The operations of a process by which it made `signal`.
 fn of<'a>(history: &'a History, signal: &str) -> Vec<&'a Operation> {
-    let operations = history.bodies(|body| match body {
-        event::Body::Operation(operation) if operation.signal == signal => Some(operation),
-        _ => None,
-    });
-    operations.into_iter().map(|(_, operation)| operation).collect()
+    let mut operations = history.operations();
+    operations.retain(|operation| operation.signal == signal);
+    operations
 }
 
 fn detail<'a>(operation: &'a Operation, name: &str) -> Option<(u64, &'a str)> {

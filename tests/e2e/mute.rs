@@ -18,7 +18,6 @@ use sensor_tests::{
     command::{NOBODY, as_nobody, helper, marker, real_path, sensor, spawn, succeed, wait},
     history::History,
     patience::{patience, wait_for},
-    status,
     stream::Stream,
 };
 
@@ -35,14 +34,6 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-fn operations(history: &History) -> Vec<&Operation> {
-    let operations = history.bodies(|body| match body {
-        event::Body::Operation(operation) => Some(operation),
-        _ => None,
-    });
-    operations.into_iter().map(|(_, operation)| operation).collect()
-}
-
 /// Files made in `folder` by `command`, as an agent reports them.
 fn made(stream: &Stream, command: &mut Command, folder: &Path, count: u32) -> Result<usize> {
     let pid = succeed(command.arg(folder).args([&count.to_string(), "1", "0"]))?;
@@ -52,7 +43,8 @@ fn made(stream: &Stream, command: &mut Command, folder: &Path, count: u32) -> Re
         "a process is told of whatever is muted: {:?}",
         history.order()
     );
-    let created = operations(&history)
+    let created = history
+        .operations()
         .into_iter()
         .filter(|operation| operation.signal == "file_create");
     Ok(created
@@ -178,7 +170,7 @@ fn taught() -> Result<()> {
         )?
     };
     stream.history(child)?;
-    let after = settled(&agent)?;
+    let after = agent.settled()?;
     let after_account = account(&after, "file_create")?;
     ensure!(
         after_account.muted >= before.muted + 2000 && after_account.lost == before.lost,
@@ -207,7 +199,8 @@ fn changes() -> Result<()> {
     let pid = child.id();
     ensure!(wait(&mut child)?.success(), "the helper failed");
     let history = stream.history(pid)?;
-    let created: BTreeSet<_> = operations(&history)
+    let created: BTreeSet<_> = history
+        .operations()
         .into_iter()
         .filter(|operation| operation.signal == "file_create" && operation.path.starts_with(&path))
         .map(|operation| operation.path.clone())
@@ -217,7 +210,7 @@ fn changes() -> Result<()> {
         "{} of 1500 are reported: rules had no effect, or lasted",
         created.len()
     );
-    let status = settled(&agent)?;
+    let status = agent.settled()?;
     ensure!(
         status.accounts.iter().all(|account| account.lost == 0),
         "events were lost: {:#?}",
@@ -274,7 +267,8 @@ fn folded() -> Result<()> {
     )?;
     let opens = stream.wait("all repetitions", |got| {
         let history = History::of(&got.entries, pid);
-        let opens: Vec<Operation> = operations(&history)
+        let opens: Vec<Operation> = history
+            .operations()
             .into_iter()
             .filter(|operation| operation.signal == "file_open" && operation.path == file)
             .cloned()
@@ -320,7 +314,8 @@ fn watched() -> Result<()> {
     let reads = |file: &str| -> Result<usize> {
         let pid = succeed(helper("open-file")?.args([file, "1", "read"]))?;
         let history = stream.history(pid)?;
-        Ok(operations(&history)
+        Ok(history
+            .operations()
             .into_iter()
             .filter(|operation| operation.signal == "file_open" && operation.path == file)
             .count())
@@ -349,14 +344,6 @@ fn reload(agent: &Agent, config: &str) -> Result<String> {
         String::from_utf8_lossy(&output.stderr).into_owned()
     );
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// The agent when its accounts add up, whatever was lost.
-pub(crate) fn settled(agent: &Agent) -> Result<Status> {
-    wait_for("the accounts to add up", patience(15), || {
-        let status = agent.status()?;
-        Ok(status.accounts.iter().all(status::adds_up).then_some(status))
-    })
 }
 
 /// A process that does nothing for as long as this lives.

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use sensor_proto::v1::{Filter, Operation, event};
+use sensor_proto::v1::{Filter, Operation};
 use sensor_tests::{
     agent::Agent,
     command::{helper, real_path, succeed},
@@ -48,20 +48,17 @@ fn all() -> Result<()> {
     let path = real_path(folder.path())?;
     let pid = succeed(helper("operations")?.arg(&path))?;
     let history = stream.history(pid)?;
-    let operations = history.bodies(|body| match body {
-        event::Body::Operation(operation) => Some(operation),
-        _ => None,
-    });
+    let operations = history.operations();
 
     // In this order, with others between them: a program does more than it is told to.
-    let mut rest = operations.iter().map(|(_, operation)| *operation);
+    let mut rest = operations.iter().copied();
     for (signal, path_like, target_like) in EXPECTED {
         let wanted = [path_like, target_like].map(|like| like.replace("{}", &path));
         let fits = |operation: &&Operation| {
             operation.signal == signal && [&operation.path, &operation.target] == [&wanted[0], &wanted[1]]
         };
         rest.find(fits).with_context(|| {
-            let seen = operations.iter().map(|(_, operation)| {
+            let seen = operations.iter().map(|operation| {
                 format!(
                     "{} {} {:?} {:?}",
                     operation.signal, operation.call, operation.path, operation.target
@@ -74,11 +71,9 @@ fn all() -> Result<()> {
         })?;
     }
     let detail = |signal: &str, name: &str| {
-        let operation = operations
-            .iter()
-            .find(|(_, operation)| operation.signal == signal);
+        let operation = operations.iter().find(|operation| operation.signal == signal);
         let details = operation
-            .map(|(_, operation)| operation.details.as_slice())
+            .map(|operation| operation.details.as_slice())
             .unwrap_or_default();
         let found = details.iter().find(|detail| detail.name == name);
         found.map(|detail| detail.text.clone()).unwrap_or_default()

@@ -11,10 +11,7 @@ use sensor_tests::{
     stream::Stream,
 };
 
-use crate::{
-    case,
-    mute::{Stopped, settled},
-};
+use crate::{case, mute::Stopped};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -36,7 +33,7 @@ fn tiny() -> Result<()> {
         succeed(helper("fork-storm")?.args(["200", ""]))?;
         succeed(helper("create-files")?.arg(folder.path()).args(["200", "2", "0"]))?;
     }
-    let status = settled(&agent)?;
+    let status = agent.settled()?;
     for signal in ["fork", "exit", "file_create", "file_unlink"] {
         let lost = status.accounts.iter().find(|account| account.signal == signal);
         let lost = lost.map_or(0, |account| account.lost);
@@ -91,7 +88,7 @@ fn flood() -> Result<()> {
         heard.len(),
         2 * QUIET
     );
-    let status = settled(&agent)?;
+    let status = agent.settled()?;
     for account in &status.accounts {
         let is_critical = matches!(account.signal.as_str(), "exec" | "fork" | "exit");
         ensure!(!is_critical || account.lost == 0, "{account:?}");

@@ -80,19 +80,27 @@ impl Agent {
         status::of(&self.socket())
     }
 
-    /// Waits until what the kernel saw and what became of it add up, with nothing on the way.
+    /// How it is when what the kernel saw and what became of it add up, with nothing on the way.
     ///
     /// # Errors
-    /// If they never do, or if an event was lost.
-    pub fn nothing_lost(&self) -> Result<()> {
+    /// If they never do.
+    pub fn settled(&self) -> Result<Status> {
         let settled = wait_for("the accounts to add up", patience(10), || {
             let status = self.status()?;
             Ok(status.accounts.iter().all(status::adds_up).then_some(status))
         });
-        let accounts = match settled {
-            Ok(status) => status.accounts,
-            Err(error) => return Err(error.context(format!("{:#?}", self.status()?.accounts))),
-        };
+        match settled {
+            Ok(status) => Ok(status),
+            Err(error) => Err(error.context(format!("{:#?}", self.status()?.accounts))),
+        }
+    }
+
+    /// Waits until what the kernel saw and what became of it add up.
+    ///
+    /// # Errors
+    /// If they never do, or if an event was lost.
+    pub fn nothing_lost(&self) -> Result<()> {
+        let accounts = self.settled()?.accounts;
         ensure!(!accounts.is_empty(), "the agent keeps no accounts");
         ensure!(
             accounts.iter().all(|account| account.lost == 0),

@@ -1,7 +1,7 @@
 //! Everything that came about one process.
 
 use anyhow::{Context as _, Result, ensure};
-use sensor_proto::v1::{Entry, Event, Exec, Exit, Process, ProcessId, entry, event};
+use sensor_proto::v1::{Entry, Event, Exec, Exit, Operation, Process, ProcessId, entry, event};
 
 /// The events of one process, in the order in which they came.
 #[derive(Clone, Debug)]
@@ -133,6 +133,16 @@ impl History {
     pub fn bodies<'a, T>(&'a self, pick: impl Fn(&'a event::Body) -> Option<T>) -> Vec<(&'a Process, T)> {
         let pick = |event: &'a Event| Some((event.process.as_ref()?, pick(event.body.as_ref()?)?));
         self.events.iter().filter_map(pick).collect()
+    }
+
+    /// What it asked the kernel for.
+    #[must_use]
+    pub fn operations(&self) -> Vec<&Operation> {
+        let operations = self.bodies(|body| match body {
+            event::Body::Operation(operation) => Some(operation),
+            _ => None,
+        });
+        operations.into_iter().map(|(_, operation)| operation).collect()
     }
 
     fn processes(&self) -> impl Iterator<Item = &Process> {

@@ -13,17 +13,6 @@ use sensor_common::{FileKey, MuteKey, Settings};
 
 use super::take;
 
-macro_rules! pod {
-    ($($wrapper:ident($inner:ty);)+) => {
-        $(
-            #[derive(Clone, Copy, PartialEq, Eq)]
-            #[repr(transparent)]
-            struct $wrapper($inner);
-            // SAFETY: the inner type has no padding (it derives `IntoBytes`) and any bytes are valid.
-            unsafe impl Pod for $wrapper {}
-        )+
-    };
-}
 pod! {
     KernelSettings(Settings);
     KernelMute(MuteKey);

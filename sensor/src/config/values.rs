@@ -37,17 +37,6 @@ pub(super) fn ring_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u
     )))
 }
 
-/// Longer than a second, and the stream would no longer be live.
-pub(super) fn reorder_window<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let window: Duration = humantime_serde::deserialize(deserializer)?;
-    if window <= Duration::from_secs(1) {
-        return Ok(window);
-    }
-    Err(D::Error::custom(format!(
-        "{window:?} is not allowed; allowed are 0s to 1s"
-    )))
-}
-
 /// Between so many seconds.
 pub(super) fn duration<'de, D: Deserializer<'de>, const MIN: u64, const MAX: u64>(
     deserializer: D,
@@ -58,7 +47,7 @@ pub(super) fn duration<'de, D: Deserializer<'de>, const MIN: u64, const MAX: u64
         return Ok(duration);
     }
     Err(D::Error::custom(format!(
-        "{duration:?} is not allowed; allowed are {least:?} to {most:?}"
+        "{duration:?} is not allowed; allowed are {MIN}s to {MAX}s"
     )))
 }
 
@@ -69,17 +58,6 @@ pub(super) fn probability<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     }
     Err(D::Error::custom(format!(
         "{value} is not allowed; allowed is what is above 0, up to 1"
-    )))
-}
-
-/// Longer than a minute, and an event would come when nobody asks any more.
-pub(super) fn fold_window<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let window: Duration = humantime_serde::deserialize(deserializer)?;
-    if window <= Duration::from_secs(60) {
-        return Ok(window);
-    }
-    Err(D::Error::custom(format!(
-        "{window:?} is not allowed; allowed are 0s to 60s"
     )))
 }
 
@@ -109,18 +87,22 @@ pub(super) fn watched<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<
     at_most::<D, _>(paths, WATCHES_MAX)
 }
 
-/// Absolute paths, with at most a `*` at the end.
 pub(super) fn patterns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    at_most::<D, _>(path_patterns(deserializer, 1)?, RULES_MAX)
+}
+
+/// Absolute paths of at least so many bytes, with at most a `*` at the end.
+fn path_patterns<'de, D: Deserializer<'de>>(deserializer: D, least: usize) -> Result<Vec<String>, D::Error> {
     let paths = Vec::<String>::deserialize(deserializer)?;
     for path in &paths {
         let stem = path.strip_suffix('*').unwrap_or(path);
-        if !stem.starts_with('/') || stem.contains('*') {
+        if !stem.starts_with('/') || stem.contains('*') || stem.len() < least {
             return Err(D::Error::custom(format!(
                 "{path:?} is not allowed; allowed are absolute paths, with at most a `*` at the end"
             )));
         }
     }
-    at_most::<D, _>(paths, RULES_MAX)
+    Ok(paths)
 }
 
 fn at_most<'de, D: Deserializer<'de>, T>(values: Vec<T>, limit: usize) -> Result<Vec<T>, D::Error> {
@@ -133,16 +115,7 @@ fn at_most<'de, D: Deserializer<'de>, T>(values: Vec<T>, limit: usize) -> Result
     )))
 }
 
-/// A bare name would protect whatever an attacker calls so, wherever it lies.
+/// A bare name would protect whatever an attacker calls so, wherever it lies, and `/*` everything.
 pub(super) fn protected<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    let paths = Vec::<String>::deserialize(deserializer)?;
-    for path in &paths {
-        let stem = path.strip_suffix('*').unwrap_or(path);
-        if !path.starts_with('/') || stem.contains('*') || stem.len() < 2 {
-            return Err(D::Error::custom(format!(
-                "{path:?} is not allowed; allowed are absolute paths, with at most a `*` at the end"
-            )));
-        }
-    }
-    Ok(paths)
+    path_patterns(deserializer, 2)
 }
