@@ -26,6 +26,9 @@ use crate::{
 /// Machines that run at the same time: each has two processors of its own.
 const AT_ONCE: usize = 2;
 
+/// How often a kernel is booted, if the emulator ends it each time.
+const BOOTS_MAX: usize = 3;
+
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Only this kernel; may be given several times. Default: all of them.
@@ -89,7 +92,17 @@ fn boot_all(kernels: &[Kernel], initramfs: &Path, folder: &Path) -> Vec<Boot> {
 fn boot_one(kernel: &Kernel, initramfs: &Path, folder: &Path) -> Boot {
     let began = Instant::now();
     println!("kernel {} ({}): booting", kernel.suite.version, kernel.release);
-    let boot = boot::boot(kernel, initramfs, folder);
+    let mut boot = boot::boot(kernel, initramfs, folder);
+    for _ in 1..BOOTS_MAX {
+        let Some(fault) = boot.fault_of_the_emulator() else {
+            break;
+        };
+        println!(
+            "kernel {} ({}): ended by a fault of the emulator ({fault}); booting once more",
+            kernel.suite.version, kernel.release
+        );
+        boot = boot::boot(kernel, initramfs, folder);
+    }
     println!("{}", boot.report(Duration::from_secs(began.elapsed().as_secs())));
     boot
 }

@@ -22,6 +22,12 @@ const LIMIT: Duration = Duration::from_secs(25 * 60);
 /// flags register, which ends a 6.12 kernel within seconds, now and then.
 const CPU: &str = "max,cx16=off";
 
+/// A breakpoint that nobody set, as the kernel says it. The kernel patches its own code, as at each attachment to a tracepoint, by way of
+/// breakpoints that it takes away again when every processor has seen them. QEMU runs processors as threads and keeps what it
+/// translated: one can translate a page between QEMU's look for what to forget and the write itself, and then it
+/// meets a breakpoint long after that was taken away. No processor does that.
+const STALE_BREAKPOINT: &str = "Oops: int3:";
+
 /// What became of one machine.
 pub(crate) struct Boot {
     pub(crate) suite: Suite,
@@ -107,6 +113,11 @@ impl Boot {
         self.fault.is_none() && exit_status(&read(&self.log)) == Some(0)
     }
 
+    /// What the emulator did that no processor would, if that ended it.
+    pub(crate) fn fault_of_the_emulator(&self) -> Option<String> {
+        stale_breakpoint(&read(&self.log))
+    }
+
     /// The test runner's closing line, and before it the output of what failed.
     pub(crate) fn report(&self, took: Duration) -> String {
         let text = read(&self.log);
@@ -142,6 +153,16 @@ impl Boot {
 
 fn read(log: &Path) -> String {
     String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).replace('\r', "")
+}
+
+fn stale_breakpoint(text: &str) -> Option<String> {
+    if exit_status(text).is_some() {
+        return None;
+    }
+    let at = text.find(STALE_BREAKPOINT)?;
+    let line = text.get(at..)?.lines().find(|line| line.contains("RIP: 0010:"))?;
+    let (_, place) = line.split_once("RIP: 0010:")?;
+    Some(format!("a breakpoint of the past at {place}"))
 }
 
 fn exit_status(text: &str) -> Option<i32> {
@@ -202,5 +223,21 @@ mod tests {
         );
         assert_eq!(exit_status("x\nvm: e2e ended with 101\n"), Some(101));
         assert_eq!(exit_status("x\n"), None);
+    }
+
+    #[test]
+    fn only_a_breakpoint_that_ended_the_machine_is_the_emulators_fault() {
+        let panic =
+            "[  2.1] Oops: int3: 0000 [#1] SMP NOPTI\n[  2.1] RIP: 0010:trace_syscall_exit+0x5a/0x90\n";
+        let fault = stale_breakpoint(panic).expect("is found");
+        assert_eq!(fault, "a breakpoint of the past at trace_syscall_exit+0x5a/0x90");
+        assert_eq!(
+            stale_breakpoint(&format!("{panic}vm: e2e ended with 101\n")),
+            None
+        );
+        assert_eq!(
+            stale_breakpoint(&panic.replace("int3", "general protection fault")),
+            None
+        );
     }
 }
