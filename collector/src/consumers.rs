@@ -3,6 +3,7 @@
 use std::{pin::Pin, sync::Arc};
 
 use sensor_proto::{
+    Entries,
     fanout::{Fanout, QUEUE_ITEMS},
     signal_name,
     v1::{
@@ -39,8 +40,11 @@ impl Collector for CollectorService {
         let reader = self
             .entries
             .subscribe(QUEUE_ITEMS, move |entry| early.may_pass(signal_name(entry)));
-        let responses = reader
-            .responses(move |entry: Arc<Entry>| filter.matches(&entry).then(|| Arc::unwrap_or_clone(entry)));
+        let responses = reader.responses(move |entry: Arc<Entry>, entries: &mut Entries| {
+            if filter.matches(&entry) {
+                entries.push(&entry);
+            }
+        });
         Ok(Response::new(Box::pin(responses)))
     }
 

@@ -18,16 +18,12 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use prost::Message;
 use tokio::sync::watch;
 use tokio_stream::Stream;
 
 use self::queue::Queue;
 
-use crate::{
-    RESPONSE_BYTES, RESPONSE_ENTRIES,
-    v1::{Entry, SubscribeResponse},
-};
+use crate::{Entries, RESPONSE_ENTRIES, v1::SubscribeResponse};
 
 /// Items that wait for one reader, where nobody says otherwise.
 pub const QUEUE_ITEMS: usize = 8192;
@@ -201,14 +197,15 @@ impl<T> Reader<T> {
         self.dropped.swap(0, Ordering::Relaxed)
     }
 
-    /// The stream of responses that `Subscribe` promises, from the entries that `convert` makes of the items;
-    /// `None` leaves an item out.
-    pub fn responses<F: FnMut(T) -> Option<Entry>>(self, convert: F) -> Responses<T, F> {
+    /// The stream of responses that `Subscribe` promises, from the entries that `write` appends for the items: one for each, or
+    /// none.
+    pub fn responses<F: FnMut(T, &mut Entries)>(self, write: F) -> Responses<T, F> {
         Responses {
             reader: self,
-            convert,
+            write,
             batch: Vec::new(),
             waiting: VecDeque::new(),
+            entries: Entries::default(),
         }
     }
 }
@@ -221,43 +218,29 @@ impl<T> Drop for Reader<T> {
 }
 
 /// A reader's items as responses: as many entries in one as are ready, up to [`RESPONSE_ENTRIES`] and
-/// about [`RESPONSE_BYTES`], and never later than the first of them could have been sent.
+/// about [`RESPONSE_BYTES`](crate::RESPONSE_BYTES), and never later than the first of them could have been sent.
 #[derive(Debug)]
 pub struct Responses<T, F> {
     reader: Reader<T>,
-    convert: F,
+    write: F,
     batch: Vec<T>,
     /// Items that were taken from the queue but found no room in the last response.
     waiting: VecDeque<T>,
+    entries: Entries,
 }
 
-impl<T, F: FnMut(T) -> Option<Entry>> Responses<T, F> {
+impl<T, F: FnMut(T, &mut Entries)> Responses<T, F> {
     fn respond(&mut self) -> SubscribeResponse {
-        let mut response = SubscribeResponse {
-            dropped: self.reader.take_dropped(),
-            ..Default::default()
-        };
-        let mut bytes = 0;
-        while bytes < RESPONSE_BYTES
+        while !self.entries.is_full()
             && let Some(item) = self.waiting.pop_front()
         {
-            let Some(entry) = (self.convert)(item) else {
-                continue;
-            };
-            let length = entry.encoded_len();
-            if length > crate::ENTRY_BYTES_MAX {
-                // It would break the stream at the reader's limit; it is lost, and said to be.
-                response.dropped += 1;
-                continue;
-            }
-            bytes += length;
-            response.entries.push(entry);
+            (self.write)(item, &mut self.entries);
         }
-        response
+        self.entries.take(self.reader.take_dropped())
     }
 }
 
-impl<T: Unpin, F: FnMut(T) -> Option<Entry> + Unpin> Stream for Responses<T, F> {
+impl<T: Unpin, F: FnMut(T, &mut Entries) + Unpin> Stream for Responses<T, F> {
     type Item = Result<SubscribeResponse, tonic::Status>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -271,7 +254,7 @@ impl<T: Unpin, F: FnMut(T) -> Option<Entry> + Unpin> Stream for Responses<T, F> 
                 this.waiting.extend(this.batch.drain(..));
             }
             let response = this.respond();
-            if !response.entries.is_empty() || response.dropped > 0 {
+            if !response.encoded.is_empty() || response.dropped > 0 {
                 return Poll::Ready(Some(Ok(response)));
             }
         }
@@ -284,8 +267,13 @@ mod tests {
 
     use tokio_stream::StreamExt;
 
+    use prost::Message as _;
+
     use super::*;
-    use crate::v1::{Loss, entry};
+    use crate::{
+        RESPONSE_BYTES,
+        v1::{Entry, Loss, entry},
+    };
 
     async fn all(mut reader: Reader<u32>) -> Vec<u32> {
         let mut items = Vec::new();
@@ -302,6 +290,10 @@ mod tests {
             host: String::new(),
             body: Some(body),
         }
+    }
+
+    fn received(response: &SubscribeResponse) -> SubscribeResponse {
+        SubscribeResponse::decode(&*response.encode_to_vec()).expect("is whole")
     }
 
     #[tokio::test]
@@ -388,10 +380,12 @@ mod tests {
     #[tokio::test]
     async fn responses_say_what_was_dropped_even_where_nothing_passes() {
         let fanout = Fanout::default();
-        let mut responses = fanout.subscribe(4, |_| true).responses(|_: u32| None);
+        let mut responses = fanout
+            .subscribe(4, |_| true)
+            .responses(|_: u32, _: &mut Entries| {});
         (0..10).for_each(|item| fanout.publish(&[item]));
         let response = responses.next().await.expect("a response").expect("no error");
-        assert_eq!((response.dropped, response.entries.len()), (6, 0));
+        assert_eq!((response.dropped, response.encoded.len()), (6, 0));
     }
 
     #[tokio::test]
@@ -399,12 +393,12 @@ mod tests {
         let fanout = Fanout::default();
         let mut responses = fanout
             .subscribe(1000, |_| true)
-            .responses(|item| Some(entry(item)));
+            .responses(|item, entries: &mut Entries| entries.push(&entry(item)));
         (0..600).for_each(|item| fanout.publish(&[item]));
         fanout.close();
         let mut sizes = Vec::new();
         while let Some(response) = responses.next().await {
-            sizes.push(response.expect("no error").entries.len());
+            sizes.push(received(&response.expect("no error")).entries.len());
         }
         assert_eq!(
             sizes,
@@ -415,13 +409,13 @@ mod tests {
     #[tokio::test]
     async fn large_entries_are_spread_and_monsters_dropped() {
         let fanout = Fanout::default();
-        let convert = |length: usize| {
-            Some(Entry {
+        let write = |length: usize, entries: &mut Entries| {
+            entries.push(&Entry {
                 host: "x".repeat(length),
                 body: None,
-            })
+            });
         };
-        let mut responses = fanout.subscribe(1000, |_| true).responses(convert);
+        let mut responses = fanout.subscribe(1000, |_| true).responses(write);
         for length in [RESPONSE_BYTES, 10, crate::ENTRY_BYTES_MAX + 1, 10] {
             fanout.publish(&[length]);
         }
@@ -430,7 +424,7 @@ mod tests {
         while let Some(response) = responses.next().await {
             let response = response.expect("no error");
             assert!(response.encoded_len() < crate::MESSAGE_BYTES_MAX);
-            told.push((response.entries.len(), response.dropped));
+            told.push((received(&response).entries.len(), response.dropped));
         }
         assert_eq!(told, [(1, 0), (2, 1)]);
     }

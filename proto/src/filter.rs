@@ -186,6 +186,21 @@ impl Filter {
         self.signals.is_empty() || name == "loss" || self.signals.iter().any(|signal| signal == name)
     }
 
+    /// Whether [`may_pass`](Self::may_pass) is all there is to it.
+    #[must_use]
+    pub fn is_by_name(&self) -> bool {
+        let Self {
+            signals: _,
+            processes,
+            cgroups,
+            users,
+            hosts,
+        } = self;
+        [processes, cgroups, users, hosts]
+            .iter()
+            .all(|patterns| patterns.is_empty())
+    }
+
     /// Whether `entry` is to be passed on.
     ///
     /// What is not known matches no pattern: an event without a process passes no filter for processes,

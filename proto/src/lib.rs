@@ -5,9 +5,11 @@
 mod batch;
 pub mod fanout;
 mod filter;
+mod response;
 
 pub use batch::DanglingProcess;
 pub use filter::{FilterError, PATTERN_BYTES_MAX, PATTERNS_MAX, SIGNAL_NAMES, event_name, signal_name};
+pub use response::Entries;
 
 /// The messages and services of package `sensor.v1`.
 #[allow(
@@ -19,6 +21,7 @@ pub use filter::{FilterError, PATTERN_BYTES_MAX, PATTERNS_MAX, SIGNAL_NAMES, eve
     reason = "generated"
 )]
 pub mod v1 {
+    pub use super::response::SubscribeResponse;
     tonic::include_proto!("sensor.v1");
 }
 

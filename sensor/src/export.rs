@@ -1,6 +1,7 @@
 //! Where it goes: to readers on this host ([`local`]) and to the collector ([`uplink`]).
 
 pub mod convert;
+mod encode;
 mod entry;
 pub mod hub;
 pub mod local;

@@ -14,7 +14,7 @@ use std::{
 };
 
 use sensor_proto::{
-    DESCRIPTORS, MESSAGE_BYTES_MAX,
+    DESCRIPTORS, Entries, MESSAGE_BYTES_MAX,
     v1::{
         GetStatusRequest, ReloadRequest, ReloadResponse, Status as AgentStatus, SubscribeRequest,
         SubscribeResponse,
@@ -25,7 +25,7 @@ use tokio::net::UnixListener;
 use tokio_stream::{Stream, wrappers::UnixListenerStream};
 use tonic::{Request, Response, Status};
 
-use super::{Converter, Entry, Hub, UplinkMonitor};
+use super::{Converter, Entry, Hub, UplinkMonitor, encode::Encoder};
 use crate::reload::Reloader;
 
 /// Where the socket is, where nobody says otherwise.
@@ -97,8 +97,17 @@ impl Agent for LocalService {
         let filter = Arc::new(request.into_inner().into_filter()?);
         let reader = self.hub.subscribe(Arc::clone(&filter));
         let converter = self.converter.clone();
-        let responses = reader.responses(move |entry: Entry| {
-            Some(converter.entry(&entry)).filter(|entry| filter.matches(entry))
+        if filter.is_by_name() {
+            let mut encoder = Encoder::new(converter);
+            let responses =
+                reader.responses(move |entry: Entry, entries: &mut Entries| encoder.push(&entry, entries));
+            return Ok(Response::new(Box::pin(responses)));
+        }
+        let responses = reader.responses(move |entry: Entry, entries: &mut Entries| {
+            let entry = converter.entry(&entry);
+            if filter.matches(&entry) {
+                entries.push(&entry);
+            }
         });
         Ok(Response::new(Box::pin(responses)))
     }
