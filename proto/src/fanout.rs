@@ -82,19 +82,23 @@ impl<T> Default for Fanout<T> {
 }
 
 impl<T: Clone> Fanout<T> {
-    /// Hands `items` to every reader that wants them and has room for them. Never waits for a reader.
-    pub fn publish(&self, items: &[T]) {
-        if items.is_empty() || self.shared.readers.load(Ordering::Relaxed) == 0 {
-            return;
+    /// Hands `items` to every reader that wants them and has room for them. Never waits for a reader. Returns how full the fullest
+    /// queue is, from 0 to 1.
+    pub fn publish(&self, items: &[T]) -> f32 {
+        let mut fullest = 0.0;
+        if self.shared.readers.load(Ordering::Relaxed) == 0 {
+            return fullest;
         }
         for slot in self.slots().iter() {
             let wanted = items.iter().filter(|item| (slot.wants)(item)).cloned();
-            let dropped = slot.queue.extend(wanted);
+            let (dropped, fill) = slot.queue.extend(wanted);
+            fullest = f32::max(fullest, fill);
             if dropped > 0 {
                 slot.dropped.fetch_add(dropped, Ordering::Relaxed);
                 self.shared.dropped.fetch_add(dropped, Ordering::Relaxed);
             }
         }
+        fullest
     }
 }
 
@@ -303,7 +307,7 @@ mod tests {
             fanout.subscribe(64, |_| true),
             fanout.subscribe(64, |item| item % 2 == 0),
         );
-        (0..10).for_each(|item| fanout.publish(&[item]));
+        (0..10).for_each(|item| _ = fanout.publish(&[item]));
         fanout.close();
         assert_eq!(all(every).await, (0..10).collect::<Vec<_>>());
         assert_eq!(all(even).await, [0, 2, 4, 6, 8]);
@@ -313,7 +317,8 @@ mod tests {
     async fn a_slow_reader_loses_its_own_and_no_one_elses() {
         let fanout = Fanout::default();
         let (slow, quick) = (fanout.subscribe(4, |_| true), fanout.subscribe(64, |_| true));
-        (0..10).for_each(|item| fanout.publish(&[item]));
+        let fullest: Vec<_> = (0..10).map(|item| fanout.publish(&[item])).collect();
+        assert_eq!(fullest[..5], [0.25, 0.5, 0.75, 1.0, 1.0]);
         fanout.close();
         assert_eq!(
             (slow.take_dropped(), slow.take_dropped(), quick.take_dropped()),
@@ -383,7 +388,7 @@ mod tests {
         let mut responses = fanout
             .subscribe(4, |_| true)
             .responses(|_: u32, _: &mut Entries| {});
-        (0..10).for_each(|item| fanout.publish(&[item]));
+        (0..10).for_each(|item| _ = fanout.publish(&[item]));
         let response = responses.next().await.expect("a response").expect("no error");
         assert_eq!((response.dropped, response.encoded.len()), (6, 0));
     }
@@ -394,7 +399,7 @@ mod tests {
         let mut responses = fanout
             .subscribe(1000, |_| true)
             .responses(|item, entries: &mut Entries| entries.push(&entry(item)));
-        (0..600).for_each(|item| fanout.publish(&[item]));
+        (0..600).for_each(|item| _ = fanout.publish(&[item]));
         fanout.close();
         let mut sizes = Vec::new();
         while let Some(response) = responses.next().await {

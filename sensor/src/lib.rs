@@ -14,6 +14,7 @@ pub mod links;
 pub mod mute;
 pub mod pipeline;
 pub mod preflight;
+pub mod priority;
 pub mod reload;
 pub mod respond;
 pub mod session;

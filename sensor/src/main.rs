@@ -7,6 +7,7 @@ use sensor::{
     agent::AgentError,
     cli::{doctor, events, reload, run, status},
     config::ConfigError,
+    priority::DELIVERY,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -59,7 +60,7 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
 
 fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_multi_thread()
-        .on_thread_start(give_way)
+        .on_thread_start(|| DELIVERY.join())
         .worker_threads(2)
         .enable_all()
         .build()?
@@ -74,10 +75,4 @@ fn log_to_stderr() {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
-}
-
-/// What waits for others (subscribers, the collector) gives way to the work of the host; the pipeline has a thread of its own,
-/// and does not. Without the right to say so, it goes on as it is.
-fn give_way() {
-    let _ = rustix::process::nice(10);
 }

@@ -25,6 +25,7 @@ use crate::{
     host::{Attributed, Body, Event, Host},
     links::OwnLinks,
     mute::{Mutes, Reason},
+    priority::DELIVERY,
     respond::Responder,
     session::{Sessions, Told},
     time::{BootTime, WallTime},
@@ -343,7 +344,7 @@ impl Work {
     }
 
     fn publish(&mut self) {
-        self.stages.hub.publish(&self.outbox);
+        DELIVERY.keep_up(self.stages.hub.publish(&self.outbox));
         self.outbox.clear();
     }
 }

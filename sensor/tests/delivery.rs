@@ -144,7 +144,7 @@ impl Agent {
     }
 
     fn publish(&self, numbers: std::ops::Range<u64>) {
-        numbers.for_each(|number| self.hub.publish(&[entry(number)]));
+        numbers.for_each(|number| _ = self.hub.publish(&[entry(number)]));
     }
 
     async fn wait(&self, what: impl Fn(&v1::UplinkStatus) -> bool) {

@@ -33,8 +33,8 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Appends what there is room for, and returns how many items there was none for.
-    pub(super) fn extend(&self, items: impl Iterator<Item = T>) -> u64 {
+    /// Appends what there is room for, and returns how many items there was none for, and how full it is then, from 0 to 1.
+    pub(super) fn extend(&self, items: impl Iterator<Item = T>) -> (u64, f32) {
         let mut dropped = 0;
         let mut inner = self.inner();
         for item in items {
@@ -44,12 +44,13 @@ impl<T> Queue<T> {
                 dropped += 1;
             }
         }
+        let fill = inner.items.len() as f32 / self.capacity as f32;
         let sleeper = inner.due_sleeper();
         drop(inner);
         if let Some(waker) = sleeper {
             waker.wake();
         }
-        dropped
+        (dropped, fill)
     }
 
     /// Nothing more comes: the reader gets what waits, then its end.

@@ -2,6 +2,8 @@
 //!
 //! A row names the call, its signal, when it counts, and what its arguments mean. Numbers are those of x86-64.
 
+use std::{collections::HashMap, sync::LazyLock};
+
 use sensor_common::{
     CallRule, Signal,
     call::{ANY, FILE_MODE, PLAIN, PathArguments, RESULT, Ruled, TESTS, Test, hook},
@@ -88,7 +90,11 @@ impl Call {
     /// The row of a number.
     #[must_use]
     pub fn of(number: u32) -> Option<&'static Self> {
-        CALLS.iter().chain(HOOKS).find(|call| call.number == number)
+        static ROWS: LazyLock<HashMap<u32, &Call>> = LazyLock::new(|| {
+            let rows = CALLS.iter().chain(HOOKS).rev();
+            rows.map(|call| (call.number, call)).collect()
+        });
+        ROWS.get(&number).copied()
     }
 
     /// The rule, with what only this host knows: kprobes and uprobes are performance counters of types whose numbers the

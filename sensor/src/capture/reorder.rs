@@ -4,9 +4,8 @@
 //! way any more: until every ring has been read up to where it was reserved at a later time. Only a record that is
 //! still being written makes others wait, for a *window* at most. What comes later still is passed on at once and counted.
 //!
-//! Records are copied once, into one buffer that is reused, and are handed out in place.
-
-use std::{cmp::Reverse, collections::BinaryHeap};
+//! Records are copied once, into one buffer that is reused, and are handed out in place. They come as a few runs, each in order but for
+//! its last records, which a stable sort merges in little more than a look at each.
 
 use zerocopy::IntoBytes;
 
@@ -17,17 +16,15 @@ use crate::time::BootTime;
 pub struct Reorder {
     /// Records one behind the other, each beginning on a multiple of eight bytes.
     buffer: Vec<u64>,
-    waiting: BinaryHeap<Reverse<Entry>>,
-    pushed: u64,
+    /// In the order in which they came, behind those that are sorted.
+    waiting: Vec<Entry>,
     latest_released: BootTime,
     late: u64,
 }
 
-/// Time first, then arrival: equal times leave in the order they came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug)]
 struct Entry {
     time: BootTime,
-    arrival: u64,
     word: usize,
     length: usize,
 }
@@ -39,22 +36,18 @@ impl Reorder {
         self.buffer
             .resize(word + record.len().div_ceil(size_of::<u64>()), 0);
         self.buffer[word..].as_mut_bytes()[..record.len()].copy_from_slice(record);
-        self.pushed += 1;
-        self.waiting.push(Reverse(Entry {
+        self.waiting.push(Entry {
             time,
-            arrival: self.pushed,
             word,
             length: record.len(),
-        }));
+        });
     }
 
-    /// Hands out every record up to `horizon`, in order.
+    /// Hands out every record up to `horizon`, in order; those of the same time as they came.
     pub fn release(&mut self, horizon: BootTime, mut take: impl FnMut(&[u8])) {
-        while let Some(Reverse(entry)) = self.waiting.peek().copied() {
-            if entry.time > horizon {
-                break;
-            }
-            self.waiting.pop();
+        self.waiting.sort_by_key(|entry| entry.time);
+        let due = self.waiting.partition_point(|entry| entry.time <= horizon);
+        for entry in self.waiting.drain(..due) {
             if entry.time < self.latest_released {
                 self.late += 1;
             }
@@ -92,22 +85,21 @@ impl Reorder {
         let held: usize = self
             .waiting
             .iter()
-            .map(|entry| entry.0.length.div_ceil(size_of::<u64>()))
+            .map(|entry| entry.length.div_ceil(size_of::<u64>()))
             .sum();
         if held * 2 >= self.buffer.len() {
             return;
         }
-        let mut entries: Vec<Entry> = self.waiting.drain().map(|entry| entry.0).collect();
-        entries.sort_unstable_by_key(|entry| entry.word);
+        // In the buffer's order, so that nothing is moved over what is still to be moved; then in that of time again.
+        self.waiting.sort_unstable_by_key(|entry| entry.word);
         let mut end = 0;
-        for entry in &mut entries {
+        for entry in &mut self.waiting {
             let words = entry.length.div_ceil(size_of::<u64>());
             self.buffer.copy_within(entry.word..entry.word + words, end);
             entry.word = end;
             end += words;
         }
         self.buffer.truncate(end);
-        self.waiting.extend(entries.into_iter().map(Reverse));
     }
 }
 

@@ -36,10 +36,11 @@ impl Hub {
         }
     }
 
-    /// Hands on `entries`: the more at once, the fewer wake-ups. Costs two loads when nobody listens, and never waits.
-    pub fn publish(&self, entries: &[Entry]) {
-        self.subscribers.publish(entries);
-        self.uplink.publish(entries);
+    /// Hands on `entries`: the more at once, the fewer wake-ups. Costs two loads when nobody listens, and never waits. Returns how full
+    /// the fullest queue is, from 0 to 1.
+    pub fn publish(&self, entries: &[Entry]) -> f32 {
+        let subscribers = self.subscribers.publish(entries);
+        subscribers.max(self.uplink.publish(entries))
     }
 
     /// A reader of what happens from now on. What `filter` rules out by its name alone is not queued for it; the
