@@ -12,7 +12,7 @@ mod rate;
 mod report;
 mod storm;
 
-use std::{cell::OnceCell, path::PathBuf};
+use std::{cell::OnceCell, ffi::CStr, path::PathBuf};
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
@@ -150,17 +150,8 @@ impl Bench {
     fn run(&mut self, measurement: Measurement) -> Result<()> {
         eprintln!("{measurement:?}");
         match measurement {
-            Measurement::Exec => {
-                self.overhead("exec_overhead", "at most 1.05", self.size.execs, |_, count| {
-                    storm::execs(count)
-                })
-            }
-            Measurement::Connect => self.overhead(
-                "connect_overhead",
-                "at most 1.06",
-                self.size.connects,
-                storm::connects,
-            ),
+            Measurement::Exec => self.exec(),
+            Measurement::Connect => self.connect(),
             Measurement::Open => self.open(),
             Measurement::OpenDistinct => self.open_distinct(),
             Measurement::Build => self.build(),
@@ -198,24 +189,48 @@ impl Bench {
         Ok(())
     }
 
-    /// The same beside a program that does nothing on the hook that reports opens here.
+    /// The same beside programs that do nothing on the hooks where ours work.
     fn limit(
         &mut self,
         key: &str,
+        hooks: &[&CStr],
         count: u32,
         run: impl Fn(u8, u32) -> Result<std::time::Duration>,
     ) -> Result<()> {
-        let overhead = overhead::measure(Beside::EmptyProgram, self.size.pairs, count, run)?;
+        let overhead = overhead::measure(Beside::EmptyPrograms(hooks), self.size.pairs, count, run)?;
         self.report
-            .add_overhead(key, &overhead, "an empty program on the same hook");
+            .add_overhead(key, &overhead, "empty programs on the same hooks");
         Ok(())
+    }
+
+    fn exec(&mut self) -> Result<()> {
+        let run = |_, count| storm::execs(count);
+        self.overhead("exec_overhead", "at most 1.05", self.size.execs, run)?;
+        let hooks = [
+            c"sys_exit",
+            c"sched_process_fork",
+            c"sched_process_exec",
+            c"sched_process_exit",
+        ];
+        self.limit("exec_limit", &hooks, self.size.execs, run)
+    }
+
+    fn connect(&mut self) -> Result<()> {
+        self.overhead(
+            "connect_overhead",
+            "at most 1.06",
+            self.size.connects,
+            storm::connects,
+        )?;
+        let hooks = [c"sys_exit", c"inet_sock_set_state"];
+        self.limit("connect_limit", &hooks, self.size.connects, storm::connects)
     }
 
     fn open(&mut self) -> Result<()> {
         let files = Files::new(1)?;
         let run = |_, count| files.open_one(count);
         self.overhead("open_overhead", "at most 1.12", self.size.opens, run)?;
-        self.limit("open_limit", self.size.opens, run)
+        self.limit("open_limit", &[c"sys_exit"], self.size.opens, run)
     }
 
     fn open_distinct(&mut self) -> Result<()> {
@@ -224,7 +239,7 @@ impl Bench {
         let files = Files::new(count + count / 3)?;
         let run = |_, count| files.open_next(count);
         self.overhead("open_distinct_overhead", "at most 1.35", count, run)?;
-        self.limit("open_distinct_limit", count, run)
+        self.limit("open_distinct_limit", &[c"sys_exit"], count, run)
     }
 
     fn build(&mut self) -> Result<()> {
@@ -253,6 +268,12 @@ impl Bench {
     }
 
     fn rate(&mut self) -> Result<()> {
+        let alone = rate::alone(self.size.rate_files, self.size.rate_seconds)?;
+        self.report.add(
+            "load_limit",
+            alone,
+            "what the load opens in a second without anybody looking",
+        );
         let run = rate::measure(CONFIG, self.size.rate_files, self.size.rate_seconds)?;
         self.report.add("drop_free_rate", run.rate, "at least 350,000");
         self.report

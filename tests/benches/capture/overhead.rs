@@ -1,6 +1,6 @@
 //! Time with the agent ÷ time without.
 
-use std::time::Duration;
+use std::{ffi::CStr, time::Duration};
 
 use anyhow::Result;
 use sensor_tests::{agent::Agent, bpf::Empty};
@@ -10,8 +10,8 @@ use sensor_tests::{agent::Agent, bpf::Empty};
 pub(crate) enum Beside<'a> {
     /// The agent with this configuration, which delivers to the collector at this address.
     Agent(&'a str, &'a str),
-    /// A program that does nothing, at the return of every system call: what no program on that hook can do without.
-    EmptyProgram,
+    /// Programs that do nothing, at these tracepoints: what nobody who looks there can do without.
+    EmptyPrograms(&'a [&'a CStr]),
 }
 
 /// Ratios of pairs, and what was lost in the legs with the agent.
@@ -84,9 +84,17 @@ pub(crate) fn measure(
 
 impl Overhead {
     fn run_beside(&mut self, beside: Beside<'_>, load: impl Fn() -> Result<Duration>) -> Result<Duration> {
-        let Beside::Agent(config, collector) = beside else {
-            let _program = Empty::attach(c"sys_exit")?;
-            return load();
+        let (config, collector) = match beside {
+            Beside::Agent(config, collector) => (config, collector),
+            Beside::EmptyPrograms(tracepoints) => {
+                let programs: Vec<_> = tracepoints
+                    .iter()
+                    .map(|tracepoint| Empty::attach(tracepoint))
+                    .collect::<Result<_>>()?;
+                let time = load();
+                drop(programs);
+                return time;
+            }
         };
         let mut agent = Agent::start(config, Some(collector))?;
         let time = load()?;

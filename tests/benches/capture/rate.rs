@@ -43,11 +43,28 @@ pub(crate) struct Run {
     kept: bool,
 }
 
+/// How many files the load opens in a second if nobody looks and nothing slows it down: more events there cannot be.
+pub(crate) fn alone(files: u32, seconds: f64) -> Result<f64> {
+    let files = make(files)?;
+    let began = Instant::now();
+    let opened = AtomicU64::new(0);
+    for_each(&files, |mut opener| {
+        while began.elapsed().as_secs_f64() < seconds {
+            opener.open(100)?;
+            opened.fetch_add(100, Ordering::Relaxed);
+        }
+        Ok(())
+    })?;
+    Ok(opened.into_inner() as f64 / began.elapsed().as_secs_f64())
+}
+
+fn make(files: u32) -> Result<Vec<Files>> {
+    (0..THREADS).map(|_| Files::new(files / THREADS)).collect()
+}
+
 /// The best run without a loss.
 pub(crate) fn measure(config: &str, files: u32, seconds: f64) -> Result<Run> {
-    let files: Vec<Files> = (0..THREADS)
-        .map(|_| Files::new(files / THREADS))
-        .collect::<Result<_>>()?;
+    let files = make(files)?;
     let mut best = None;
     let mut pace = 20_000.0;
     let (mut low, mut high) = (0.0, f64::INFINITY);
@@ -105,14 +122,20 @@ fn run_at(pace: f64, config: &str, files: &[Files], seconds: f64) -> Result<Run>
 /// Whether the pace was kept.
 fn load(pace: f64, files: &[Files], seconds: f64) -> Result<bool> {
     let ticks = (seconds / TICK.as_secs_f64()) as u32;
-    let for_each = (pace * TICK.as_secs_f64() / f64::from(THREADS)).round() as u32;
+    let opens = (pace * TICK.as_secs_f64() / f64::from(THREADS)).round() as u32;
     let began = Instant::now();
+    for_each(files, |opener| opener.run(ticks, opens))?;
+    Ok(began.elapsed().as_secs_f64() < seconds * 1.05)
+}
+
+/// A thread for each set of files.
+fn for_each(files: &[Files], work: impl Fn(Opener<'_>) -> Result<()> + Sync) -> Result<()> {
     thread::scope(|scope| {
         let threads: Vec<_> = files
             .iter()
             .map(|files| {
-                let mut opener = Opener::new(files);
-                scope.spawn(move || opener.run(ticks, for_each))
+                let (work, opener) = (&work, Opener::new(files));
+                scope.spawn(move || work(opener))
             })
             .collect();
         threads.into_iter().try_for_each(|thread| {
@@ -120,8 +143,7 @@ fn load(pace: f64, files: &[Files], seconds: f64) -> Result<bool> {
                 .join()
                 .unwrap_or_else(|_| Err(anyhow::anyhow!("a thread of the load has ended in a panic")))
         })
-    })?;
-    Ok(began.elapsed().as_secs_f64() < seconds * 1.05)
+    })
 }
 
 struct Opener<'a> {
@@ -134,16 +156,21 @@ impl<'a> Opener<'a> {
         Self { files, opened: 0 }
     }
 
-    fn run(&mut self, ticks: u32, opens: u32) -> Result<()> {
+    fn open(&mut self, opens: u32) -> Result<()> {
+        for _ in 0..opens {
+            self.files.open_number(self.opened)?;
+            self.opened += 1;
+            if self.opened.is_multiple_of(OPENS_FOR_EXEC) {
+                Command::new("/bin/true").status()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn run(mut self, ticks: u32, opens: u32) -> Result<()> {
         let mut next = Instant::now();
         for _ in 0..ticks {
-            for _ in 0..opens {
-                self.files.open_number(self.opened)?;
-                self.opened += 1;
-                if self.opened.is_multiple_of(OPENS_FOR_EXEC) {
-                    Command::new("/bin/true").status()?;
-                }
-            }
+            self.open(opens)?;
             next += TICK;
             thread::sleep(next.saturating_duration_since(Instant::now()));
         }
