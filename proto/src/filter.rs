@@ -35,6 +35,7 @@ pub const SIGNAL_NAMES: &[&str] = &[
     "bpf",
     "kexec",
     "raw_socket",
+    "sequence",
     "credential",
     "process_signal",
     "sysctl",
@@ -129,6 +130,7 @@ pub fn event_name(event: &Event) -> &'static str {
         Some(event::Body::Credential(_)) => "credential",
         Some(event::Body::Session(session)) => known_name(&session.signal),
         Some(event::Body::Operation(operation)) => known_name(&operation.signal),
+        Some(event::Body::Sequence(_)) => "sequence",
         None => "",
     }
 }

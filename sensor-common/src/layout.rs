@@ -51,6 +51,7 @@ macro_rules! layout {
 layout! {
     task_tgid: "task_struct"."tgid";
     task_pid: "task_struct"."pid";
+    task_stack: "task_struct"."stack";
     task_flags: "task_struct"."flags";
     task_real_parent: "task_struct"."real_parent";
     task_group_leader: "task_struct"."group_leader";
@@ -174,6 +175,8 @@ pub struct Features {
     pub cgroup_subsys: u32,
     /// CPUs that share a ring, as a power of two.
     pub cpus_per_ring_log2: u32,
+    /// 1 where orders of system calls are looked at, else 0.
+    pub sequences: u32,
     /// Arguments of `inet_csk_accept`; the return value follows them.
     pub accept_arguments: u32,
 }
@@ -184,6 +187,7 @@ impl Features {
         current_task_btf: 0,
         cgroup_subsys: ABSENT,
         cpus_per_ring_log2: 0,
+        sequences: 0,
         accept_arguments: 4,
     };
 }

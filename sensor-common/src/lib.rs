@@ -14,6 +14,7 @@ pub mod filter;
 pub mod fold;
 pub mod layout;
 pub mod record;
+pub mod sequence;
 pub mod settings;
 pub mod signal;
 
@@ -24,8 +25,8 @@ pub use filter::{FileKey, MuteKey, MuteKind};
 pub use fold::Fold;
 pub use layout::{Features, Layout};
 pub use record::{
-    Accept, Bind, Connect, Dns, Exec, Exit, FlowClose, Fork, Header, Identity, Listen, Operation, Tuple,
-    UNSET_ID, UdpFlow,
+    Accept, Bind, Connect, Dns, Exec, Exit, FlowClose, Fork, Header, Identity, Listen, Operation, Sequence,
+    Tuple, UNSET_ID, UdpFlow,
 };
 pub use settings::Settings;
 pub use signal::{Class, Signal};

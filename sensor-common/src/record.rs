@@ -2,7 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::call::VALUES;
+use crate::{call::VALUES, sequence};
 
 /// A user, session or namespace number that is not set or could not be read.
 pub const UNSET_ID: u32 = u32::MAX;
@@ -173,6 +173,18 @@ pub mod operation_flags {
     pub const UNREADABLE: u32 = 2;
     /// The texts are no paths: a name, then what it was before, then what it is now.
     pub const HOOK: u32 = 4;
+}
+
+/// A thread made system calls in an order that its workload was not known for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Sequence {
+    /// New ones of the workload that were withheld on this CPU since its last record of it, because there were too many.
+    pub withheld: u64,
+    /// Number of the workload among those that are profiled.
+    pub workload: u32,
+    /// Numbers of the calls, the first first; [`OTHER`](sequence::OTHER) for one that is larger.
+    pub calls: [u16; sequence::LENGTH],
 }
 
 /// A process was created. The header's identity is the one that asked for it.

@@ -26,6 +26,7 @@ use crate::{
     kernel::{Access, Address, Direct, Probe, offset},
     path,
     scratch::{self, Caller, Draft},
+    sequence,
 };
 
 /// `status` of a thread that made a 32-bit call: its numbers mean something else.
@@ -68,6 +69,7 @@ pub fn call_exit(ctx: BtfTracePointContext) -> i32 {
         }
         return 0;
     }
+    sequence::called(registers, number);
     if !is_ruled(number) {
         return 0;
     }

@@ -111,7 +111,7 @@ unsafe fn optional<A: Access>(base: Address, offset: u32) -> u32 {
 
 /// Cgroup id in the v2 hierarchy, or in that of the v1 controller that the agent chose.
 #[inline(always)]
-unsafe fn cgroup<A: Access>(task: Address) -> u64 {
+pub unsafe fn cgroup<A: Access>(task: Address) -> u64 {
     // SAFETY: any bytes are a number or an address.
     unsafe {
         let css_set: Address = A::load(task, offset!(task_cgroups));

@@ -29,6 +29,12 @@ pub fn features() -> Features {
     unsafe { ptr::read_volatile(&raw const FEATURES) }
 }
 
+/// Whether orders of system calls are looked at.
+#[inline(always)]
+pub fn are_sequences_wanted() -> bool {
+    read_only(&FEATURES.sequences) != 0
+}
+
 /// Reads a value that the loader may have replaced, so that the compiler cannot assume what it holds.
 #[inline(always)]
 pub fn read_only(field: &u32) -> u32 {

@@ -20,6 +20,7 @@ mod path;
 mod process;
 mod report;
 mod scratch;
+mod sequence;
 mod share;
 mod udp;
 

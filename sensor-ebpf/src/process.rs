@@ -14,6 +14,7 @@ use crate::{
     kernel::{Access, Address, Direct, Probe, offset},
     path::{self, Tail},
     scratch::{self, Caller, Draft},
+    sequence,
 };
 
 const SIGNAL_GROUP_EXIT: u32 = 4;
@@ -22,6 +23,8 @@ const SIGNAL_GROUP_EXIT: u32 = 4;
 /// place, none of its instructions has run.
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
+    // SAFETY: a task, by the tracepoint's prototype.
+    unsafe { sequence::executed(ctx.arg(0), ctx.arg(1)) };
     if let Some(admitted) = emit::admit(Signal::Exec) {
         exec(admitted, ctx.arg(0), ctx.arg(2));
     }
@@ -153,6 +156,7 @@ pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
     let child: Address = ctx.arg(1);
     // SAFETY: both are tasks, by the tracepoint's prototype.
     unsafe {
+        sequence::forked(parent, child);
         let tgid: u32 = Direct::load(child, offset!(task_tgid));
         let pid: u32 = Direct::load(child, offset!(task_pid));
         if tgid != pid {
@@ -175,6 +179,7 @@ pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
     let task: Address = ctx.arg(0);
     // SAFETY: a task, by the tracepoint's prototype.
     unsafe {
+        sequence::exited(task);
         let signal: Address = Direct::load(task, offset!(task_signal));
         // Two threads that end at once may both find nobody left; the agent counts the second as aggregated.
         let live: u32 = Direct::load(signal, offset!(signal_live));

@@ -26,7 +26,7 @@ use crate::{
         Converter, Hub, LocalError, LocalServer, LocalService, MemorySpool, Uplink, UplinkConfig,
         UplinkError, Users,
     },
-    host::{CgroupMount, Host, Listener, WallClock},
+    host::{CgroupMount, Host, Listener, Profiles, Profiling, WallClock},
     links::OwnLinks,
     mute::{Board, Mutes},
     pipeline::{Command, Pipeline, Stages, Vitals},
@@ -185,8 +185,9 @@ fn start(
         .ok();
     let mut capture = Capture::start(&capture_options(config, cgroups.as_ref()))?;
     let clock = WallClock::new(BootTime::now(), WallTime::now());
-    let mut host = Host::new(config.host.limits(), cgroups, clock);
+    let mut host = Host::new(config.host.limits(), cgroups.clone(), clock);
     host.take_snapshot(config.host.max_processes);
+    let profiles = profiles(config, &mut capture, cgroups, &host);
     capture.add_listeners(host.listeners().iter().map(Listener::to_kernel));
 
     let mut detector = Detector::new(&config.detect, &host_name);
@@ -201,9 +202,11 @@ fn start(
         .map_err(LoadError::Map)?;
 
     let vitals = Arc::new(Vitals::default());
-    let status = AgentStatus::new(host_name, config, &capture, Arc::clone(&vitals), board);
+    let report = profiles.as_ref().map(Profiles::report).unwrap_or_default();
+    let status = AgentStatus::new(host_name, config, &capture, Arc::clone(&vitals), board, report);
     let mut stages = Stages {
         host,
+        profiles,
         detector,
         responder: Responder::new(&config.respond),
         protected: capture.take_protected(),
@@ -217,6 +220,23 @@ fn start(
     stages.protect_running();
     let running = spawn(Pipeline::new(capture, stages, orders)).map_err(AgentError::Thread)?;
     Ok((running, status))
+}
+
+/// Begins with the workloads that run already.
+fn profiles(
+    config: &Config,
+    capture: &mut Capture,
+    cgroups: Option<CgroupMount>,
+    host: &Host,
+) -> Option<Profiles> {
+    let sequences = capture.take_sequences()?;
+    let (profiling, learning) = (config.capture.sequences, config.capture.sequence_learning);
+    let mut profiles = Profiles::new(profiling, learning, sequences, cgroups);
+    let now = BootTime::now();
+    for process in host.tree().iter().filter(|process| !process.kernel_thread) {
+        profiles.consider(&process.workload, now);
+    }
+    Some(profiles)
 }
 
 fn spawn(pipeline: Pipeline) -> io::Result<Running> {
@@ -250,6 +270,7 @@ fn capture_options<'a>(config: &Config, cgroups: Option<&'a CgroupMount>) -> cap
             idle: capture.udp_pause,
             active: capture.flow_interval,
         },
+        sequences: capture.sequences != Profiling::Off,
         agent_tgid: std::process::id(),
     }
 }

@@ -34,6 +34,7 @@ pub mod record;
 pub mod reorder;
 mod reports;
 mod rings;
+pub mod sequences;
 mod syscall;
 
 use std::{io, os::fd::BorrowedFd, sync::Arc, time::Duration};
@@ -63,6 +64,7 @@ use self::{
     reorder::Reorder,
     reports::Reports,
     rings::{Drained, Rings, possible_cpus},
+    sequences::Sequences,
 };
 use crate::time::BootTime;
 
@@ -83,6 +85,8 @@ pub struct Options<'a> {
     pub calls: bool,
     /// When flows of datagrams are reported.
     pub flows: FlowTimes,
+    /// Whether their order is looked at.
+    pub sequences: bool,
     /// The process whose own doings are muted.
     pub agent_tgid: u32,
 }
@@ -105,6 +109,7 @@ pub struct Capture {
     datagrams: Datagrams,
     _reports: Option<Reports>,
     protected: Option<Protected>,
+    sequences: Option<Sequences>,
 }
 
 pod! {
@@ -120,7 +125,7 @@ impl Capture {
     /// If nothing can be captured; see [`LoadError`].
     pub fn start(options: &Options<'_>) -> Result<Self, LoadError> {
         let groups = Groups::of_host();
-        let mut prepared = loader::prepare(groups, options.cgroup_controller)?;
+        let mut prepared = loader::prepare(groups, options)?;
         let ebpf = &mut prepared.ebpf;
         let rings = Rings::create(ebpf, options.rings, groups)?;
         let accounts: PerCpuArray<_, KernelAccount> = take(ebpf, "ACCOUNTS")?.try_into()?;
@@ -145,7 +150,15 @@ impl Capture {
         for call in calls::CALLS {
             calls.set(call.number, KernelCall(call.rule_here()), 0)?;
         }
-        let loaded = prepared.attach(|signal| options.calls || !ladder::is_call(signal))?;
+        let sequences = if options.sequences {
+            Some(Sequences::new(ebpf)?)
+        } else {
+            None
+        };
+        let loaded = prepared.attach(|signal| match signal {
+            Signal::Sequence => options.sequences,
+            _ => options.calls || !ladder::is_call(signal),
+        })?;
         filters.change(|settings| settings.taken_over = taken_over(&loaded.hooks))?;
 
         let reports = loaded.program("tcp_report").and_then(|program| {
@@ -171,6 +184,7 @@ impl Capture {
             datagrams,
             _reports: reports,
             protected: Some(protected),
+            sequences,
         })
     }
 
@@ -198,6 +212,11 @@ impl Capture {
                 return;
             }
         }
+    }
+
+    /// The hand on whose order of system calls is looked at, once; `None` where none is.
+    pub fn take_sequences(&mut self) -> Option<Sequences> {
+        self.sequences.take()
     }
 
     /// What [`wait`](Self::wait) waits for: something to read, or `stop` becoming readable.

@@ -19,6 +19,7 @@ pub use error::ConfigError;
 
 use crate::{
     detect::{Severity, SubjectKind},
+    host::Profiling,
     respond::Mode,
 };
 
@@ -83,6 +84,12 @@ pub struct Capture {
         deserialize_with = "values::duration::<_, 1, 86_400>"
     )]
     pub flow_interval: Duration,
+    /// Whose system calls are looked at for an order that is new to the workload: `off`, nobody's; `auto`, those of units, containers
+    /// and other cgroups, not of people's sessions; `on`, everybody's.
+    pub sequences: Profiling,
+    /// How long a workload must show no new order to count as learned.
+    #[serde(with = "humantime_serde")]
+    pub sequence_learning: Duration,
     /// Bytes waiting in a ring at which its reader is woken, whatever they are; less than either ring.
     pub watermark_bytes: u32,
     /// Events a second that one process may report while a ring is more than half full. 100 to 1,000,000.
@@ -133,6 +140,8 @@ impl Default for Capture {
             calls: true,
             udp_pause: Duration::from_secs(30),
             flow_interval: Duration::from_secs(300),
+            sequences: Profiling::Auto,
+            sequence_learning: Duration::from_secs(86_400),
             watermark_bytes: 64 << 10,
             share: 20_000,
             fold_window: Duration::from_secs(1),

@@ -18,6 +18,7 @@ mod hierarchy;
 mod images;
 mod names;
 pub mod proc;
+mod profiles;
 mod session;
 mod snapshot;
 mod tree;
@@ -29,9 +30,10 @@ pub use clock::WallClock;
 pub use credential::{CredentialChange, How, capability_names};
 pub use event::{
     Body, Credentials, DatagramTotals, Event, Exec, Exit, FileId, Flow, FlowTotals, FoldSlot, Image,
-    Namespaces, Operation, Process, ProcessId, Repeated, Thread, Workload,
+    Namespaces, Operation, Process, ProcessId, Repeated, Sequence, Thread, Workload,
 };
 pub use hierarchy::{CgroupError, CgroupMount, Hierarchy};
+pub use profiles::{Profile, Profiles, Profiling, Report};
 pub use session::{Session, Source};
 pub use snapshot::{Listener, listeners};
 pub use tree::{Ended, Facts, Limits, Tree};

@@ -22,7 +22,7 @@ use crate::{
     config,
     detect::Detector,
     export::{Entry, Hub, Loss},
-    host::{Attributed, Body, Event, Host},
+    host::{Attributed, Body, Event, Host, Profiles},
     links::OwnLinks,
     mute::{Mutes, Reason},
     priority::DELIVERY,
@@ -81,6 +81,8 @@ const LESSONS_MAX: usize = 64;
 pub struct Stages {
     /// Who and what.
     pub host: Host,
+    /// Whose order of system calls is looked at; `None`: nobody's.
+    pub profiles: Option<Profiles>,
     /// Is it unusual?
     pub detector: Detector,
     /// What to do about it.
@@ -184,8 +186,15 @@ impl Pipeline {
         work.look_for_sessions(before);
         losses.report(work);
         let Stages {
-            mutes, vitals, host, ..
+            mutes,
+            vitals,
+            host,
+            profiles,
+            ..
         } = &mut work.stages;
+        if let Some(profiles) = profiles {
+            profiles.refresh(now);
+        }
         complain(mutes.refresh(capture.filters()));
         vitals
             .processes
@@ -214,7 +223,10 @@ impl Work {
             }
         };
         match self.stages.host.attribute(&record) {
-            Attributed::Event(event) => self.consider(event),
+            Attributed::Event(event) => {
+                self.profile(&event);
+                self.consider(event);
+            }
             Attributed::Duplicate => accounts.aggregated(Signal::Exit),
             Attributed::Unknown => accounts.unreadable(bytes),
         }
@@ -268,6 +280,15 @@ impl Work {
                 }
                 true
             }
+        }
+    }
+
+    /// A new process may be the first of its workload.
+    fn profile(&mut self, event: &Event) {
+        if let (Some(profiles), Some(process)) = (&mut self.stages.profiles, &event.process)
+            && matches!(event.body, Body::Exec(_) | Body::Fork)
+        {
+            profiles.consider(&process.workload, event.time);
         }
     }
 

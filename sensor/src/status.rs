@@ -12,6 +12,7 @@ use crate::{
     capture::{Accounts, Capture, HookStatus},
     config::Config,
     export::StatusSource,
+    host::{Profile, Report},
     mute::Board,
     pipeline::Vitals,
     preflight,
@@ -23,6 +24,7 @@ pub struct AgentStatus {
     accounts: Arc<Accounts>,
     vitals: Arc<Vitals>,
     board: Arc<Board>,
+    profiles: Report,
     /// What does not change while the agent runs.
     fixed: v1::Status,
 }
@@ -36,6 +38,7 @@ impl AgentStatus {
         capture: &Capture,
         vitals: Arc<Vitals>,
         board: Arc<Board>,
+        profiles: Report,
     ) -> Self {
         let (load, btf) = capture.load_times();
         let fixed = v1::Status {
@@ -54,6 +57,7 @@ impl AgentStatus {
             accounts: capture.accounts(),
             vitals,
             board,
+            profiles,
             fixed,
         }
     }
@@ -94,6 +98,7 @@ impl StatusSource for AgentStatus {
             processes: self.vitals.processes.load(Ordering::Relaxed),
             incidents: self.vitals.incidents.load(Ordering::Relaxed),
             late: self.vitals.late.load(Ordering::Relaxed),
+            profiles: self.profiles.profiles().iter().map(profile).collect(),
             recursion_misses: self.accounts.recursion_misses(),
             mutes: self.mutes(),
             rss_bytes,
@@ -123,6 +128,15 @@ fn hook(status: &HookStatus) -> v1::Hook {
             .rung
             .map(|rung| rung.blind_spot.to_owned())
             .unwrap_or_default(),
+    }
+}
+
+fn profile(profile: &Profile) -> v1::Profile {
+    v1::Profile {
+        workload: profile.workload.to_string(),
+        state: profile.state().to_owned(),
+        windows: profile.knowledge.windows,
+        unstored: profile.knowledge.unstored,
     }
 }
 

@@ -17,6 +17,7 @@ mod operations;
 mod pressure;
 mod process;
 mod respond;
+mod sequence;
 mod session;
 mod tcp;
 mod udp;
@@ -67,6 +68,7 @@ fn trials() -> Vec<Trial> {
         integrity::trials(),
         session::trials(),
         respond::trials(),
+        sequence::trials(),
         lifecycle::trials(),
         cli::trials(),
         // The last: it looks at what all the others have left in the accounts of the shared agent.

@@ -6,6 +6,7 @@ mod files;
 mod forks;
 mod operations;
 mod programs;
+mod sequences;
 mod service;
 mod sessions;
 mod tcp;
@@ -13,6 +14,8 @@ mod tracing;
 mod udp;
 
 use anyhow::{Context as _, Result, bail};
+
+pub use sequences::UNUSUAL;
 
 /// First argument that makes this program a helper; the second is the role.
 pub const SWITCH: &str = "helper";
@@ -46,6 +49,7 @@ fn dispatch(role: &str, args: &[String]) -> Result<()> {
         "thread-exec" => programs::thread_exec(args),
         "mapped-exec" => programs::mapped_exec(args),
         "operations" => operations::run(args),
+        "sequences" => sequences::run(args),
         "service" => service::run(args),
         "tcp-server" => tcp::server(args),
         "tcp-client" => tcp::client(args),

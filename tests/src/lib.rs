@@ -63,4 +63,5 @@ pub const SIGNALS: &[&str] = &[
     "logout",
     "elevation",
     "auth_failure",
+    "sequence",
 ];

@@ -187,6 +187,12 @@ const CREDENTIAL_PARTS: &[Part] = &[
     credentials_at(CALL.program, "sys_exit"),
 ];
 
+/// Orders of system calls, by the same program.
+const SEQUENCE: Rung = Rung {
+    blind_spot: "calls of 32-bit programs and what is asked for through io_uring; a process that was moved to another cgroup counts to the former one until it executes a program",
+    ..CALL
+};
+
 const CONNECT: Rung = tcp_state("the local port, until the connection ends");
 const ACCEPT_OF_LISTENER: Rung = tcp_state(
     "which of the processes that share a listening socket accepted, until it closes the connection",
@@ -240,7 +246,8 @@ pub const fn rungs(signal: Signal) -> &'static [Rung] {
         Signal::Tracing => &[TRACING],
         Signal::Lockdown => &[LOCKDOWN],
         Signal::Login | Signal::Logout | Signal::Elevation | Signal::AuthFailure => &[HOST_RECORDS],
-        Signal::IoUring | Signal::TlsHello | Signal::Sequence => &[],
+        Signal::IoUring | Signal::TlsHello => &[],
+        Signal::Sequence => &[SEQUENCE],
     }
 }
 

@@ -13,16 +13,18 @@ use aya::{
     programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError},
 };
 use aya_obj::btf::{BtfError, BtfType, Func, FuncLinkage};
-use sensor_common::Signal;
+use sensor_common::{Signal, call::Ruled};
 use zerocopy::IntoBytes;
 
 use super::{
+    Options,
     btf::{self, Kind},
     calls::Call,
     cgroup, folds,
     ladder::{Cgroup, Hook, Part, Rung, rungs},
     layout::{self, LayoutError},
     rings::{Groups, possible_cpus},
+    sequences,
 };
 
 /// The kernel object that `build.rs` made; empty where it could not.
@@ -107,11 +109,9 @@ pub struct Prepared {
 
 /// Fits the programs to the running kernel and makes their maps.
 ///
-/// `cgroup_controller` is the v1 controller whose hierarchy names cgroups, `None` for the v2 hierarchy.
-///
 /// # Errors
 /// If the binary has no programs, the kernel no usable type information, or no room for the maps.
-pub fn prepare(groups: Groups, cgroup_controller: Option<&str>) -> Result<Prepared, LoadError> {
+pub fn prepare(groups: Groups, options: &Options<'_>) -> Result<Prepared, LoadError> {
     if OBJECT.0.is_empty() {
         return Err(LoadError::NoObject);
     }
@@ -119,18 +119,28 @@ pub fn prepare(groups: Groups, cgroup_controller: Option<&str>) -> Result<Prepar
     let started = Instant::now();
     let names: Vec<(Kind, String)> = hooks().filter_map(Hook::btf_name).collect();
     let names: Vec<(Kind, &str)> = names.iter().map(|(kind, name)| (*kind, name.as_str())).collect();
-    let resolved = layout::resolve(&names, cgroup_controller)?;
+    let resolved = layout::resolve(&names, options.cgroup_controller)?;
     let mut features = resolved.features;
     features.cpus_per_ring_log2 = groups.log2;
+    features.sequences = u32::from(options.sequences);
+    let ruled = if options.calls {
+        Call::ruled()
+    } else {
+        Ruled::default()
+    };
     let hooks = library_btf(resolved.hook_ids)
         .map_err(|error| LoadError::Object(Box::new(EbpfError::BtfError(error))))?;
     let btf_time = started.elapsed();
 
-    let ebpf = EbpfLoader::new()
+    let mut loader = EbpfLoader::new();
+    if !options.sequences {
+        sequences::shrink(&mut loader);
+    }
+    let ebpf = loader
         .btf(None)
         .override_global("LAYOUT", resolved.layout.as_bytes(), true)
         .override_global("FEATURES", features.as_bytes(), true)
-        .override_global("RULED", Call::ruled().as_bytes(), true)
+        .override_global("RULED", ruled.as_bytes(), true)
         .map_max_entries("FOLDS", folds::slots(possible_cpus()))
         .load(&OBJECT.0)
         .map_err(|error| LoadError::Object(Box::new(error)))?;

@@ -1,8 +1,8 @@
 //! Records, read in place: bytes from a ring in, references into them out.
 
 use sensor_common::{
-    Accept, Bind, Connect, Credential, Dns, Exec, Exit, FlowClose, Fork, Header, Listen, Operation, Signal,
-    UdpFlow,
+    Accept, Bind, Connect, Credential, Dns, Exec, Exit, FlowClose, Fork, Header, Listen, Operation, Sequence,
+    Signal, UdpFlow,
 };
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -33,6 +33,7 @@ pub enum RecordBody<'a> {
     Dns(DnsRecord<'a>),
     Credential(&'a Credential),
     Operation(OperationRecord<'a>),
+    Sequence(&'a Sequence),
 }
 
 /// A message of the domain name system.
@@ -133,6 +134,7 @@ impl<'a> Record<'a> {
             Signal::UdpFlow => RecordBody::UdpFlow(prefix(rest, "udp_flow")?.0),
             Signal::Dns => RecordBody::Dns(DnsRecord::decode(rest)?),
             Signal::Credential => RecordBody::Credential(prefix(rest, "credential")?.0),
+            Signal::Sequence => RecordBody::Sequence(prefix(rest, "sequence")?.0),
             _ => RecordBody::Operation(OperationRecord::decode(rest)?),
         };
         Ok(Self { header, body })

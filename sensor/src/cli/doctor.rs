@@ -72,6 +72,7 @@ fn try_hooks(cgroup_controller: Option<&str>) -> Trial {
         interval: Duration::from_secs(1),
         reorder_window: Duration::ZERO,
         cgroup_controller,
+        sequences: true,
         calls: true,
         flows: FlowTimes {
             idle: Duration::MAX,

@@ -146,6 +146,7 @@ fn happened(event: &Event) -> String {
         Some(event::Body::Session(session)) => came_or_went(session),
         Some(event::Body::Credential(credential)) => became_another(credential),
         Some(event::Body::Operation(operation)) => asked(operation),
+        Some(event::Body::Sequence(sequence)) => in_new_order(sequence),
         None => "something this version does not know".into(),
     }
 }
@@ -390,6 +391,15 @@ fn asked(operation: &v1::Operation) -> String {
         words.push("(path unreadable)".to_owned());
     }
     words.join(" ")
+}
+
+fn in_new_order(sequence: &v1::Sequence) -> String {
+    let calls: Vec<_> = sequence.calls.iter().map(|call| harmless(call)).collect();
+    let calls = calls.join(" ");
+    match sequence.withheld {
+        0 => calls,
+        withheld => format!("{calls} (and {withheld} more)"),
+    }
 }
 
 fn ends(tuple: Option<&Tuple>) -> (String, String) {

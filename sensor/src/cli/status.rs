@@ -85,6 +85,9 @@ pub fn render(status: &Status) -> String {
         "collector",
         status.uplink.as_ref().map_or_else(|| "none".into(), uplink),
     );
+    if !status.profiles.is_empty() {
+        fact("profiled", profiles(status));
+    }
     if status.recursion_misses > 0 {
         fact(
             "missed",
@@ -123,6 +126,28 @@ fn uplink(uplink: &UplinkStatus) -> String {
         uplink.batches_waiting,
         bytes(uplink.bytes_waiting),
         uplink.entries_shed
+    )
+}
+
+fn profiles(status: &Status) -> String {
+    let count = |state| {
+        status
+            .profiles
+            .iter()
+            .filter(|profile| profile.state == state)
+            .count()
+    };
+    let windows: u64 = status
+        .profiles
+        .iter()
+        .map(|profile| u64::from(profile.windows))
+        .sum();
+    format!(
+        "{} workloads by their system calls: {} being learned, {} learned, {} too varied; {windows} orders known",
+        status.profiles.len(),
+        count("learning"),
+        count("enforced"),
+        count("full")
     )
 }
 
@@ -201,7 +226,7 @@ fn blind_spots(status: &Status) -> String {
 
 #[cfg(test)]
 mod tests {
-    use sensor_proto::v1::{Account, Hook, Mute};
+    use sensor_proto::v1::{Account, Hook, Mute, Profile};
 
     use super::*;
 
@@ -249,6 +274,14 @@ mod tests {
                 what: "/var/log\x07".into(),
                 events: 17,
             }],
+            profiles: ["learning", "enforced"]
+                .map(|state| Profile {
+                    workload: format!("unit:{state}.service"),
+                    state: state.into(),
+                    windows: 40,
+                    unstored: 0,
+                })
+                .into(),
         };
         insta::assert_snapshot!(render(&status), @r"
         host        web1\x1b[2J (Linux 6.1.0)
@@ -259,6 +292,7 @@ mod tests {
         incidents   0 (response: observe)
         readers     1; 4 entries dropped for slow ones
         collector   http://127.0.0.1:7443 away: refused; 0 batches delivered, 3 waiting (3.0 kB), 0 entries shed
+        profiled    2 workloads by their system calls: 1 being learned, 1 learned, 0 too varied; 80 orders known
 
         signal                 seen   delivered       muted  aggregated     lost  hook
         exec                     12          11           1           0        0  tp_btf/sched_process_exec

@@ -5,15 +5,16 @@ mod session;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use sensor_common::record::FlowEnd;
+use sensor_common::{record::FlowEnd, sequence::OTHER};
 use sensor_proto::v1;
+use syscalls::x86_64::Sysno;
 
 use super::{Entry, Loss, Users};
 use crate::{
     detect::{Incident, Severity, Signal},
     host::{
         Body, DatagramTotals, Event, Exec, Exit, Flow, FlowTotals, Image, Operation, Process, ProcessId,
-        Thread, dns::DnsMessage,
+        Sequence, Thread, dns::DnsMessage,
     },
     respond::{Action, ActionKind, ActionResult, Outcome},
 };
@@ -327,6 +328,7 @@ fn convert_body(body: &Body) -> v1::event::Body {
         Body::Credential(change) => Wire::Credential(credential::convert(change)),
         Body::Session(session) => Wire::Session(session::convert(session)),
         Body::Operation(operation) => Wire::Operation(convert_operation(operation)),
+        Body::Sequence(sequence) => Wire::Sequence(convert_sequence(sequence)),
     }
 }
 
@@ -347,6 +349,18 @@ fn convert_exec(exec: &Exec) -> v1::Exec {
 
 fn nul_separated(texts: &[u8]) -> impl Iterator<Item = &[u8]> {
     texts.split(|byte| *byte == 0).filter(|text| !text.is_empty())
+}
+
+fn convert_sequence(sequence: &Sequence) -> v1::Sequence {
+    let name = |number: &u16| match Sysno::new(usize::from(*number)) {
+        _ if *number == OTHER => "?".to_owned(),
+        Some(call) => call.name().to_owned(),
+        None => number.to_string(),
+    };
+    v1::Sequence {
+        calls: sequence.calls.iter().map(name).collect(),
+        withheld: sequence.withheld,
+    }
 }
 
 fn convert_operation(operation: &Operation) -> v1::Operation {

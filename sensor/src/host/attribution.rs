@@ -15,7 +15,8 @@ use sensor_common::{
 use super::{
     Body, CgroupMount, Cgroups, CredentialChange, Credentials, DatagramTotals, Ended, Event, Exec, Exit,
     Facts, FileId, Flow, FlowTotals, FoldSlot, Image, Limits, Listener, Namespaces, Operation, Process,
-    ProcessId, Session, Thread, Tree, WallClock, Workload, dns, names::Names, proc::ProcDir, snapshot,
+    ProcessId, Sequence, Session, Thread, Tree, WallClock, Workload, dns, names::Names, proc::ProcDir,
+    snapshot,
 };
 use crate::{
     capture::{
@@ -167,6 +168,13 @@ impl Host {
                 };
                 self.name_target(&mut operation, record.operation.call);
                 (self.actor(&header.identity), Body::Operation(Box::new(operation)))
+            }
+            RecordBody::Sequence(sequence) => {
+                let body = Body::Sequence(Sequence {
+                    calls: sequence.calls,
+                    withheld: sequence.withheld,
+                });
+                (self.actor(&header.identity), body)
             }
         };
         Attributed::Event(Arc::new(self.event(header, process, body)))

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use sensor_common::{call::VALUES, record::FlowEnd};
+use sensor_common::{call::VALUES, record::FlowEnd, sequence};
 
 use super::dns::DnsMessage;
 use super::{CredentialChange, Session};
@@ -181,6 +181,17 @@ pub enum Body {
     Session(Box<Session>),
     /// It asked the kernel for something by a system call.
     Operation(Box<Operation>),
+    /// It made system calls in an order that is new to its workload.
+    Sequence(Sequence),
+}
+
+/// The last calls of a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sequence {
+    /// Their numbers, the first first; [`OTHER`](sequence::OTHER) for one that is larger.
+    pub calls: [u16; sequence::LENGTH],
+    /// Further new orders of the workload that were not reported, because there were too many, since the last one that was.
+    pub withheld: u64,
 }
 
 /// A system call that is worth a word. Which signal it is stands in a table, with what its values mean.
@@ -358,6 +369,7 @@ impl Body {
             Self::Credential(_) => Signal::Credential,
             Self::Session(session) => session.signal,
             Self::Operation(operation) => operation.signal,
+            Self::Sequence(_) => Signal::Sequence,
         }
     }
 }

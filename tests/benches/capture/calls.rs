@@ -15,10 +15,11 @@ pub(crate) struct Costs {
     pub(crate) bare: Vec<f64>,
     pub(crate) noop: Vec<f64>,
     pub(crate) idle: Vec<f64>,
+    pub(crate) profiled: Vec<f64>,
 }
 
-/// `idle` is a configuration with which this process is not profiled.
-pub(crate) fn measure(rounds: usize, idle: &str) -> Result<Costs> {
+/// With the configuration `idle` this process is not profiled, with `profiled` it is.
+pub(crate) fn measure(rounds: usize, idle: &str, profiled: &str) -> Result<Costs> {
     let mut costs = Costs::default();
     for round in 0..rounds {
         let bare = call_ns();
@@ -27,13 +28,15 @@ pub(crate) fn measure(rounds: usize, idle: &str) -> Result<Costs> {
             call_ns() - bare
         };
         let idle = beside_agent(idle)? - bare;
+        let profiled = beside_agent(profiled)? - bare;
         eprintln!(
-            "  round {}: {bare:.0} ns; an empty program adds {noop:.0}, ours {idle:.0}",
+            "  round {}: {bare:.0} ns; an empty program adds {noop:.0}, ours {idle:.0}, profiled {profiled:.0}",
             round + 1
         );
         costs.bare.push(bare);
         costs.noop.push(noop);
         costs.idle.push(idle);
+        costs.profiled.push(profiled);
     }
     Ok(costs)
 }

@@ -25,6 +25,9 @@ use sensor_tests::{agent::Agent, collector::Collector, helper};
 /// Every signal that there is by default.
 const CONFIG: &str = "[capture]\ncalls = true\n";
 
+/// The same, and whoever runs this is profiled.
+const PROFILED: &str = "[capture]\ncalls = true\nsequences = \"on\"\n";
+
 #[derive(Parser)]
 struct Args {
     /// Where the numbers go, as JSON: those that were measured.
@@ -252,10 +255,15 @@ impl Bench {
     }
 
     fn syscall(&mut self) -> Result<()> {
-        let costs = calls::measure(self.size.rounds, CONFIG)?;
+        let costs = calls::measure(self.size.rounds, CONFIG, PROFILED)?;
         for (key, values, wanted) in [
             ("syscall_noop_ns", &costs.noop, "an empty program"),
             ("syscall_idle_ns", &costs.idle, "at most syscall_noop_ns + 15"),
+            (
+                "syscall_profiled_ns",
+                &costs.profiled,
+                "at most syscall_noop_ns + 120",
+            ),
         ] {
             let (low, high) = range(values);
             self.report.add(key, median(values), wanted);

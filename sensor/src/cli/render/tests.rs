@@ -182,6 +182,20 @@ fn conclusions() {
 }
 
 #[test]
+fn calls_in_a_new_order() {
+    let sequence = |withheld| {
+        let calls = ["read", "mmap", "socket", "connect", "dup2", "execve"];
+        let calls = calls.map(String::from).into();
+        event(
+            Some(process()),
+            event::Body::Sequence(Sequence { calls, withheld }),
+        )
+    };
+    insta::assert_snapshot!(sequence(0), @"12:00:00.123Z sequence   bash[1234]             alice      read mmap socket connect dup2 execve [unit:ssh.service]");
+    insta::assert_snapshot!(sequence(12), @"12:00:00.123Z sequence   bash[1234]             alice      read mmap socket connect dup2 execve (and 12 more) [unit:ssh.service]");
+}
+
+#[test]
 fn loss() {
     let loss = Loss {
         stage: "ring".into(),

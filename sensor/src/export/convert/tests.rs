@@ -92,6 +92,13 @@ fn operation(signal: Kind) -> Body {
     }))
 }
 
+fn sequence() -> Body {
+    Body::Sequence(Sequence {
+        calls: [0, 1, 59, 509, OTHER, 257],
+        withheld: 3,
+    })
+}
+
 pub(in crate::export) fn body(kind: Kind) -> Body {
     match kind {
         Kind::Exec => Body::Exec(Exec::default()),
@@ -132,6 +139,7 @@ pub(in crate::export) fn body(kind: Kind) -> Body {
         Kind::Login | Kind::Logout | Kind::Elevation | Kind::AuthFailure => {
             Body::Session(Box::new(session::example(kind)))
         }
+        Kind::Sequence => sequence(),
         kind => operation(kind),
     }
 }
@@ -157,6 +165,15 @@ fn an_operation_says_what_its_arguments_mean() {
     assert_eq!(details, [("mode", "0001")]);
     assert_eq!((converted.result, converted.path_unreadable), (-1, true));
     assert_eq!(converted.repeats.map(|repeats| repeats.count), Some(7));
+}
+
+#[test]
+fn calls_of_a_sequence_have_names() {
+    let Wire::Sequence(converted) = convert_body(&sequence()) else {
+        panic!("not a sequence");
+    };
+    assert_eq!(converted.calls, ["read", "write", "execve", "509", "?", "openat"]);
+    assert_eq!(converted.withheld, 3);
 }
 
 #[test]
