@@ -13,7 +13,7 @@ use aya::{
     programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError},
 };
 use aya_obj::btf::{BtfError, BtfType, Func, FuncLinkage};
-use sensor_common::{Signal, call::Ruled};
+use sensor_common::Signal;
 use zerocopy::IntoBytes;
 
 use super::{
@@ -123,11 +123,6 @@ pub fn prepare(groups: Groups, options: &Options<'_>) -> Result<Prepared, LoadEr
     let mut features = resolved.features;
     features.cpus_per_ring_log2 = groups.log2;
     features.sequences = u32::from(options.sequences);
-    let ruled = if options.calls {
-        Call::ruled()
-    } else {
-        Ruled::default()
-    };
     let hooks = library_btf(resolved.hook_ids)
         .map_err(|error| LoadError::Object(Box::new(EbpfError::BtfError(error))))?;
     let btf_time = started.elapsed();
@@ -140,7 +135,7 @@ pub fn prepare(groups: Groups, options: &Options<'_>) -> Result<Prepared, LoadEr
         .btf(None)
         .override_global("LAYOUT", resolved.layout.as_bytes(), true)
         .override_global("FEATURES", features.as_bytes(), true)
-        .override_global("RULED", ruled.as_bytes(), true)
+        .override_global("RULED", Call::ruled().as_bytes(), true)
         .map_max_entries("FOLDS", folds::slots(possible_cpus()))
         .load(&OBJECT.0)
         .map_err(|error| LoadError::Object(Box::new(error)))?;
