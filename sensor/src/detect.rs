@@ -8,9 +8,11 @@
 mod detector;
 mod incident;
 mod lineage;
+mod origin;
 mod signal;
 
 pub use detector::{Detector, Findings};
 pub use incident::{Incident, Incidents, Severity};
 pub use lineage::{Lineage, SubjectKind};
+pub use origin::{Entry, Origin, Origins, Side};
 pub use signal::Signal;

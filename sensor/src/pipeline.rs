@@ -297,7 +297,8 @@ impl Work {
         if let Some(told) = self.stages.sessions.of_event(&event) {
             self.take_told(told, event.time);
         }
-        let findings = self.stages.detector.detect(&event);
+        let Stages { detector, host, .. } = &mut self.stages;
+        let findings = detector.detect(&event, host.tree());
         for signal in findings.signals {
             self.put(Entry::Signal(signal));
         }

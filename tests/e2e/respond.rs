@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use sensor_proto::v1::{Incident, Outcome, Result as ActionResult, entry};
+use sensor_proto::v1::{Incident, Outcome, Result as ActionResult, Side, entry};
 use sensor_tests::{
     cgroup::Cgroup,
     command::{helper, real_path, spawn},
@@ -49,6 +49,11 @@ fn kill() -> Result<()> {
     ensure!(
         incident.signals.iter().any(|signal| !signal.reasons.is_empty()),
         "no reason: {incident:#?}"
+    );
+    let origin = incident.origin.context("nobody says how it came in")?;
+    ensure!(
+        origin.entry == "service" && origin.side() == Side::External,
+        "the service was nobody's login: {origin:?}"
     );
     let history = trial.stream.history(shell)?;
     ensure!(history.exit()?.signal == Some(9), "exit {:?}", history.exit()?);

@@ -446,10 +446,26 @@ fn told(incident: &v1::Incident) -> String {
         String::new()
     };
     format!(
-        "{severity} {} ({}{times})",
+        "{severity} {}{} ({}{times})",
         short(&incident.summary, 400),
+        incident.origin.as_ref().map(concluded).unwrap_or_default(),
         short(&incident.id, 64)
     )
+}
+
+/// Whose doing it is, and the weightiest reason for that.
+fn concluded(origin: &v1::Origin) -> String {
+    let side = match origin.side() {
+        v1::Side::Unspecified => return String::new(),
+        v1::Side::Insider => "insider",
+        v1::Side::External => "external",
+        v1::Side::Unclear => "insider or external, that is unclear",
+    };
+    let reason = origin.reasons.iter().find(|reason| reason.side == origin.side);
+    match reason.or(origin.reasons.first()) {
+        Some(reason) => format!("; {side}: {}", short(&reason.text, 200)),
+        None => format!("; {side}"),
+    }
 }
 
 fn became(outcome: &v1::Outcome) -> String {

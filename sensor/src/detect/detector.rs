@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Incident, Incidents, Lineage, Severity, Signal};
+use super::{Incident, Incidents, Lineage, Origins, Severity, Signal};
 use crate::{
     config,
     host::{Event, Process, Tree},
@@ -31,6 +31,7 @@ pub(super) struct Suspicion {
 #[derive(Debug)]
 pub struct Detector {
     lineage: Lineage,
+    origins: Origins,
     incidents: Incidents,
 }
 
@@ -40,6 +41,7 @@ impl Detector {
     pub fn new(config: &config::Detect, host: &str) -> Self {
         Self {
             lineage: Lineage::new(config),
+            origins: Origins::default(),
             incidents: Incidents::new(host, config),
         }
     }
@@ -55,12 +57,15 @@ impl Detector {
         }
     }
 
-    /// What there is to say of `event`.
-    pub fn detect(&mut self, event: &Arc<Event>) -> Findings {
+    /// What there is to say of `event`, which `processes` has taken note of.
+    pub fn detect(&mut self, event: &Arc<Event>, processes: &Tree) -> Findings {
+        self.origins.note(event);
         let Some(suspicion) = self.lineage.judge(event) else {
             return Findings::default();
         };
-        let (signal, incident) = self.incidents.join(suspicion);
+        let (signal, incident) = self
+            .incidents
+            .join(suspicion, |process| self.origins.of(process, processes));
         Findings {
             signals: vec![signal],
             incidents: incident.into_iter().collect(),

@@ -6,7 +6,7 @@ use lru::LruCache;
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 
-use super::{Signal, detector::Suspicion};
+use super::{Origin, Signal, detector::Suspicion};
 use crate::{
     config,
     host::Process,
@@ -46,6 +46,8 @@ pub struct Incident {
     pub subject: Box<str>,
     /// The process at the heart of it.
     pub process: Arc<Process>,
+    /// How whoever it is came in, as it was known when the incident was opened.
+    pub origin: Arc<Origin>,
     /// The evidence, bounded; the first is the one that opened it.
     pub signals: Vec<Arc<Signal>>,
     /// How often the same was seen since it was opened.
@@ -78,7 +80,12 @@ impl Incidents {
     }
 
     /// Adds to the open incident of this subject and cause, or opens one. An event without a process opens none.
-    pub(super) fn join(&mut self, suspicion: Suspicion) -> (Arc<Signal>, Option<Arc<Incident>>) {
+    /// `origin` is asked where an incident is opened.
+    pub(super) fn join(
+        &mut self,
+        suspicion: Suspicion,
+        origin: impl FnOnce(&Arc<Process>) -> Origin,
+    ) -> (Arc<Signal>, Option<Arc<Incident>>) {
         let Suspicion {
             signal,
             severity,
@@ -113,6 +120,7 @@ impl Incidents {
             severity,
             summary: signal.reasons.first().cloned().unwrap_or_default(),
             subject: signal.subject.clone(),
+            origin: Arc::new(origin(&process)),
             process,
             signals: vec![Arc::clone(&signal)],
             count: 1,

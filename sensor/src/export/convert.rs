@@ -11,7 +11,7 @@ use syscalls::x86_64::Sysno;
 
 use super::{Entry, Loss, Users};
 use crate::{
-    detect::{Incident, Severity, Signal},
+    detect::{Incident, Origin, Severity, Side, Signal},
     host::{
         Body, DatagramTotals, Event, Exec, Exit, Flow, FlowTotals, Image, Operation, Process, ProcessId,
         Sequence, Thread, dns::DnsMessage,
@@ -200,6 +200,7 @@ impl Converter {
                 .map(|signal| self.signal(signal))
                 .collect(),
             count: incident.count,
+            origin: Some(convert_origin(&incident.origin)),
         }
     }
 
@@ -248,6 +249,29 @@ impl Converter {
             executable_device: image.device,
             kernel_thread: *kernel_thread,
         }
+    }
+}
+
+fn convert_origin(origin: &Origin) -> v1::Origin {
+    v1::Origin {
+        entry: origin.entry.name().to_owned(),
+        side: convert_side(origin.side).into(),
+        reasons: origin
+            .reasons
+            .iter()
+            .map(|(side, text)| v1::SideReason {
+                side: convert_side(*side).into(),
+                text: text.clone(),
+            })
+            .collect(),
+    }
+}
+
+fn convert_side(side: Side) -> v1::Side {
+    match side {
+        Side::Insider => v1::Side::Insider,
+        Side::External => v1::Side::External,
+        Side::Unclear => v1::Side::Unclear,
     }
 }
 

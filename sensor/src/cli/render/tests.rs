@@ -162,9 +162,23 @@ fn conclusions() {
         summary: "nginx started bash, which it never did".into(),
         process: Some(process()),
         count: 3,
+        origin: Some(Origin {
+            entry: "service".into(),
+            side: Side::External.into(),
+            reasons: vec![
+                SideReason {
+                    side: Side::Insider.into(),
+                    text: "it is night".into(),
+                },
+                SideReason {
+                    side: Side::External.into(),
+                    text: "it began in unit:nginx.service".into(),
+                },
+            ],
+        }),
         ..Incident::default()
     };
-    insta::assert_snapshot!(show(entry::Body::Incident(incident)), @"12:00:00.123Z incident   bash[1234]             alice      HIGH nginx started bash, which it never did (i-7, seen 3 times) [unit:ssh.service]");
+    insta::assert_snapshot!(show(entry::Body::Incident(incident)), @"12:00:00.123Z incident   bash[1234]             alice      HIGH nginx started bash, which it never did; external: it began in unit:nginx.service (i-7, seen 3 times) [unit:ssh.service]");
     let action = Action {
         kind: ActionKind::Kill.into(),
         target: process().id,

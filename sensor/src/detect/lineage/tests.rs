@@ -3,9 +3,20 @@ use insta::assert_snapshot;
 use super::*;
 use crate::{
     detect::{Detector, Findings},
-    host::{Image, ProcessId},
+    host::{Image, Limits, ProcessId, Tree},
     time::WallTime,
 };
+
+trait Alone {
+    /// Where no process is known but those of the event.
+    fn detect_alone(&mut self, event: &Arc<Event>) -> Findings;
+}
+
+impl Alone for Detector {
+    fn detect_alone(&mut self, event: &Arc<Event>) -> Findings {
+        self.detect(event, &Tree::new(Limits::default()))
+    }
+}
 
 fn config() -> config::Detect {
     config::Detect {
@@ -74,7 +85,7 @@ fn learned(config: &config::Detect, workload: &str) -> Detector {
         } else {
             "/usr/sbin/nginx"
         };
-        let findings = detector.detect(&exec(workload, "/usr/sbin/nginx", executable, number));
+        let findings = detector.detect_alone(&exec(workload, "/usr/sbin/nginx", executable, number));
         assert_eq!(findings, Findings::default());
     }
     detector
@@ -84,8 +95,8 @@ fn learned(config: &config::Detect, workload: &str) -> Detector {
 fn a_service_starts_a_shell() {
     let mut detector = learned(&config(), "unit:nginx.service");
     let known = exec("unit:nginx.service", "/usr/sbin/nginx", "/usr/bin/logger", 30);
-    assert_eq!(detector.detect(&known), Findings::default());
-    let found = detector.detect(&exec(
+    assert_eq!(detector.detect_alone(&known), Findings::default());
+    let found = detector.detect_alone(&exec(
         "unit:nginx.service",
         "/usr/sbin/nginx",
         "/usr/bin/dash",
@@ -112,7 +123,7 @@ fn the_same_again_is_the_same_incident_until_it_pauses() {
     let mut detector = learned(&config(), "unit:a.service");
     let mut shell = |time| {
         detector
-            .detect(&exec("unit:a.service", "/usr/sbin/nginx", "/bin/sh", time))
+            .detect_alone(&exec("unit:a.service", "/usr/sbin/nginx", "/bin/sh", time))
             .incidents
             .remove(0)
     };
@@ -136,7 +147,7 @@ fn evidence_and_open_incidents_are_bounded() {
     };
     let mut detector = learned(&config, "unit:a.service");
     let mut find = |executable: &str, time| {
-        let found = detector.detect(&exec("unit:a.service", "/usr/sbin/nginx", executable, time));
+        let found = detector.detect_alone(&exec("unit:a.service", "/usr/sbin/nginx", executable, time));
         Arc::clone(&found.incidents[0])
     };
     let first = find("/bin/1", 100);
@@ -152,7 +163,7 @@ fn evidence_and_open_incidents_are_bounded() {
 #[test]
 fn the_same_events_give_the_same_findings() {
     let [left, right] = [(); 2].map(|()| {
-        learned(&config(), "unit:a.service").detect(&exec(
+        learned(&config(), "unit:a.service").detect_alone(&exec(
             "unit:a.service",
             "/usr/sbin/nginx",
             "/bin/sh",
@@ -172,7 +183,7 @@ fn a_service_that_never_started_anything() {
         ..config()
     };
     let mut detector = Detector::new(&config, "host");
-    let mut tree = crate::host::Tree::new(crate::host::Limits::default());
+    let mut tree = Tree::new(Limits::default());
     let daemon = process("unit:quiet.service", "/usr/sbin/quiet");
     let facts = crate::host::Facts {
         id: daemon.id,
@@ -184,7 +195,7 @@ fn a_service_that_never_started_anything() {
     };
     tree.enter_snapshot(facts, Image::clone(&daemon.image));
     detector.seed(&tree, BootTime(0));
-    let found = detector.detect(&exec(
+    let found = detector.detect_alone(&exec(
         "unit:quiet.service",
         "/usr/sbin/quiet",
         "/bin/sh",
@@ -198,7 +209,7 @@ fn who_is_flagged_is_for_the_operator_to_say() {
     for workload in ["session:1000", "host", "unknown"] {
         let shell = exec(workload, "/usr/sbin/nginx", "/bin/sh", 100);
         assert_eq!(
-            learned(&config(), workload).detect(&shell),
+            learned(&config(), workload).detect_alone(&shell),
             Findings::default(),
             "{workload}"
         );
@@ -210,7 +221,7 @@ fn who_is_flagged_is_for_the_operator_to_say() {
     for workload in ["session:1000", "host"] {
         let shell = exec(workload, "/usr/sbin/nginx", "/bin/sh", 100);
         assert_eq!(
-            learned(&all, workload).detect(&shell).incidents.len(),
+            learned(&all, workload).detect_alone(&shell).incidents.len(),
             1,
             "{workload}"
         );
@@ -222,10 +233,10 @@ fn a_restart_is_no_alarm() {
     let mut detector = learned(&config(), "unit:a.service");
     let manager = "/usr/lib/systemd/systemd-executor";
     let prepare = exec("unit:a.service", manager, "/usr/bin/dash", 100);
-    assert_eq!(detector.detect(&prepare), Findings::default());
+    assert_eq!(detector.detect_alone(&prepare), Findings::default());
     let from_itself = exec("unit:a.service", "/usr/sbin/nginx", "/usr/bin/dash", 101);
     assert_eq!(
-        detector.detect(&from_itself).incidents.len(),
+        detector.detect_alone(&from_itself).incidents.len(),
         1,
         "it remains news from the service itself"
     );
@@ -235,7 +246,7 @@ fn a_restart_is_no_alarm() {
 fn something_new_from_the_inventive_is_learned() {
     let mut detector = Detector::new(&config(), "host");
     for number in 0..60 {
-        let findings = detector.detect(&exec(
+        let findings = detector.detect_alone(&exec(
             "unit:build.service",
             "/bin/make",
             &format!("/tmp/{number}"),
@@ -255,7 +266,7 @@ fn what_is_peculiar_is_said() {
         ..Exec::default()
     };
     let hostile = "/memfd:\u{1b}[31m\u{202e}\n";
-    let found = detector.detect(&exec_as("container:3f2a9c1be77d", memfd, hostile, 100));
+    let found = detector.detect_alone(&exec_as("container:3f2a9c1be77d", memfd, hostile, 100));
     assert_eq!(found.signals[0].techniques, ["T1106", "T1620"]);
     assert_eq!(found.incidents[0].severity, Severity::High);
     assert_snapshot!(found.signals[0].reasons.join("\n"), @r#"

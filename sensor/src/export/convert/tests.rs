@@ -245,6 +245,7 @@ fn an_incident_has_the_thread_that_acted() {
         process,
         signals: vec![Arc::new(signal)],
         count: 1,
+        origin: Origin::unknown(),
     };
     let converted = converter().incident(&incident);
     let process = converted.process.as_ref().expect("a process");

@@ -66,6 +66,7 @@ fn incident(id: ProcessId, severity: Severity) -> Incident {
         process: Arc::new(process),
         signals: Vec::new(),
         count: 1,
+        origin: crate::detect::Origin::unknown(),
     }
 }
 
