@@ -12,6 +12,7 @@ use std::{
 };
 
 use ipnet::IpNet;
+use sensor_behaviour::novelty::Learning;
 use sensor_common::Signal;
 use serde::{Deserialize, Serialize};
 
@@ -227,6 +228,10 @@ pub struct Detect {
     /// Above 0, up to 1.
     #[serde(deserialize_with = "values::probability")]
     pub max_p_value: f64,
+    /// Incidents a day that may be opened by chance, where nothing single is bad enough by itself: as "1/day", "3/week". One in a
+    /// hundred days to 1,000 a day.
+    #[serde(with = "values::budget")]
+    pub alert_budget: f64,
     /// Bytes that the model of all workloads may take. 64 KiB to 4 GiB.
     #[serde(deserialize_with = "values::bounded::<_, _, 65_536, 4_294_967_296>")]
     pub max_model_bytes: usize,
@@ -245,9 +250,22 @@ impl Default for Detect {
             learn_minutes: 1_440,
             flag: vec![SubjectKind::Unit, SubjectKind::Container, SubjectKind::Cgroup],
             max_p_value: 0.2,
+            alert_budget: 1.0,
             max_model_bytes: 4 << 20,
             incident_window: Duration::from_secs(3_600),
             max_incidents: 1_024,
+        }
+    }
+}
+
+impl Detect {
+    /// How long something is learned before it can be surprising.
+    #[must_use]
+    pub fn learning(&self) -> Learning {
+        Learning {
+            events: (self.learn_events > 0).then_some(self.learn_events),
+            span_ns: (self.learn_minutes > 0).then(|| self.learn_minutes.saturating_mul(60_000_000_000)),
+            unseen: None,
         }
     }
 }

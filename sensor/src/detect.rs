@@ -6,8 +6,10 @@
 //! - What was flagged is not learned because it happens again.
 
 mod detector;
+mod facts;
 mod incident;
 mod lineage;
+mod normal;
 mod origin;
 mod signal;
 

@@ -58,6 +58,7 @@ fn messages() {
     assert_snapshot!(error("[capture]\nreorder_window = 2\n"), @"/etc/sensor/sensor.toml:2: [capture] reorder_window: invalid type: integer `2`, expected a duration");
     assert_snapshot!(error("[capture]\nring_bytes_bulk = 4096\n"), @"/etc/sensor/sensor.toml:1: [capture] watermark_bytes: 65536 is not less than ring_bytes_bulk, 4096");
     assert_snapshot!(error("[host]\nname = \"a\"\nmax_processes = -1\n"), @"/etc/sensor/sensor.toml:3: [host] max_processes: -1 is not allowed; allowed are 1024 to 4194304");
+    assert_snapshot!(error("[detect]\nalert_budget = \"3\"\n"), @r#"/etc/sensor/sensor.toml:2: [detect] alert_budget: "3" is not allowed; allowed is a number a period, such as "1/day", "3/week", "1/month", from one in a hundred days to 1000 a day"#);
     assert_snapshot!(error("[detect]\nmax_p_value = 1.5\n"), @"/etc/sensor/sensor.toml:2: [detect] max_p_value: 1.5 is not allowed; allowed is what is above 0, up to 1");
     assert_snapshot!(error("[detect]\nflag = [\"pod\"]\n"), @"/etc/sensor/sensor.toml:2: [detect] flag: unknown variant `pod`, expected one of `unit`, `container`, `cgroup`, `session`, `host`");
     assert_snapshot!(error("[respond]\nprotected = [\"/bin/ok\", \"sshd\"]\n"), @r#"/etc/sensor/sensor.toml:2: [respond] protected: "sshd" is not allowed; allowed are absolute paths, with at most a `*` at the end"#);

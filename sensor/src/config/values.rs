@@ -119,3 +119,29 @@ fn at_most<'de, D: Deserializer<'de>, T>(values: Vec<T>, limit: usize) -> Result
 pub(super) fn protected<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     path_patterns(deserializer, 2)
 }
+
+/// A number of something a day, written with its period.
+pub(super) mod budget {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    const PERIODS: [(&str, f64); 4] = [("hour", 1.0 / 24.0), ("day", 1.0), ("week", 7.0), ("month", 30.0)];
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let per_day = || {
+            let (number, period) = text.split_once('/')?;
+            let number: f64 = number.trim().parse().ok()?;
+            let (_, days) = PERIODS.iter().find(|(name, _)| *name == period.trim())?;
+            Some(number / days).filter(|per_day| (0.01..=1_000.0).contains(per_day))
+        };
+        per_day().ok_or_else(|| {
+            D::Error::custom(format!(
+                "{text:?} is not allowed; allowed is a number a period, such as \"1/day\", \"3/week\", \"1/month\", from one in a hundred days to 1000 a day"
+            ))
+        })
+    }
+
+    pub(crate) fn serialize<S: Serializer>(per_day: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&format!("{per_day}/day"))
+    }
+}

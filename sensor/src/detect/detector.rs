@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Incident, Incidents, Lineage, Origins, Severity, Signal};
+use super::{Incident, Incidents, Lineage, Origins, Severity, Signal, normal::Normal};
 use crate::{
     config,
     host::{Event, Process, Tree},
@@ -21,7 +21,9 @@ pub struct Findings {
 /// A signal with what an incident needs beside it.
 #[derive(Clone, Debug)]
 pub(super) struct Suspicion {
-    pub(super) signal: Signal,
+    pub(super) signal: Arc<Signal>,
+    /// What came before it and belongs to it.
+    pub(super) evidence: Vec<Arc<Signal>>,
     pub(super) severity: Severity,
     /// What makes two of them the same.
     pub(super) cause: u64,
@@ -31,6 +33,7 @@ pub(super) struct Suspicion {
 #[derive(Debug)]
 pub struct Detector {
     lineage: Lineage,
+    normal: Normal,
     origins: Origins,
     incidents: Incidents,
 }
@@ -41,6 +44,7 @@ impl Detector {
     pub fn new(config: &config::Detect, host: &str) -> Self {
         Self {
             lineage: Lineage::new(config),
+            normal: Normal::new(config),
             origins: Origins::default(),
             incidents: Incidents::new(host, config),
         }
@@ -60,15 +64,25 @@ impl Detector {
     /// What there is to say of `event`, which `processes` has taken note of.
     pub fn detect(&mut self, event: &Arc<Event>, processes: &Tree) -> Findings {
         self.origins.note(event);
-        let Some(suspicion) = self.lineage.judge(event) else {
-            return Findings::default();
-        };
-        let (signal, incident) = self
-            .incidents
-            .join(suspicion, |process| self.origins.of(process, processes));
-        Findings {
-            signals: vec![signal],
-            incidents: incident.into_iter().collect(),
+        let mut findings = Findings::default();
+        if let Some(suspicion) = self.lineage.judge(event) {
+            self.normal.hear(&suspicion.signal, suspicion.cause, processes);
+            findings.signals.push(Arc::clone(&suspicion.signal));
+            self.join(suspicion, processes, &mut findings);
         }
+        let judged = self.normal.judge(event, processes);
+        findings.signals.extend(judged.signal);
+        if let Some(suspicion) = judged.incident {
+            self.join(suspicion, processes, &mut findings);
+        }
+        findings
+    }
+
+    fn join(&mut self, suspicion: Suspicion, processes: &Tree, findings: &mut Findings) {
+        let Self {
+            origins, incidents, ..
+        } = self;
+        let incident = incidents.join(suspicion, |process| origins.of(process, processes));
+        findings.incidents.extend(incident);
     }
 }

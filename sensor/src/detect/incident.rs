@@ -85,17 +85,15 @@ impl Incidents {
         &mut self,
         suspicion: Suspicion,
         origin: impl FnOnce(&Arc<Process>) -> Origin,
-    ) -> (Arc<Signal>, Option<Arc<Incident>>) {
+    ) -> Option<Arc<Incident>> {
         let Suspicion {
             signal,
+            evidence,
             severity,
             cause,
         } = suspicion;
-        let signal = Arc::new(signal);
         let event = &signal.event;
-        let Some(process) = event.process.clone() else {
-            return (signal, None);
-        };
+        let process = event.process.clone()?;
         let key = stable_hash(&[signal.subject.as_bytes(), &cause.to_le_bytes()]);
         if let Some(open) = self.open.get_mut(&key)
             && event.time.since(open.updated_boot) < self.window
@@ -110,7 +108,7 @@ impl Incidents {
                 grown.signals.push(Arc::clone(&signal));
             }
             let grown = Arc::clone(open);
-            return (signal, Some(grown));
+            return Some(grown);
         }
         let incident = Arc::new(Incident {
             id: self.id(&signal, cause, &process).into(),
@@ -118,18 +116,21 @@ impl Incidents {
             updated: event.wall,
             updated_boot: event.time,
             severity,
-            summary: signal.reasons.first().cloned().unwrap_or_default(),
+            summary: summary(&signal, &evidence),
             subject: signal.subject.clone(),
             origin: Arc::new(origin(&process)),
             process,
-            signals: vec![Arc::clone(&signal)],
+            signals: std::iter::once(Arc::clone(&signal))
+                .chain(evidence)
+                .take(EVIDENCE)
+                .collect(),
             count: 1,
         });
         self.open.push(key, Arc::clone(&incident));
         while self.open.len() > self.limit {
             self.open.pop_lru();
         }
-        (signal, Some(incident))
+        Some(incident)
     }
 
     fn id(&self, signal: &Signal, cause: u64, process: &Process) -> String {
@@ -142,6 +143,23 @@ impl Incidents {
         ];
         format!("{:016x}", stable_hash(&parts))
     }
+}
+
+/// The rarest of what was seen, and how much there is beside it.
+fn summary(signal: &Signal, evidence: &[Arc<Signal>]) -> String {
+    let rarest = evidence
+        .iter()
+        .map(Arc::as_ref)
+        .chain([signal])
+        .min_by(|left, right| left.p_value.total_cmp(&right.p_value));
+    let reason = rarest.and_then(|signal| signal.reasons.first());
+    let mut summary = reason.cloned().unwrap_or_default();
+    match evidence.len() {
+        0 => {}
+        1 => summary.push_str("; and one thing more"),
+        more => summary.push_str(&format!("; and {more} things more")),
+    }
+    summary
 }
 
 /// SipHash-1-3 with fixed keys: the same on every host and in every version. Each part is hashed with its length,

@@ -5,7 +5,7 @@
 
 use std::{fmt::Write, sync::Arc};
 
-use sensor_behaviour::novelty::{Learning, Limits, Novelty, Opinion, Surprise};
+use sensor_behaviour::novelty::{Limits, Novelty, Opinion, Surprise};
 use serde::{Deserialize, Serialize};
 
 use super::{Severity, Signal, detector::Suspicion, incident::stable_hash};
@@ -75,17 +75,12 @@ impl Lineage {
     /// A model that knows nothing yet.
     #[must_use]
     pub fn new(config: &config::Detect) -> Self {
-        let learning = Learning {
-            events: (config.learn_events > 0).then_some(config.learn_events),
-            span_ns: (config.learn_minutes > 0).then(|| config.learn_minutes.saturating_mul(60_000_000_000)),
-            unseen: None,
-        };
         let limits = Limits {
             bytes: config.max_model_bytes,
             ..Limits::default()
         };
         Self {
-            model: Novelty::new(limits, learning),
+            model: Novelty::new(limits, config.learning()),
             flagged: config.flag.clone(),
             max_p_value: config.max_p_value,
         }
@@ -146,7 +141,8 @@ impl Lineage {
         };
         let cause = stable_hash(&[b"lineage", context, executable]);
         Some(Suspicion {
-            signal,
+            signal: Arc::new(signal),
+            evidence: Vec::new(),
             severity,
             cause,
         })
@@ -249,7 +245,7 @@ fn sentence(process: &Process, context: &[u8], surprise: &Surprise) -> String {
 }
 
 /// `nginx.service`, `container 3f2a9c1be77d`, `user 1000`, `the host`.
-fn subject_in_words(workload: &Workload) -> String {
+pub(super) fn subject_in_words(workload: &Workload) -> String {
     match workload.name.split_once(':') {
         Some(("unit", unit)) => unit.to_owned(),
         Some(("container", id)) => format!("container {id}"),
@@ -264,7 +260,7 @@ fn subject_in_words(workload: &Workload) -> String {
 }
 
 /// Text of whoever named the file, made fit for a terminal and a log: one line, no control characters, not too long.
-fn printable(bytes: &[u8]) -> String {
+pub(super) fn printable(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut shown: String = text.chars().flat_map(shown).take(SHOWN).collect();
     if text.chars().nth(SHOWN).is_some() {
