@@ -19,6 +19,7 @@ pub mod sequence;
 mod snapshot;
 mod special;
 pub mod vectors;
+pub mod windows;
 
 pub use budget::Budget;
 pub use calibration::{Bounds as CalibrationBounds, Calibration};

@@ -24,6 +24,7 @@ pub(crate) enum Kind {
     Habits = 5,
     Forest = 6,
     Budget = 7,
+    Windows = 8,
 }
 
 impl Kind {
@@ -36,6 +37,7 @@ impl Kind {
             5 => "a model of habits",
             6 => "a forest",
             7 => "a budget of alerts",
+            8 => "windows of system calls",
             _ => "a kind of model that this version does not know",
         }
     }

@@ -10,6 +10,7 @@ use sensor_behaviour::{
     rates::{self, Rates},
     sequence::Sequence,
     vectors::Forest,
+    windows::Windows,
 };
 
 const NOW: u64 = 1_700_000_000;
@@ -17,8 +18,8 @@ const NOW: u64 = 1_700_000_000;
 fuzz_target!(|bytes: &[u8]| {
     let Some((&kind, payload)) = bytes.split_first() else { return };
     let _ = Sequence::from_snapshot(payload);
-    let number = kind % 7;
-    let sealed = seal([1, 2, 3, 4, 5, 6, 7][usize::from(number)], payload);
+    let number = kind % 8;
+    let sealed = seal([1, 2, 3, 4, 5, 6, 7, 8][usize::from(number)], payload);
     match number {
         0 => sequence(&sealed, payload),
         1 => novelty(&sealed),
@@ -26,7 +27,8 @@ fuzz_target!(|bytes: &[u8]| {
         3 => edges(&sealed),
         4 => habits(&sealed),
         5 => forest(&sealed, payload),
-        _ => budget(&sealed),
+        6 => budget(&sealed),
+        _ => windows(&sealed),
     }
 });
 
@@ -50,6 +52,14 @@ fn sequence(sealed: &[u8], bytes: &[u8]) {
     model.learn(&symbols);
     model.unlearn(&symbols);
     assert!(model.reasons(&symbols, 1).len() <= 1);
+}
+
+fn windows(sealed: &[u8]) {
+    let Ok(all) = Windows::from_snapshot(sealed) else { return };
+    assert_eq!(Windows::from_snapshot(&all.to_snapshot()).as_ref(), Ok(&all));
+    let mut twice = all.clone();
+    twice.merge(&all);
+    assert_eq!(twice.total(), all.total());
 }
 
 fn novelty(sealed: &[u8]) {

@@ -153,6 +153,13 @@ pub const fn workload(key: u64) -> u8 {
     (key >> WORKLOAD_SHIFT) as u8
 }
 
+/// The window of a key, without its workload.
+#[must_use]
+#[inline(always)]
+pub const fn window(key: u64) -> u64 {
+    key & WINDOW
+}
+
 /// The calls of a key's window, the first first.
 #[must_use]
 #[inline(always)]
@@ -215,6 +222,7 @@ mod tests {
             assert_eq!(key & REPORTED, 0);
             assert_eq!(workload(key), workload_number);
             assert_eq!(workload(key | REPORTED), workload_number);
+            assert_eq!(window(key | REPORTED), 0);
         }
     }
 

@@ -231,7 +231,8 @@ fn profiles(
 ) -> Option<Profiles> {
     let sequences = capture.take_sequences()?;
     let (profiling, learning) = (config.capture.sequences, config.capture.sequence_learning);
-    let mut profiles = Profiles::new(profiling, learning, sequences, cgroups);
+    let state = Some(config.host.state.as_path()).filter(|state| !state.as_os_str().is_empty());
+    let mut profiles = Profiles::new(profiling, learning, sequences, cgroups, state);
     let now = BootTime::now();
     for process in host.tree().iter().filter(|process| !process.kernel_thread) {
         profiles.consider(&process.workload, now);

@@ -159,6 +159,8 @@ impl Default for Capture {
 pub struct Host {
     /// Name of this host in everything it sends; empty: what the kernel says.
     pub name: String,
+    /// Directory of what outlives the agent: what workloads are known to do. It is made where it is not there. Empty: nothing does.
+    pub state: PathBuf,
     /// Processes that are known at once, ended ones included. 1,024 to 4,194,304.
     #[serde(deserialize_with = "values::bounded::<_, _, 1_024, 4_194_304>")]
     pub max_processes: usize,
@@ -175,6 +177,7 @@ impl Default for Host {
         let limits = crate::host::Limits::default();
         Self {
             name: String::new(),
+            state: "/var/lib/sensor".into(),
             max_processes: limits.processes,
             max_exited: limits.exited,
             max_image_bytes: limits.image_bytes,

@@ -148,6 +148,9 @@ impl Pipeline {
             .sweep(now, Duration::ZERO, |repeats| work.repeat(&repeats, now));
         losses.report(work);
         work.publish();
+        if let Some(profiles) = &mut work.stages.profiles {
+            profiles.finish(now);
+        }
     }
 
     fn turn(&mut self, alarm: &Alarm) {

@@ -4,6 +4,8 @@ use std::{
     fs,
     path::PathBuf,
     process::{Child, Stdio},
+    thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -37,8 +39,14 @@ pub(crate) fn trials() -> Vec<Trial> {
             "sequence::a_workload_that_is_too_varied_is_not_enforced",
             too_varied,
         ),
+        case("sequence::what_was_learned_outlives_the_agent", outlives),
+        case("sequence::a_damaged_file_is_set_aside", damaged),
         case("sequence::off_auto_and_on", off_auto_and_on),
     ]
+}
+
+fn config(learning: &str) -> String {
+    format!("[capture]\nsequences = \"auto\"\nsequence_learning = \"{learning}\"\n")
 }
 
 /// An agent, a reader, and a program in a cgroup of its own that does the usual.
@@ -52,8 +60,7 @@ struct Scene {
 
 impl Scene {
     fn new(learning: &str, calls: u32) -> Result<Self> {
-        let config = format!("[capture]\nsequences = \"auto\"\nsequence_learning = \"{learning}\"\n");
-        let agent = Agent::start(&config, None)?;
+        let agent = Agent::start(&config(learning), None)?;
         let stream = Stream::from_agent(&agent.socket(), Filter::default())?;
         let cgroup = Cgroup::new(&marker())?;
         let file = agent.folder().join("go");
@@ -104,6 +111,13 @@ impl Scene {
             .collect())
     }
 
+    /// Another agent, and another reader.
+    fn restart(&mut self, learning: &str) -> Result<()> {
+        self.agent.restart(&config(learning))?;
+        self.stream = Stream::from_agent(&self.agent.socket(), Filter::default())?;
+        Ok(())
+    }
+
     fn account(&self) -> Result<Account> {
         let status = self.agent.status()?;
         let account = status
@@ -130,13 +144,7 @@ fn exactly() -> Result<()> {
         learned.windows
     );
     let found = scene.go()?;
-
-    let unusual = UNUSUAL.map(|(_, name)| name);
-    let all = [&USUAL[..], &unusual, &unusual].concat();
-    // Every window of it that ends with something unusual; the last is the first that was all unusual, again.
-    let wanted: Vec<&[&str]> = all.windows(6).take(2 * unusual.len() - 1).collect();
-    let calls: Vec<_> = found.iter().map(|(_, sequence)| &sequence.calls).collect();
-    ensure!(calls == wanted, "reported were {calls:#?}, not {wanted:#?}");
+    let wanted = just_what_is_unusual(&found)?;
     for (event, _) in &found {
         let process = event.process.as_ref().context("an event of nobody")?;
         ensure!(
@@ -150,8 +158,57 @@ fn exactly() -> Result<()> {
     let account = scene.account()?;
     // Other workloads of this host may have something new as well.
     ensure!(
-        account.delivered >= wanted.len() as u64 && account.aggregated >= 1,
+        account.delivered >= wanted && account.aggregated >= 1,
         "what came again is not counted: {account:?}"
+    );
+    Ok(())
+}
+
+/// How many that is.
+fn just_what_is_unusual(found: &[(Event, Sequence)]) -> Result<u64> {
+    let unusual = UNUSUAL.map(|(_, name)| name);
+    let all = [&USUAL[..], &unusual, &unusual].concat();
+    // Every window of it that ends with something unusual; the last is the first that was all unusual, again.
+    let wanted: Vec<&[&str]> = all.windows(6).take(2 * unusual.len() - 1).collect();
+    let calls: Vec<_> = found.iter().map(|(_, sequence)| &sequence.calls).collect();
+    ensure!(calls == wanted, "reported were {calls:#?}, not {wanted:#?}");
+    Ok(wanted.len() as u64)
+}
+
+/// The other agent would learn for an hour.
+fn outlives() -> Result<()> {
+    let mut scene = Scene::new("1s", 0)?;
+    let learned = scene.wait_until("the program to be learned", |profile| profile.state == "enforced")?;
+    scene.restart("1h")?;
+    let again = scene.wait_until("the program to be known again", |_| true)?;
+    ensure!(
+        again.state == "enforced" && again.windows >= learned.windows,
+        "{learned:?} has become {again:?}"
+    );
+    // Its thread begins anew with the other agent: it needs six calls for its first window.
+    thread::sleep(Duration::from_millis(200));
+    let found = scene.go()?;
+    just_what_is_unusual(&found)?;
+    scene.agent.nothing_lost()
+}
+
+fn damaged() -> Result<()> {
+    let mut scene = Scene::new("1s", 0)?;
+    scene.wait_until("the program to be learned", |profile| profile.state == "enforced")?;
+    scene.agent.stop()?;
+    let state = scene.agent.state();
+    let mut bytes = fs::read(state.join("sequences"))?;
+    bytes.pop();
+    fs::write(state.join("sequences"), &bytes)?;
+    scene.restart("1h")?;
+    let anew = scene.wait_until("the program to be learned anew", |_| true)?;
+    ensure!(anew.state == "learning", "{anew:?} is of a damaged file");
+    let aside = state.join("sequences.damaged");
+    ensure!(fs::read(&aside)? == bytes, "the damaged file is not kept");
+    let messages = scene.agent.daemon().messages();
+    ensure!(
+        messages.contains("sequences is of no use") && messages.contains(&*aside.to_string_lossy()),
+        "it does not say so: {messages}"
     );
     Ok(())
 }

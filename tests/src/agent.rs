@@ -31,22 +31,26 @@ impl Agent {
     /// If it does not come up.
     pub fn start(config: &str, collector: Option<&str>) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let file = folder.path().join("sensor.toml");
-        fs::write(&file, config)?;
-        let mut command = Command::new(sensor()?);
-        command
-            .arg("run")
-            .arg("--config")
-            .arg(file)
-            .arg("--socket")
-            .arg(folder.path().join("sensor.sock"));
-        if let Some(address) = collector {
-            command.args(["--collector", address]);
-        }
-        let daemon = Daemon::start("sensor", &mut command, folder.path())?;
+        let daemon = launch(folder.path(), config, collector)?;
         let mut agent = Self { daemon, folder };
         agent.wait_until_ready(collector.is_some())?;
         Ok(agent)
+    }
+
+    /// Ends it and starts another one, with what outlives an agent, without a collector.
+    ///
+    /// # Errors
+    /// If one does not end or the other does not come up.
+    pub fn restart(&mut self, config: &str) -> Result<()> {
+        self.stop()?;
+        self.daemon = launch(self.folder.path(), config, None)?;
+        self.wait_until_ready(false)
+    }
+
+    /// Where it keeps what outlives it.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
     }
 
     /// The socket of its service.
@@ -136,6 +140,24 @@ impl Agent {
             .map(|_| ())
             .with_context(|| format!("the agent said:\n{}", self.daemon.messages()))
     }
+}
+
+fn launch(folder: &Path, config: &str, collector: Option<&str>) -> Result<Daemon> {
+    let file = folder.join("sensor.toml");
+    fs::write(&file, config)?;
+    let mut command = Command::new(sensor()?);
+    command
+        .arg("run")
+        .arg("--config")
+        .arg(file)
+        .arg("--socket")
+        .arg(folder.join("sensor.sock"))
+        .arg("--state")
+        .arg(folder.join("state"));
+    if let Some(address) = collector {
+        command.args(["--collector", address]);
+    }
+    Daemon::start("sensor", &mut command, folder)
 }
 
 fn is_ready(status: &Status, with_collector: bool) -> bool {

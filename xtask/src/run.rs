@@ -68,6 +68,8 @@ fn follow(programs: &Programs, folder: &Path, events: &[String], stop: &AtomicBo
         .arg("run")
         .arg("--socket")
         .arg(&socket)
+        .arg("--state")
+        .arg(folder.join("state"))
         .args(["--collector", &address]);
     let mut agent = Child::start("sensor run", agent, folder)?;
     let ready = wait_for(

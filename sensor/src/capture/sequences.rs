@@ -18,8 +18,8 @@ use aya::{
 };
 use rustix::mm::ProtFlags;
 use sensor_common::sequence::{
-    BUCKET, BUCKETS, Bucket, Marks, NO_HISTORY, THREADS, ThreadState, WORKLOADS, WorkloadCounts,
-    WorkloadState,
+    BUCKET, BUCKETS, Bucket, Marks, NO_HISTORY, REPORTED, THREADS, ThreadState, WORKLOADS, WorkloadCounts,
+    WorkloadState, bucket, key, other_bucket, window, workload,
 };
 
 use super::{mapping::Mapping, rings::not_mapped, take};
@@ -30,6 +30,12 @@ use crate::time::BootTime;
 pub struct WorkloadNumber(u8);
 
 impl WorkloadNumber {
+    /// As an index.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0.into()
+    }
+
     /// Every number there is.
     pub fn all() -> impl Iterator<Item = Self> {
         (1..WORKLOADS).map(|number| Self(number as u8))
@@ -129,17 +135,50 @@ impl Sequences {
     ///
     /// # Errors
     /// If the kernel refuses to share the set.
-    pub fn forget(&self, workload: WorkloadNumber) -> io::Result<()> {
+    pub fn forget(&self, number: WorkloadNumber) -> io::Result<()> {
         self.for_each_known(|place| {
-            if sensor_common::sequence::workload(place.load(Ordering::Relaxed)) == workload.0 {
+            if workload(place.load(Ordering::Relaxed)) == number.0 {
                 place.store(0, Ordering::Relaxed);
             }
         })?;
-        let from = usize::from(workload.0) * size_of::<WorkloadState>();
+        let from = usize::from(number.0) * size_of::<WorkloadState>();
         for at in (from..from + size_of::<WorkloadState>()).step_by(8) {
             number_64(&self.workloads.states.memory, at).store(0, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// What workloads were learned to do: their windows, in no order, by number. What was reported of them is not among it.
+    ///
+    /// # Errors
+    /// If the kernel refuses to share the set.
+    pub fn learned(&self) -> io::Result<Vec<Vec<u64>>> {
+        let mut learned = vec![Vec::new(); WORKLOADS];
+        self.for_each_known(|place| {
+            let key = place.load(Ordering::Relaxed);
+            if key != 0 && key & REPORTED == 0 {
+                learned[usize::from(workload(key))].push(window(key));
+            }
+        })?;
+        Ok(learned)
+    }
+
+    /// Lets a workload that nobody is marked for yet know these windows. False if there was no room for all.
+    ///
+    /// # Errors
+    /// If the kernel refuses to share the set.
+    pub fn restore(&self, number: WorkloadNumber, windows: &[u64]) -> io::Result<bool> {
+        let memory = map(&self.known, BUCKETS * size_of::<Bucket>())?;
+        let put_all = || {
+            let keys = windows.iter().map(|window| key(*window, number.0));
+            keys.filter(|key| put(&memory, *key)).count()
+        };
+        // A program that has just found a free place for a window of another workload may write over what was put there meanwhile.
+        put_all();
+        let known = put_all();
+        let at = usize::from(number.0) * size_of::<WorkloadState>() + offset_of!(WorkloadState, windows);
+        number_32(&self.workloads.states.memory, at).store(known as u32, Ordering::Relaxed);
+        Ok(known == windows.len())
     }
 
     /// What is known of each workload.
@@ -229,6 +268,21 @@ impl Shared {
 fn map(data: &MapData, length: usize) -> io::Result<Mapping> {
     // A length that is no whole number of pages is rounded up, by the kernel on both sides.
     Mapping::new(data.fd().as_fd(), length, ProtFlags::READ | ProtFlags::WRITE, 0)
+}
+
+/// Puts a key where kernel programs look for it. False if there is no room.
+fn put(memory: &Mapping, key: u64) -> bool {
+    let places = || {
+        let buckets = [bucket(key), other_bucket(key)].into_iter();
+        buckets.flat_map(|bucket| (0..BUCKET).map(move |index| (bucket as usize * BUCKET + index) * 8))
+    };
+    let is_there = places().any(|at| number_64(memory, at).load(Ordering::Relaxed) == key);
+    is_there
+        || places().any(|at| {
+            number_64(memory, at)
+                .compare_exchange(0, key, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+        })
 }
 
 fn byte(memory: &Mapping, at: usize) -> &AtomicU8 {

@@ -24,6 +24,9 @@ pub struct RunArgs {
     /// Where to deliver to (http://HOST:PORT), instead of where the configuration says.
     #[arg(long, value_name = "URL")]
     collector: Option<String>,
+    /// Where to keep what outlives the agent, instead of where the configuration says.
+    #[arg(long, value_name = "DIRECTORY")]
+    state: Option<PathBuf>,
     /// Name of this host, instead of the one in the configuration.
     #[arg(long, value_name = "NAME")]
     host: Option<String>,
@@ -58,6 +61,9 @@ fn configure(args: &RunArgs) -> Result<Config, ConfigError> {
     }
     if let Some(collector) = &args.collector {
         config.uplink.collector.clone_from(collector);
+    }
+    if let Some(state) = &args.state {
+        config.host.state.clone_from(state);
     }
     if let Some(host) = &args.host {
         config.host.name.clone_from(host);

@@ -3,7 +3,11 @@
 //! A workload is learned until it has shown nothing new for as long as is configured; one that never settles, or whose windows are more
 //! than are kept, is never enforced. Bounds: as many workloads at once as the kernel programs have numbers, less one; a number is
 //! taken back when every cgroup of its workload is gone and another needs it. Beyond, workloads are not profiled, which
-//! [`Profiles::report`] says.
+//! the log says once.
+//!
+//! What was learned is kept over the agent's end, and while a workload is gone: see [`Windows`] for how much of it.
+
+mod store;
 
 use std::{
     collections::HashMap,
@@ -15,18 +19,23 @@ use std::{
 };
 
 use lru::LruCache;
+use sensor_behaviour::windows::{Known, Windows};
 use sensor_common::sequence::{CGROUPS_MAX, WINDOWS_MAX};
 use serde::{Deserialize, Serialize};
 
+use self::store::Store;
 use super::{CgroupMount, Workload};
 use crate::{
     capture::sequences::{Knowledge, Marker, Sequences, WorkloadNumber},
     detect::SubjectKind,
-    time::BootTime,
+    time::{BootTime, WallTime},
 };
 
 /// Cgroups that are remembered of a workload, to see whether they are gone.
 const CGROUPS_OF_ONE: usize = 64;
+
+/// What was learned is written this often, and when a workload has been learned.
+const SAVE: Duration = Duration::from_secs(300);
 
 /// Looks at the processes of a cgroup, each of which may find new ones.
 const ROUNDS: usize = 3;
@@ -95,6 +104,47 @@ struct Subject {
     /// Directories of its cgroups.
     cgroups: Vec<PathBuf>,
     since: BootTime,
+    /// For how long it had shown nothing new before.
+    quiet_before: Duration,
+}
+
+impl Subject {
+    /// For how long it has shown nothing new.
+    fn quiet(&self, knowledge: &Knowledge, now: BootTime) -> Duration {
+        if knowledge.learned_at > self.since {
+            now.since(knowledge.learned_at)
+        } else {
+            self.quiet_before + now.since(self.since)
+        }
+    }
+}
+
+/// What is kept of a workload beside its windows.
+struct Memory {
+    workload: Box<str>,
+    settled: bool,
+    quiet: Duration,
+}
+
+impl Memory {
+    fn of(subject: &Subject, knowledge: &Knowledge, now: BootTime) -> Self {
+        Self {
+            workload: subject.workload.clone(),
+            settled: knowledge.enforced,
+            quiet: subject.quiet(knowledge, now),
+        }
+    }
+
+    fn keep(self, windows: Vec<u64>, all: &mut Windows) {
+        if windows.is_empty() {
+            return;
+        }
+        let mut known = Known::new(windows);
+        known.settled = self.settled;
+        known.quiet_seconds = self.quiet.as_secs();
+        known.seen_unix_seconds = WallTime::now().0 / 1_000_000_000;
+        all.put(&self.workload, known);
+    }
 }
 
 /// Who is profiled.
@@ -109,17 +159,26 @@ pub struct Profiles {
     report: Report,
     /// It has been said that there are too many.
     said: bool,
+    /// What is known of workloads that are not profiled at the moment.
+    kept: Windows,
+    /// Where it is kept over the agent's end; `None`: nowhere.
+    store: Option<Store>,
+    saved: BootTime,
+    /// More was learned than should wait.
+    is_due: bool,
 }
 
 impl Profiles {
-    /// Nobody yet.
+    /// Nobody yet. What was learned is kept in the directory `state`, or forgotten if there is none.
     #[must_use]
     pub fn new(
         profiling: Profiling,
         learning: Duration,
         sequences: Sequences,
         mount: Option<CgroupMount>,
+        state: Option<&Path>,
     ) -> Self {
+        let (store, kept) = state.map(Store::open).unwrap_or_default();
         let remembered = NonZeroUsize::new(CGROUPS_MAX as usize).unwrap_or(NonZeroUsize::MIN);
         Self {
             profiling,
@@ -130,6 +189,10 @@ impl Profiles {
             subjects: HashMap::new(),
             report: Report::default(),
             said: false,
+            kept,
+            store,
+            saved: BootTime::now(),
+            is_due: false,
         }
     }
 
@@ -165,13 +228,13 @@ impl Profiles {
         }
     }
 
-    /// Ends the learning of workloads that have shown nothing new for long enough, and reports.
+    /// Ends the learning of workloads that have shown nothing new for long enough, reports, and lets what was learned be kept.
     pub fn refresh(&mut self, now: BootTime) {
         let workloads = self.sequences.workloads();
         let mut profiles = Vec::with_capacity(self.subjects.len());
         for (number, subject) in &self.subjects {
             let mut knowledge = workloads.get(*number);
-            let quiet = now.since(knowledge.learned_at.max(subject.since));
+            let quiet = subject.quiet(&knowledge, now);
             let is_full = knowledge.windows >= WINDOWS_MAX;
             if !knowledge.enforced && !is_full && knowledge.windows > 0 && quiet >= self.learning {
                 tracing::info!(
@@ -181,6 +244,7 @@ impl Profiles {
                 );
                 self.sequences.enforce(*number, true);
                 knowledge.enforced = true;
+                self.is_due = true;
             }
             profiles.push(Profile {
                 workload: subject.workload.clone(),
@@ -189,6 +253,52 @@ impl Profiles {
         }
         profiles.sort_unstable_by(|left, right| left.workload.cmp(&right.workload));
         *self.report.0.lock().unwrap_or_else(PoisonError::into_inner) = profiles;
+        if self.is_due || now.since(self.saved) >= SAVE {
+            self.save(now);
+        }
+    }
+
+    /// Keeps what was learned, at the end.
+    pub fn finish(&mut self, now: BootTime) {
+        if let Some(store) = &mut self.store {
+            store.finish();
+        }
+        self.save(now);
+        if let Some(store) = &mut self.store {
+            store.finish();
+        }
+    }
+
+    /// Lets it be written, unless the last is still being written.
+    fn save(&mut self, now: BootTime) {
+        let Some(store) = self.store.as_mut().filter(|store| !store.is_busy()) else {
+            return;
+        };
+        let mut learned = match self.sequences.learned() {
+            Ok(learned) => learned,
+            Err(error) => {
+                tracing::warn!("cannot read what was learned of workloads: {error}; it is not kept");
+                return;
+            }
+        };
+        let workloads = self.sequences.workloads();
+        let live: Vec<_> = self
+            .subjects
+            .iter()
+            .map(|(number, subject)| {
+                let windows = std::mem::take(&mut learned[number.index()]);
+                (Memory::of(subject, &workloads.get(*number), now), windows)
+            })
+            .collect();
+        let mut all = self.kept.clone();
+        store.save(move || {
+            for (memory, windows) in live {
+                memory.keep(windows, &mut all);
+            }
+            all
+        });
+        self.saved = now;
+        self.is_due = false;
     }
 
     /// The profiles there are.
@@ -208,22 +318,50 @@ impl Profiles {
         }
         let number = WorkloadNumber::all()
             .find(|number| !self.subjects.contains_key(number))
-            .or_else(|| self.take_back())?;
+            .or_else(|| self.take_back(now))?;
+        let quiet_before = self.remember(workload, number);
         let subject = Subject {
             workload: workload.into(),
             cgroups: Vec::new(),
             since: now,
+            quiet_before,
         };
         self.subjects.insert(number, subject);
         Some(number)
     }
 
-    fn take_back(&mut self) -> Option<WorkloadNumber> {
+    /// Lets a workload go on where it was when it was seen last. For how long it had shown nothing new then.
+    fn remember(&mut self, workload: &str, number: WorkloadNumber) -> Duration {
+        let Some(known) = self.kept.take(workload) else {
+            return Duration::ZERO;
+        };
+        match self.sequences.restore(number, known.windows()) {
+            Ok(true) => self.sequences.enforce(number, known.settled),
+            Ok(false) => {
+                tracing::warn!(
+                    "there is no room for all orders of system calls that {workload} is known for: it is learned on"
+                );
+                return Duration::ZERO;
+            }
+            Err(error) => {
+                tracing::warn!("cannot restore what is known of {workload}: {error}; it is learned anew");
+                return Duration::ZERO;
+            }
+        }
+        Duration::from_secs(known.quiet_seconds)
+    }
+
+    fn take_back(&mut self, now: BootTime) -> Option<WorkloadNumber> {
         let is_gone = |subject: &Subject| {
             !subject.cgroups.is_empty() && !subject.cgroups.iter().any(|directory| directory.exists())
         };
         let gone = self.subjects.iter().filter(|(_, subject)| is_gone(subject));
-        let number = *gone.min_by_key(|(_, subject)| subject.since)?.0;
+        let (number, subject) = gone.min_by_key(|(_, subject)| subject.since)?;
+        let number = *number;
+        let memory = Memory::of(subject, &self.sequences.workloads().get(number), now);
+        if let Ok(mut learned) = self.sequences.learned() {
+            memory.keep(std::mem::take(&mut learned[number.index()]), &mut self.kept);
+        }
         self.sequences
             .forget(number)
             .inspect_err(|error| {
