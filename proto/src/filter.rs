@@ -124,6 +124,7 @@ pub fn event_name(event: &Event) -> &'static str {
         Some(event::Body::Listen(_)) => "listen",
         Some(event::Body::FlowClose(_)) => "flow_close",
         Some(event::Body::FlowReport(_)) => "flow_report",
+        Some(event::Body::TlsHello(_)) => "tls_hello",
         Some(event::Body::Bind(_)) => "bind",
         Some(event::Body::UdpFlow(_)) => "udp_flow",
         Some(event::Body::Dns(_)) => "dns",

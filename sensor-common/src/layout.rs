@@ -177,6 +177,8 @@ pub struct Features {
     pub cpus_per_ring_log2: u32,
     /// 1 where orders of system calls are looked at, else 0.
     pub sequences: u32,
+    /// 1 where the helper `bpf_task_pt_regs` exists (5.15), else 0.
+    pub task_registers: u32,
     /// Arguments of `inet_csk_accept`; the return value follows them.
     pub accept_arguments: u32,
 }
@@ -185,6 +187,7 @@ impl Features {
     /// The least that every supported kernel has.
     pub const LEAST: Self = Self {
         current_task_btf: 0,
+        task_registers: 0,
         cgroup_subsys: ABSENT,
         cpus_per_ring_log2: 0,
         sequences: 0,

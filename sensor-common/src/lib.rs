@@ -26,7 +26,7 @@ pub use fold::Fold;
 pub use layout::{Features, Layout};
 pub use record::{
     Accept, Bind, Connect, Dns, Exec, Exit, FlowClose, Fork, Header, Identity, Listen, Operation, Sequence,
-    Tuple, UNSET_ID, UdpFlow,
+    TlsHello, Tuple, UNSET_ID, UdpFlow,
 };
 pub use settings::Settings;
 pub use signal::{Class, Signal};

@@ -305,6 +305,8 @@ pub mod flow_flags {
     pub const LISTENER: u32 = 4;
     /// No owner is known: the connection began before the agent, or its entry was pushed out.
     pub const NO_OWNER: u32 = 8;
+    /// It has sent something: what comes after is no longer the first. Kernel programs keep it, nobody else reads it.
+    pub const HAS_SENT: u32 = 16;
 }
 
 /// Key of the `DATAGRAMS` map: a UDP socket and the two ends that it is used between.
@@ -406,6 +408,25 @@ pub struct Dns {
     /// 1: this end sent it; 0: the server did.
     pub sent: u32,
     /// Length of the message, which may be more than was copied.
+    pub total: u32,
+    /// Bytes of it in the tail.
+    pub length: u32,
+}
+
+/// Longest message of a TLS client that is copied whole, in bytes: those with a post-quantum key share take some 1,800.
+pub const HELLO_MAX: usize = 4096;
+
+/// What a TLS client said first. The tail holds its record, from its header on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct TlsHello {
+    /// The kernel's address of the socket: joins the events of one connection, means nothing else.
+    pub socket: u64,
+    /// Both ends.
+    pub tuple: Tuple,
+    /// Bits of [`flow_flags`].
+    pub flags: u32,
+    /// Length of the record as far as the call gave it, which may be more than was copied.
     pub total: u32,
     /// Bytes of it in the tail.
     pub length: u32,

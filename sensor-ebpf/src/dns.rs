@@ -7,7 +7,7 @@ use sensor_common::{
     record::{DNS_MAX, DatagramFlow, DatagramKey, flow_flags},
 };
 
-use crate::{emit, udp::Datagram};
+use crate::{emit, kernel::bounded, udp::Datagram};
 
 /// Where servers listen.
 pub const PORT: u16 = 53;
@@ -79,14 +79,4 @@ fn submit<const N: usize>(
             (*head).length = if copied { length } else { 0 };
         }
     });
-}
-
-/// From 1 to `N`, a power of two, in a way that the verifier follows: what the compiler knows of the length, it would not tell.
-#[inline(always)]
-fn bounded<const N: usize>(length: u32) -> u32 {
-    const { assert!(N.is_power_of_two()) };
-    let mut last = u64::from(if length as usize > N { N as u32 } else { length }).wrapping_sub(1);
-    // SAFETY: moves a register to itself.
-    unsafe { core::arch::asm!("{0} = {0}", inout(reg) last, options(pure, nomem, nostack)) };
-    ((last & (N as u64 - 1)) + 1) as u32
 }

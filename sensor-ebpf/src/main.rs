@@ -22,6 +22,7 @@ mod report;
 mod scratch;
 mod sequence;
 mod share;
+mod tls;
 mod udp;
 
 #[panic_handler]

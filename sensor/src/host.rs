@@ -21,6 +21,7 @@ pub mod proc;
 mod profiles;
 mod session;
 mod snapshot;
+pub mod tls;
 mod tree;
 mod workload;
 

@@ -20,6 +20,7 @@ mod respond;
 mod sequence;
 mod session;
 mod tcp;
+mod tls;
 mod udp;
 
 use std::{
@@ -58,6 +59,7 @@ fn trials() -> Vec<Trial> {
         exec::trials(),
         identity::trials(),
         tcp::trials(),
+        tls::trials(),
         udp::trials(),
         grpc::trials(),
         delivery::trials(),

@@ -10,12 +10,14 @@ mod sequences;
 mod service;
 mod sessions;
 mod tcp;
+mod tls;
 mod tracing;
 mod udp;
 
 use anyhow::{Context as _, Result, bail};
 
 pub use sequences::UNUSUAL;
+pub use tls::TLS_NAME;
 
 /// First argument that makes this program a helper; the second is the role.
 pub const SWITCH: &str = "helper";
@@ -53,6 +55,8 @@ fn dispatch(role: &str, args: &[String]) -> Result<()> {
         "service" => service::run(args),
         "tcp-server" => tcp::server(args),
         "tcp-client" => tcp::client(args),
+        "tls-server" => tls::server(),
+        "tls-client" => tls::client(args),
         "udp-server" => udp::server(args),
         "udp-client" => udp::client(args),
         "dns-server" => udp::name_server(args),

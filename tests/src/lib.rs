@@ -53,6 +53,7 @@ pub const SIGNALS: &[&str] = &[
     "bind",
     "udp_flow",
     "dns",
+    "tls_hello",
     "flow_report",
     "credential",
     "process_signal",

@@ -236,6 +236,7 @@ pub const fn rungs(signal: Signal) -> &'static [Rung] {
         | Signal::Kexec
         | Signal::RawSocket => &[CALL],
         Signal::FlowReport => network::FLOW_REPORT,
+        Signal::TlsHello => network::TLS_HELLO,
         Signal::Bind => network::BIND,
         Signal::UdpFlow => network::UDP_FLOW,
         Signal::Dns => network::DNS,
@@ -246,7 +247,7 @@ pub const fn rungs(signal: Signal) -> &'static [Rung] {
         Signal::Tracing => &[TRACING],
         Signal::Lockdown => &[LOCKDOWN],
         Signal::Login | Signal::Logout | Signal::Elevation | Signal::AuthFailure => &[HOST_RECORDS],
-        Signal::IoUring | Signal::TlsHello => &[],
+        Signal::IoUring => &[],
         Signal::Sequence => &[SEQUENCE],
     }
 }

@@ -105,13 +105,18 @@ fn offset_of(btf: &Btf, ids: &HashMap<(Kind, String), u32>, field: &Field) -> Op
 
 fn features(btf: &Btf, ids: &HashMap<(Kind, String), u32>, cgroup_controller: Option<&str>) -> Features {
     let id = |kind, name: &str| ids.get(&(kind, name.to_owned())).copied();
-    let helper = id(Kind::Enum, "bpf_func_id")
-        .and_then(|helpers| btf.enumerator(helpers, "BPF_FUNC_get_current_task_btf"));
+    let helpers = id(Kind::Enum, "bpf_func_id");
+    let helper = |name: &str| {
+        helpers
+            .and_then(|helpers| btf.enumerator(helpers, name))
+            .is_some()
+    };
     let controller = cgroup_controller
         .and_then(|name| btf.enumerator(id(Kind::Enum, "cgroup_subsys_id")?, &format!("{name}_cgrp_id")));
     let accept = id(Kind::Func, "inet_csk_accept").and_then(|function| btf.arguments(function));
     Features {
-        current_task_btf: helper.is_some().into(),
+        current_task_btf: helper("BPF_FUNC_get_current_task_btf").into(),
+        task_registers: helper("BPF_FUNC_task_pt_regs").into(),
         cgroup_subsys: controller.unwrap_or(ABSENT),
         accept_arguments: accept.map_or(Features::LEAST.accept_arguments, |count| count as u32),
         ..Features::LEAST

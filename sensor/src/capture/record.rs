@@ -2,7 +2,7 @@
 
 use sensor_common::{
     Accept, Bind, Connect, Credential, Dns, Exec, Exit, FlowClose, Fork, Header, Listen, Operation, Sequence,
-    Signal, UdpFlow,
+    Signal, TlsHello, UdpFlow,
 };
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -31,6 +31,7 @@ pub enum RecordBody<'a> {
     Bind(&'a Bind),
     UdpFlow(&'a UdpFlow),
     Dns(DnsRecord<'a>),
+    TlsHello(HelloRecord<'a>),
     Credential(&'a Credential),
     Operation(OperationRecord<'a>),
     Sequence(&'a Sequence),
@@ -41,6 +42,15 @@ pub enum RecordBody<'a> {
 pub struct DnsRecord<'a> {
     /// The part of fixed length.
     pub dns: &'a Dns,
+    /// The message, as far as it was copied.
+    pub message: &'a [u8],
+}
+
+/// The first message of a TLS client.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HelloRecord<'a> {
+    /// The part of fixed length.
+    pub hello: &'a TlsHello,
     /// The message, as far as it was copied.
     pub message: &'a [u8],
 }
@@ -130,6 +140,7 @@ impl<'a> Record<'a> {
             Signal::Listen => RecordBody::Listen(prefix(rest, "listen")?.0),
             Signal::FlowClose => RecordBody::FlowClose(prefix(rest, "flow_close")?.0),
             Signal::FlowReport => RecordBody::FlowReport(prefix(rest, "flow_report")?.0),
+            Signal::TlsHello => RecordBody::TlsHello(HelloRecord::decode(rest)?),
             Signal::Bind => RecordBody::Bind(prefix(rest, "bind")?.0),
             Signal::UdpFlow => RecordBody::UdpFlow(prefix(rest, "udp_flow")?.0),
             Signal::Dns => RecordBody::Dns(DnsRecord::decode(rest)?),
@@ -162,6 +173,14 @@ impl<'a> ExecRecord<'a> {
             filename,
             variables,
         })
+    }
+}
+
+impl<'a> HelloRecord<'a> {
+    fn decode(bytes: &'a [u8]) -> Result<Self, RecordError> {
+        let (hello, tail) = prefix::<TlsHello>(bytes, "tls_hello")?;
+        let [message] = parts(tail, [hello.length])?;
+        Ok(Self { hello, message })
     }
 }
 

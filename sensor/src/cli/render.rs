@@ -137,6 +137,7 @@ fn happened(event: &Event) -> String {
             )
         }
         Some(event::Body::FlowClose(flow) | event::Body::FlowReport(flow)) => closed(flow),
+        Some(event::Body::TlsHello(hello)) => greeted(hello),
         Some(event::Body::Bind(bind)) => {
             let at = address(&bind.address, bind.port);
             format!("{at} ({})", short(&bind.protocol, 8))
@@ -359,6 +360,26 @@ fn became_another(credential: &v1::Credential) -> String {
         many => words.push(format!("gained {} capabilities", many.len())),
     }
     words.join(" ")
+}
+
+fn greeted(hello: &v1::TlsHello) -> String {
+    let (_, server) = ends(hello.tuple.as_ref());
+    let name = match hello.server_name.as_str() {
+        "" => "no name",
+        name => name,
+    };
+    let mut what = format!("{} at {server}", short(name, 300));
+    let texts = hello.protocols.iter().chain([&hello.ja4]);
+    for text in texts.filter(|text| !text.is_empty()) {
+        what.push(' ');
+        what.push_str(&short(text, 64));
+    }
+    for (holds, note) in [(hello.truncated, " (cut)"), (hello.malformed, " (malformed)")] {
+        if holds {
+            what.push_str(note);
+        }
+    }
+    what
 }
 
 /// What was done, to what, and how.

@@ -14,7 +14,7 @@ use crate::{
     detect::{Incident, Origin, Severity, Side, Signal},
     host::{
         Body, DatagramTotals, Event, Exec, Exit, Flow, FlowTotals, Image, Operation, Process, ProcessId,
-        Sequence, Thread, dns::DnsMessage,
+        Sequence, Thread, dns::DnsMessage, tls::ClientHello,
     },
     respond::{Action, ActionKind, ActionResult, Outcome},
 };
@@ -333,6 +333,7 @@ fn convert_body(body: &Body) -> v1::event::Body {
             })
         }
         Body::FlowClose(flow, totals) => Wire::FlowClose(flow_close(flow, totals)),
+        Body::TlsHello(flow, hello) => Wire::TlsHello(tls_hello(flow, hello)),
         Body::FlowReport(flow, totals) => Wire::FlowReport(flow_close(flow, totals)),
         Body::Bind { address, protocol } => {
             let (address, port) = end(*address);
@@ -471,6 +472,19 @@ fn udp_flow(flow: &Flow, totals: &DatagramTotals) -> v1::UdpFlow {
         bytes_received: totals.bytes_received,
         end: end.to_owned(),
         listener: flow.listener,
+    }
+}
+
+fn tls_hello(flow: &Flow, hello: &ClientHello) -> v1::TlsHello {
+    v1::TlsHello {
+        flow_id: flow.id,
+        tuple: Some(tuple(flow)),
+        server_name: hello.server_name.to_string(),
+        protocols: hello.protocols.iter().map(ToString::to_string).collect(),
+        versions: hello.versions.iter().copied().map(u32::from).collect(),
+        ja4: hello.ja4.to_string(),
+        truncated: hello.truncated,
+        malformed: hello.malformed,
     }
 }
 

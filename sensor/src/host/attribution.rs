@@ -16,7 +16,7 @@ use super::{
     Body, CgroupMount, Cgroups, CredentialChange, Credentials, DatagramTotals, Ended, Event, Exec, Exit,
     Facts, FileId, Flow, FlowTotals, FoldSlot, Image, Limits, Listener, Namespaces, Operation, Process,
     ProcessId, Sequence, Session, Thread, Tree, WallClock, Workload, dns, names::Names, proc::ProcDir,
-    snapshot,
+    snapshot, tls,
 };
 use crate::{
     capture::{
@@ -137,6 +137,15 @@ impl Host {
             RecordBody::FlowReport(flow) => {
                 let (process, flow, totals) = self.connection(header, flow);
                 (process, Body::FlowReport(flow, totals))
+            }
+            RecordBody::TlsHello(record) => {
+                let head = record.hello;
+                let hello = tls::read(record.message, head.total as usize);
+                let flow = self.flow(head.socket, &head.tuple, head.flags);
+                (
+                    self.owner(&header.identity, head.flags),
+                    Body::TlsHello(flow, Box::new(hello)),
+                )
             }
             RecordBody::Bind(bind) => (
                 self.actor(&header.identity),

@@ -4,8 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use sensor_common::{call::VALUES, record::FlowEnd, sequence};
 
-use super::dns::DnsMessage;
-use super::{CredentialChange, Session};
+use super::{CredentialChange, Session, dns::DnsMessage, tls::ClientHello};
 use crate::{
     capture::calls::Call,
     time::{BootTime, WallTime},
@@ -164,6 +163,8 @@ pub enum Body {
     FlowClose(Flow, FlowTotals),
     /// A TCP connection of it goes on, and has carried so much.
     FlowReport(Flow, FlowTotals),
+    /// It said which TLS server it means.
+    TlsHello(Flow, Box<ClientHello>),
     /// A socket of it got a local address.
     Bind {
         /// Which.
@@ -363,6 +364,7 @@ impl Body {
             Self::Listen { .. } => Signal::Listen,
             Self::FlowClose(..) => Signal::FlowClose,
             Self::FlowReport(..) => Signal::FlowReport,
+            Self::TlsHello(..) => Signal::TlsHello,
             Self::Bind { .. } => Signal::Bind,
             Self::UdpFlow(..) => Signal::UdpFlow,
             Self::Dns(..) => Signal::Dns,

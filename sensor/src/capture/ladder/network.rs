@@ -52,6 +52,23 @@ pub(super) const BIND: &[Rung] = &[
         blind_spot: "raw sockets, whose addresses are those of the host",
     },
 ];
+/// Both need to know that a connection is new, and whose.
+const TCP_STATE: &[Part] = &[part("tcp_state", Hook::Tracepoint("inet_sock_set_state"))];
+const HELLO_BLIND_SPOT: &str = "what is behind the first buffer of a call, longer than 4 KiB, sent through io_uring or by a 32-bit program, or said over QUIC";
+pub(super) const TLS_HELLO: &[Rung] = &[
+    Rung {
+        program: "tls_sendmsg",
+        hook: Hook::FunctionExit("tcp_sendmsg"),
+        also: TCP_STATE,
+        blind_spot: HELLO_BLIND_SPOT,
+    },
+    Rung {
+        program: "tls_send",
+        hook: Hook::Tracepoint("sock_send_length"),
+        also: TCP_STATE,
+        blind_spot: HELLO_BLIND_SPOT,
+    },
+];
 pub(super) const UDP_FLOW: &[Rung] = &[
     with(
         DATAGRAMS_BY_FUNCTION,

@@ -141,6 +141,25 @@ fn connections() {
 }
 
 #[test]
+fn greetings() {
+    let hello = TlsHello {
+        tuple: tuple(),
+        server_name: "files.example\\x1b".into(),
+        protocols: vec!["h2".into()],
+        versions: vec![772],
+        ja4: "t13d1516h2_8daaf6152771_e5627efa2ab1".into(),
+        ..TlsHello::default()
+    };
+    insta::assert_snapshot!(event(Some(process()), event::Body::TlsHello(hello)), @r"12:00:00.123Z tls_hello  bash[1234]             alice      files.example\x1b at [2001:db8::1]:50000 h2 t13d1516h2_8daaf6152771_e5627efa2ab1 [unit:ssh.service]");
+    let cut = TlsHello {
+        tuple: tuple(),
+        truncated: true,
+        ..TlsHello::default()
+    };
+    insta::assert_snapshot!(event(Some(process()), event::Body::TlsHello(cut)), @"12:00:00.123Z tls_hello  bash[1234]             alice      no name at [2001:db8::1]:50000 (cut) [unit:ssh.service]");
+}
+
+#[test]
 fn conclusions() {
     let event = Event {
         time_ns: NOON,

@@ -118,6 +118,7 @@ pub(in crate::export) fn body(kind: Kind) -> Body {
             },
         ),
         Kind::FlowReport => Body::FlowReport(flow(), FlowTotals::default()),
+        Kind::TlsHello => Body::TlsHello(flow(), Box::default()),
         Kind::Bind => Body::Bind {
             address: flow().local,
             protocol: 17,
