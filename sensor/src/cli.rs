@@ -7,6 +7,7 @@ pub mod json;
 pub mod reload;
 pub mod render;
 pub mod run;
+pub mod sequences;
 pub mod status;
 pub mod text;
 

@@ -34,7 +34,7 @@ pub use event::{
     Namespaces, Operation, Process, ProcessId, Repeated, Sequence, Thread, Workload,
 };
 pub use hierarchy::{CgroupError, CgroupMount, Hierarchy};
-pub use profiles::{Profile, Profiles, Profiling, Report};
+pub use profiles::{Profile, Profiles, Profiling, Report, write_windows};
 pub use session::{Session, Source};
 pub use snapshot::{Listener, listeners};
 pub use tree::{Ended, Facts, Limits, Tree};

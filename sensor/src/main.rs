@@ -5,7 +5,7 @@ use std::{io::IsTerminal as _, process::ExitCode};
 use clap::{Parser, Subcommand};
 use sensor::{
     agent::AgentError,
-    cli::{doctor, events, reload, run, status},
+    cli::{doctor, events, reload, run, sequences, status},
     config::ConfigError,
     priority::DELIVERY,
 };
@@ -25,6 +25,8 @@ enum Command {
     Events(events::EventsArgs),
     Status(status::StatusArgs),
     Reload(reload::ReloadArgs),
+    /// Look at, and put together, what agents keep of the system calls of workloads.
+    Sequences(sequences::SequencesArgs),
     /// Tell whether and how this host can be watched, and what stays invisible.
     Doctor(doctor::Args),
 }
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         Command::Doctor(args) => return doctor::run(&args),
         Command::Run(args) => block_on(run::run(args)),
         Command::Events(args) => block_on(events::run(args)),
+        Command::Sequences(args) => sequences::run(&args),
         Command::Status(args) => block_on(status::run(args)),
         Command::Reload(args) => block_on(reload::run(args)),
     };

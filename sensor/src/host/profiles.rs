@@ -24,6 +24,7 @@ use sensor_common::sequence::{CGROUPS_MAX, WINDOWS_MAX};
 use serde::{Deserialize, Serialize};
 
 use self::store::Store;
+pub use self::store::write as write_windows;
 use super::{CgroupMount, Workload};
 use crate::{
     capture::sequences::{Knowledge, Marker, Sequences, WorkloadNumber},

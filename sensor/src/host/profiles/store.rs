@@ -15,7 +15,6 @@ use sensor_behaviour::{SNAPSHOT_MAX, windows::Windows};
 
 /// Name of the file, and of what becomes of it.
 const NAME: &str = "sequences";
-const NEW: &str = "sequences.new";
 const DAMAGED: &str = "sequences.damaged";
 
 /// The file, and whoever is writing it.
@@ -75,7 +74,12 @@ impl Store {
         self.finish();
         let directory = self.directory.clone();
         let thread = std::thread::Builder::new().name("state".to_owned());
-        match thread.spawn(move || write(&directory, &collect())) {
+        let work = move || {
+            if let Err(error) = write(&directory.join(NAME), &collect()) {
+                complain(&directory, &error);
+            }
+        };
+        match thread.spawn(work) {
             Ok(thread) => self.writing = Some(thread),
             Err(error) => complain(&self.directory, &error),
         }
@@ -98,15 +102,15 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn write(directory: &Path, windows: &Windows) {
-    if let Err(error) = try_to_write(directory, &windows.to_snapshot()) {
-        complain(directory, &error);
-    }
-}
-
-fn try_to_write(directory: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Writes what is known of workloads to a file, which is there whole or not at all.
+///
+/// # Errors
+/// If that is not possible.
+pub fn write(path: &Path, windows: &Windows) -> io::Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = directory.unwrap_or(Path::new("."));
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    let new = directory.join(NEW);
+    let new = path.with_extension("new");
     let mut options = OpenOptions::new();
     let mut file = options
         .write(true)
@@ -114,9 +118,9 @@ fn try_to_write(directory: &Path, bytes: &[u8]) -> io::Result<()> {
         .truncate(true)
         .mode(0o600)
         .open(&new)?;
-    file.write_all(bytes)?;
+    file.write_all(&windows.to_snapshot())?;
     file.sync_all()?;
-    fs::rename(&new, directory.join(NAME))?;
+    fs::rename(&new, path)?;
     File::open(directory)?.sync_all()
 }
 
@@ -153,7 +157,7 @@ mod tests {
         let (store, windows) = Store::open(&directory);
         assert!(store.is_some());
         assert_eq!(windows, some());
-        assert!(!directory.join(NEW).exists());
+        assert!(!directory.join("sequences.new").exists());
     }
 
     #[test]
@@ -190,7 +194,7 @@ mod tests {
         assert!(store.is_none());
         let (store, _) = Store::open(folder.path());
         let mut store = store.unwrap();
-        fs::create_dir(folder.path().join(NEW)).unwrap();
+        fs::create_dir(folder.path().join("sequences.new")).unwrap();
         store.save(some);
         store.finish();
         assert_eq!(Store::open(folder.path()).1, Windows::default());
