@@ -2,11 +2,11 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Counters of one signal on one CPU, in a per-CPU array indexed by [`Signal`](crate::Signal).
+/// Counters of one signal in one [context](crate::context) of one CPU, in a per-CPU array: one block for each context, indexed by
+/// [`Signal`](crate::Signal).
 ///
 /// `seen = submitted + muted + aggregated + lost + throttled`; what was submitted is derived, never stored, so the sum cannot
-/// drift. A program cannot interrupt itself on the same CPU and each signal is counted by one program
-/// at a time, so plain additions are enough.
+/// drift. Nobody else is in the context, so plain additions are enough.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Account {

@@ -12,6 +12,45 @@ pub const CALLS_MAX: usize = 512;
 /// For each call, whether it has a rule: bit *n* of the whole for number *n*.
 pub type Ruled = [u64; CALLS_MAX / 64];
 
+/// Hooks that report an operation, most of them of the security modules: their numbers are beyond those of system calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the kernel's own names")]
+#[repr(u32)]
+pub enum Hook {
+    FileOpen = CALLS_MAX as u32,
+    PathMkdir,
+    PathMknod,
+    PathRename,
+    PathUnlink,
+    PathRmdir,
+    PathLink,
+    PathSymlink,
+    PathTruncate,
+    FileTruncate,
+    PathChmod,
+    PathChown,
+    InodeSetxattr,
+    InodeRemovexattr,
+    InodeSetAcl,
+    InodeRemoveAcl,
+    FileIoctl,
+    FileIoctlCompat,
+    PtraceAccessCheck,
+    MmapFile,
+    FileMprotect,
+    TaskAlloc,
+    SbMount,
+    SbUmount,
+    MoveMount,
+    PathChroot,
+    SbPivotroot,
+    KernelReadFile,
+    KernelLoadData,
+    Bpf,
+    SocketCreate,
+    IoUringSubmit,
+}
+
 /// Processes that can be protected at the same time; signals to further ones are not reported.
 pub const PROTECTED_MAX: u32 = 1024;
 

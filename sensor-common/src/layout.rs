@@ -100,6 +100,9 @@ layout! {
     file_mnt: "file"."f_path.mnt";
     file_inode: "file"."f_inode";
     file_mode: "file"."f_mode";
+    file_flags: "file"."f_flags";
+    path_dentry: "path"."dentry";
+    path_mnt: "path"."mnt";
     files_fdt: "files_struct"."fdt";
     fdtable_max_fds: "fdtable"."max_fds";
     fdtable_fd: "fdtable"."fd";
@@ -111,6 +114,7 @@ layout! {
     dentry_name: "dentry"."d_name.name";
     dentry_inode: "dentry"."d_inode";
     vfsmount_root: "vfsmount"."mnt_root";
+    vfsmount_sb: "vfsmount"."mnt_sb";
     mount_mnt: "mount"."mnt";
     mount_parent: "mount"."mnt_parent";
     mount_mountpoint: "mount"."mnt_mountpoint";
@@ -125,6 +129,12 @@ layout! {
     module_name: "module"."name";
     module_taints: "module"."taints";
     siginfo_code: "kernel_siginfo"."si_code";
+    // Where the overlay file system is a part of the kernel: of a module the kernel's own type information says nothing.
+    overlay_vfs_inode (without: "whether a program lies in the upper layer of an overlay file system"): "ovl_inode"."vfs_inode";
+    overlay_upper (without: "whether a program lies in the upper layer of an overlay file system"): "ovl_inode"."__upperdentry";
+    area_start: "vm_area_struct"."vm_start";
+    // Only with CONFIG_IO_URING.
+    uring_opcode (without: "what is asked for through io_uring"): "io_kiocb"."opcode";
     bprm_filename: "linux_binprm"."filename";
     bprm_interp: "linux_binprm"."interp";
     // x86-64, as is what reads them.
@@ -181,6 +191,36 @@ pub struct Features {
     pub task_registers: u32,
     /// Arguments of `inet_csk_accept`; the return value follows them.
     pub accept_arguments: u32,
+    /// 1 where the hook `path_rename` is told the flags (6.0), else 0.
+    pub rename_flags: u32,
+    /// Position of the file among the arguments of the hooks `inode_setxattr` and `inode_removexattr`: 1 since 5.12, which put
+    /// another one before it.
+    pub xattr_dentry: u32,
+    /// Where the tracepoint `io_uring_submit_sqe` has what was asked for; it has changed twice.
+    pub uring_submission: u32,
+    /// What the hooks `kernel_read_file` and `kernel_load_data` call things; [`ABSENT`] where this kernel does not have them.
+    pub loads: Loads,
+}
+
+/// [`Features::uring_submission`]: the first argument is the request (6.1).
+pub const URING_REQUEST_FIRST: u32 = 0;
+/// The second argument is the request (5.14).
+pub const URING_REQUEST_SECOND: u32 = 1;
+/// The second argument is the opcode.
+pub const URING_OPCODE_SECOND: u32 = 2;
+
+/// Numbers of `enum kernel_read_file_id`; those of `enum kernel_load_data_id` are the same by their definition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Loads {
+    /// A module.
+    pub module: u32,
+    /// A module that the kernel unpacks (6.18).
+    pub module_compressed: u32,
+    /// Another kernel.
+    pub kexec_image: u32,
+    /// Its initial file system.
+    pub kexec_initramfs: u32,
 }
 
 impl Features {
@@ -192,5 +232,14 @@ impl Features {
         cpus_per_ring_log2: 0,
         sequences: 0,
         accept_arguments: 4,
+        rename_flags: 0,
+        xattr_dentry: 0,
+        uring_submission: URING_OPCODE_SECOND,
+        loads: Loads {
+            module: ABSENT,
+            module_compressed: ABSENT,
+            kexec_image: ABSENT,
+            kexec_initramfs: ABSENT,
+        },
     };
 }

@@ -9,6 +9,7 @@
 
 pub mod account;
 pub mod call;
+pub mod context;
 pub mod credential;
 pub mod filter;
 pub mod fold;

@@ -69,8 +69,8 @@ pub mod identity_flags {
 pub struct Header {
     /// When it happened: nanoseconds of `CLOCK_BOOTTIME`.
     pub time: u64,
-    /// Position of this event among those that this CPU submitted or lost for this signal, from 1: a
-    /// gap is a lost event.
+    /// Position of this event among those that this CPU submitted or lost for this signal in this
+    /// [context](crate::context), from 1: a gap is a lost event. The context is in the uppermost byte.
     pub sequence: u64,
     /// Length of the whole record in bytes, header and tail included.
     pub length: u32,
@@ -133,9 +133,12 @@ pub mod exec_flags {
     pub const SCRIPT: u32 = 64;
     /// Not all environment variables were looked at.
     pub const VARIABLES_UNREAD: u32 = 128;
+    /// The executable lies in the upper layer of an overlay: it is not as the image or the lower layer has it.
+    pub const OVERLAY_UPPER: u32 = 256;
 }
 
-/// A process asked the kernel for something, by a system call that a [`CallRule`](crate::CallRule) is for.
+/// A process asked the kernel for something, by a system call that a [`CallRule`](crate::CallRule) is for, or in whatever way it was
+/// that led to a [`Hook`](crate::call::Hook).
 ///
 /// The tail holds four parts without separators: for each of two paths, the directory that it is relative to, written
 /// leaf first with a NUL after each component, and the text that the process gave. The path of a file that was opened is in the
@@ -143,9 +146,9 @@ pub mod exec_flags {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Operation {
-    /// What the call returned: negative for an error number.
+    /// What the call returned: negative for an error number. Zero where a hook reports.
     pub result: i64,
-    /// Its arguments, as numbers, then the mode of the file (`f_mode`), then nothing.
+    /// Its arguments, as numbers, then the mode of the file (`f_mode`), then nothing. Where a hook reports, what that knows.
     pub values: [u64; VALUES],
     /// Inode number of the file, 0 where none is meant.
     pub inode: u64,
@@ -153,7 +156,7 @@ pub struct Operation {
     pub device: u32,
     /// Type and permissions of the file (`i_mode`).
     pub mode: u32,
-    /// Number of the system call.
+    /// Number of the system call or of the [`Hook`](crate::call::Hook).
     pub call: u32,
     /// Bits of [`operation_flags`].
     pub flags: u32,
@@ -173,6 +176,10 @@ pub mod operation_flags {
     pub const UNREADABLE: u32 = 2;
     /// The texts are no paths: a name, then what it was before, then what it is now.
     pub const HOOK: u32 = 4;
+    /// Reported before it was done, by a hook: it may still fail, and the result is not known.
+    pub const ATTEMPT: u32 = 8;
+    /// The path begins at the root of its file system: the mount by which it was reached is not known.
+    pub const UNMOUNTED: u32 = 16;
 }
 
 /// A thread made system calls in an order that its workload was not known for.

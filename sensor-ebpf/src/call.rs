@@ -20,7 +20,7 @@ use sensor_common::{
 use crate::{
     credential,
     emit::{self, Admitted},
-    filter,
+    file, filter,
     fold::{self, Folding},
     identity,
     kernel::{Access, Address, Direct, Probe, offset},
@@ -422,12 +422,12 @@ extern "C" fn top_directory(dentry: u64) -> u32 {
 unsafe fn describe(file: Address, body: *mut Operation, tail: path::Tail) -> u32 {
     // SAFETY: `Probe` checks every address.
     unsafe {
-        let inode: Address = Probe::load(file, offset!(file_inode));
-        (*body).inode = Probe::load(inode, offset!(inode_ino));
-        (*body).mode = u32::from(Probe::load::<u16>(inode, offset!(inode_mode)));
-        (*body).device = filter::device(inode);
-        let dentry = Probe::load(file, offset!(file_dentry));
-        let walked = path::walk(Caller::Call, dentry, Probe::load(file, offset!(file_mnt)));
+        let facts = file::facts(Probe::load(file, offset!(file_inode)));
+        (*body).inode = facts.inode;
+        (*body).device = facts.device;
+        (*body).mode = facts.mode;
+        let (dentry, mnt) = file::place(file);
+        let walked = path::walk(Caller::Call, dentry, mnt);
         if walked == path::CUT {
             (*body).flags |= operation_flags::TRUNCATED;
         }
@@ -499,11 +499,7 @@ unsafe fn directory_of(
                 Probe::load(fs, offset!(fs_pwd_mnt)),
             );
         }
-        let directory = file_of(task, descriptor);
-        (
-            Probe::load(directory, offset!(file_dentry)),
-            Probe::load(directory, offset!(file_mnt)),
-        )
+        file::place(file_of(task, descriptor))
     }
 }
 

@@ -13,11 +13,12 @@ use aya_ebpf::{
 use core::ffi::c_void;
 use sensor_common::{
     Account, Class, Header, Identity, RINGS_PER_CLASS, Settings, Signal,
+    context::{CONTEXTS, SEQUENCE_BITS, UNPREEMPTED},
     signal::{BULK, WAKING},
 };
 
 use crate::{
-    filter,
+    context, filter,
     kernel::features,
     path::{TAIL_SIZE, Tail},
     share,
@@ -30,7 +31,7 @@ type Ring = RingBuf<u64, 4096>;
 static RINGS: ArrayOfMaps<Ring, { Class::COUNT * RINGS_PER_CLASS }> = ArrayOfMaps::new();
 
 #[map]
-static ACCOUNTS: PerCpuArray<Account> = PerCpuArray::with_max_entries(Signal::COUNT as u32, 0);
+static ACCOUNTS: PerCpuArray<Account> = PerCpuArray::with_max_entries(CONTEXTS * Signal::COUNT as u32, 0);
 
 #[map]
 static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
@@ -52,6 +53,7 @@ pub struct Admitted {
     signal: u32,
     /// Whose share of the ring it takes; 0: nobody's.
     tgid: u32,
+    context: u32,
     account: &'static mut Account,
     settings: &'static Settings,
 }
@@ -77,8 +79,14 @@ pub fn admit(signal: Signal) -> Option<Admitted> {
 /// The same for a signal that a table names.
 #[inline(always)]
 pub fn admit_number(signal: u32) -> Option<Admitted> {
-    let account = ACCOUNTS.get_ptr_mut(signal)?;
-    // SAFETY: the entry is this CPU's; only one program counts a signal, and it cannot interrupt itself.
+    admit_in(UNPREEMPTED, signal)
+}
+
+/// The same in a context that the program has claimed.
+#[inline(always)]
+pub fn admit_in(context: u32, signal: u32) -> Option<Admitted> {
+    let account = ACCOUNTS.get_ptr_mut(account_index(context, signal))?;
+    // SAFETY: the entry is this CPU's and this context's, and nobody else is in it.
     let account = unsafe { &mut *account };
     account.seen += 1;
     let settings = settings()?;
@@ -89,9 +97,27 @@ pub fn admit_number(signal: u32) -> Option<Admitted> {
     Some(Admitted {
         signal,
         tgid: 0,
+        context,
         account,
         settings,
     })
+}
+
+/// Counts an occurrence for which every context is taken. By single instructions: others may be in the midst of counting.
+#[inline(always)]
+pub fn lose(signal: u32) {
+    if let Some(account) = ACCOUNTS.get_ptr_mut(account_index(UNPREEMPTED, signal)) {
+        // SAFETY: the entry is this CPU's.
+        unsafe {
+            context::add(&raw mut (*account).seen, 1);
+            context::add(&raw mut (*account).lost, 1);
+        }
+    }
+}
+
+#[inline(always)]
+fn account_index(context: u32, signal: u32) -> u32 {
+    context.wrapping_mul(Signal::COUNT as u32).wrapping_add(signal)
 }
 
 impl Admitted {
@@ -247,7 +273,8 @@ impl Admitted {
     unsafe fn write_header(&self, header: *mut Header, length: u32, cpu: u32) {
         // SAFETY: the caller's header is valid for writes.
         unsafe {
-            (*header).sequence = self.account.seen - self.account.muted - self.account.aggregated;
+            let position = self.account.seen - self.account.muted - self.account.aggregated;
+            (*header).sequence = position | u64::from(self.context) << SEQUENCE_BITS;
             (*header).length = length;
             (*header).signal = self.signal as u16;
             (*header).cpu = cpu as u16;

@@ -28,7 +28,7 @@ const NAMES: [(&[u8; 8], u32); 10] = [
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn push_variables(start: u64, end: u64) -> u32 {
-    let Some(tail) = scratch::tail(Caller::Exec as u32) else {
+    let Some(tail) = scratch::tail(Caller::Exec.number()) else {
         return 0;
     };
     let mut at = start;

@@ -5,13 +5,16 @@
 
 mod bind;
 mod call;
+mod context;
 mod credential;
 mod datagram;
 mod dns;
 mod emit;
 mod environment;
+mod file;
 mod filter;
 mod fold;
+mod hook;
 mod identity;
 mod integrity;
 mod kernel;
@@ -24,6 +27,7 @@ mod sequence;
 mod share;
 mod tls;
 mod udp;
+mod uring;
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

@@ -88,9 +88,21 @@ impl Tail {
     }
 }
 
+/// Appends what stands for the root directory, which has no component, as a text; its length.
+#[inline(always)]
+pub unsafe fn push_root(tail: Tail) -> u32 {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let Some(end) = tail.end() else { return 0 };
+        *end = b'/';
+        tail.advance(1);
+    }
+    1
+}
+
 /// What [`walk`] says: the walk reached the root, …
 pub const ROOTED: u32 = 1;
-/// … or a file that is in no directory at all, as a memfd is, …
+/// … or a file that is in no directory at all, as a memfd is, or in a file system that is not in the mount, …
 pub const DETACHED: u32 = 2;
 /// … or neither: the path is cut.
 pub const CUT: u32 = 0;
@@ -102,7 +114,7 @@ pub const NONE: u32 = 1 << 17;
 /// Appends the path of `dentry` in `vfsmount` to the caller's record, leaf first with a NUL after each component.
 #[inline(always)]
 pub fn walk(caller: Caller, dentry: Address, vfsmount: Address) -> u32 {
-    push_path(dentry as u64, vfsmount as u64, caller as u32)
+    push_path(dentry as u64, vfsmount as u64, caller.number())
 }
 
 /// See [`walk`].
@@ -115,8 +127,8 @@ extern "C" fn push_path(dentry: u64, vfsmount: u64, caller: u32) -> u32 {
     let Some(tail) = scratch::tail(caller) else {
         return CUT;
     };
-    // What is executed is told whatever is muted.
-    let mutes = caller != Caller::Exec as u32
+    // What is executed is told whatever is muted; what security hooks report is muted by the agent.
+    let mutes = caller == Caller::Call.number()
         && emit::settings().is_some_and(|settings| settings.has(MuteKind::Path));
     let mut dentry = dentry as Address;
     let mut vfsmount = vfsmount as Address;
@@ -144,6 +156,10 @@ extern "C" fn push_path(dentry: u64, vfsmount: u64, caller: u32) -> u32 {
             let copied = bpf_probe_read_kernel_str(end.cast(), NAME_MAX, name.cast());
             if copied <= 0 {
                 return CUT;
+            }
+            // The root of a file system that is not mounted where the walk began: no component is called that.
+            if *end == b'/' {
+                return DETACHED;
             }
             tail.advance(copied as u64);
             let parent: Address = Probe::load(dentry, offset!(dentry_parent));

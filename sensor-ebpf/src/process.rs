@@ -10,7 +10,7 @@ use sensor_common::{
 
 use crate::{
     emit::{self, Admitted},
-    environment, identity,
+    environment, file, identity,
     kernel::{Access, Address, Direct, Probe, offset},
     path::{self, Tail},
     scratch::{self, Caller, Draft},
@@ -114,20 +114,22 @@ unsafe fn executable(exec: *mut Exec, tail: Tail, mm: Address) {
             (*exec).flags |= exec_flags::PATH_TRUNCATED;
             return;
         }
-        let inode: Address = Probe::load(file, offset!(file_inode));
-        (*exec).inode = Probe::load(inode, offset!(inode_ino));
-        let links: u32 = Probe::load(inode, offset!(inode_nlink));
-        if links == 0 {
+        let inode = Probe::load(file, offset!(file_inode));
+        let facts = file::facts(inode);
+        (*exec).inode = facts.inode;
+        (*exec).device = facts.device;
+        if facts.links == 0 {
             (*exec).flags |= exec_flags::UNLINKED;
         }
-        let super_block: Address = Probe::load(inode, offset!(inode_sb));
-        (*exec).device = Probe::load(super_block, offset!(super_block_dev));
+        if file::is_in_upper_layer(inode) {
+            (*exec).flags |= exec_flags::OVERLAY_UPPER;
+        }
 
         let before = tail.length();
-        let dentry = Probe::load(file, offset!(file_dentry));
-        match path::walk(Caller::Exec, dentry, Probe::load(file, offset!(file_mnt))) {
+        let (dentry, mnt) = file::place(file);
+        match path::walk(Caller::Exec, dentry, mnt) {
             path::CUT => (*exec).flags |= exec_flags::PATH_TRUNCATED,
-            path::DETACHED if links == 0 => (*exec).flags |= exec_flags::MEMFD,
+            path::DETACHED if facts.links == 0 => (*exec).flags |= exec_flags::MEMFD,
             _ => {}
         }
         (*exec).path_length = (tail.length() - before) as u32;

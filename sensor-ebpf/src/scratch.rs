@@ -1,8 +1,9 @@
-//! Where records of variable length are put together: too large for the stack, one for each CPU and each program that
-//! needs one, since one program can interrupt another on a CPU but never itself.
+//! Where records of variable length are put together: too large for the stack. On each CPU, one for each tracepoint program that
+//! needs one, since one can interrupt another but never itself, and one for each [context](crate::context) of programs that can be
+//! preempted: 25 KiB each.
 
 use aya_ebpf::{macros::map, maps::PerCpuArray};
-use sensor_common::Header;
+use sensor_common::{Header, context::CONTEXTS};
 
 use crate::path::{TAIL_SIZE, Tail};
 
@@ -19,14 +20,30 @@ struct Scratch {
 /// Whose scratch memory.
 #[derive(Clone, Copy)]
 pub enum Caller {
-    Exec = 0,
-    Call = 1,
-    Module = 2,
-    Sysctl = 3,
+    Exec,
+    Call,
+    Module,
+    Sysctl,
+    /// Who is in a context, by its number.
+    Context(u32),
+}
+
+impl Caller {
+    /// Contexts are numbered from 1.
+    #[inline(always)]
+    pub fn number(self) -> u32 {
+        match self {
+            Self::Exec => 0,
+            Self::Call => 1,
+            Self::Module => 2,
+            Self::Sysctl => 3,
+            Self::Context(number) => number.wrapping_add(3),
+        }
+    }
 }
 
 #[map]
-static SCRATCH_RECORDS: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(4, 0);
+static SCRATCH_RECORDS: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(4 + CONTEXTS, 0);
 
 /// A record under construction.
 #[derive(Clone, Copy)]
@@ -40,7 +57,7 @@ pub struct Draft<T> {
 #[inline(always)]
 pub fn begin<T>(caller: Caller) -> Option<Draft<T>> {
     const { assert!(size_of::<Header>() + size_of::<T>() <= FRONT && size_of::<T>().is_multiple_of(8)) };
-    let scratch = SCRATCH_RECORDS.get_ptr_mut(caller as u32)?;
+    let scratch = SCRATCH_RECORDS.get_ptr_mut(caller.number())?;
     let tail = tail_of(scratch);
     // SAFETY: only addresses within the map's value are taken; the body lies right before the tail, the header before it.
     unsafe {

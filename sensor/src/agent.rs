@@ -272,6 +272,7 @@ fn capture_options<'a>(config: &Config, cgroups: Option<&'a CgroupMount>) -> cap
             active: capture.flow_interval,
         },
         sequences: capture.sequences != Profiling::Off,
+        max_rung: capture.max_rung,
         agent_tgid: std::process::id(),
     }
 }

@@ -24,6 +24,7 @@ mod cgroup;
 mod datagrams;
 mod filters;
 mod folds;
+pub mod hooks;
 pub mod ladder;
 pub mod layout;
 mod loader;
@@ -51,6 +52,7 @@ pub use alarm::Alarm;
 pub use datagrams::FlowTimes;
 pub use filters::{Filters, MuteCounts};
 pub use folds::{Folds, Repeats};
+pub use ladder::Level;
 pub use loader::{HookStatus, LoadError};
 pub use protected::Protected;
 pub use rings::{Groups, RingSizes};
@@ -59,7 +61,7 @@ use self::{
     account::KernelAccount,
     datagrams::{Datagrams, FlowRecord},
     ladder::{Cgroup, Hook},
-    loader::Loaded,
+    loader::{Loaded, Wanted},
     promise::Promise,
     reorder::Reorder,
     reports::Reports,
@@ -81,12 +83,14 @@ pub struct Options<'a> {
     pub reorder_window: Duration,
     /// The v1 controller whose hierarchy names cgroups; `None` for the v2 hierarchy.
     pub cgroup_controller: Option<&'a str>,
-    /// Whether system calls are looked at: for the signals that have no other hook yet.
+    /// Whether system calls are looked at: for the signals that have no other hook here.
     pub calls: bool,
     /// When flows of datagrams are reported.
     pub flows: FlowTimes,
     /// Whether their order is looked at.
     pub sequences: bool,
+    /// The best kind of hook that is used.
+    pub max_rung: Level,
     /// The process whose own doings are muted.
     pub agent_tgid: u32,
 }
@@ -155,11 +159,17 @@ impl Capture {
         } else {
             None
         };
-        let loaded = prepared.attach(|signal| match signal {
-            Signal::Sequence => options.sequences,
-            _ => options.calls || !ladder::is_call(signal),
+        let loaded = prepared.attach(Wanted {
+            max_rung: options.max_rung,
+            calls: options.calls,
+            sequences: options.sequences,
         })?;
-        filters.change(|settings| settings.taken_over = taken_over(&loaded.hooks))?;
+        let taken_over = taken_over(&loaded.hooks);
+        // Rows first: what happens between the two is reported by nobody rather than twice.
+        for call in calls::CALLS {
+            calls.set(call.number, KernelCall(call.rule_beside(taken_over)), 0)?;
+        }
+        filters.change(|settings| settings.taken_over = taken_over)?;
 
         let reports = loaded.program("tcp_report").and_then(|program| {
             Reports::start(&program, options.flows.active)
@@ -359,7 +369,10 @@ fn taken_over(hooks: &[HookStatus]) -> u64 {
         .iter()
         .filter(|status| {
             let hook = status.rung.map(|rung| rung.hook);
-            matches!(hook, Some(Hook::FunctionExit(_) | Hook::Cgroup(Cgroup::Sysctl)))
+            matches!(
+                hook,
+                Some(Hook::FunctionExit(_) | Hook::Cgroup(Cgroup::Sysctl) | Hook::Lsm(_))
+            )
         })
         .fold(0, |bits, status| bits | 1 << status.signal as u64)
 }

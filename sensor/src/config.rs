@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use error::ConfigError;
 
 use crate::{
+    capture::Level,
     detect::{Severity, SubjectKind},
     host::Profiling,
     respond::Mode,
@@ -91,6 +92,8 @@ pub struct Capture {
     /// How long a workload must show no new order to count as learned.
     #[serde(with = "humantime_serde")]
     pub sequence_learning: Duration,
+    /// The best kind of hook that is used: `lsm`, `fexit`, `tracepoint` or `syscall`. For tests, and where a better one makes trouble.
+    pub max_rung: Level,
     /// Bytes waiting in a ring at which its reader is woken, whatever they are; less than either ring.
     pub watermark_bytes: u32,
     /// Events a second that one process may report while a ring is more than half full. 100 to 1,000,000.
@@ -143,6 +146,7 @@ impl Default for Capture {
             flow_interval: Duration::from_secs(300),
             sequences: Profiling::Auto,
             sequence_learning: Duration::from_secs(86_400),
+            max_rung: Level::Fexit,
             watermark_bytes: 64 << 10,
             share: 20_000,
             fold_window: Duration::from_secs(1),

@@ -112,7 +112,7 @@ fn hook(status: &HookStatus) -> v1::Hook {
     v1::Hook {
         signal: status.signal.name().to_owned(),
         rung: match status.rung {
-            Some(rung) => rung.hook.to_string(),
+            Some(rung) => rung.to_string(),
             None if status.off => "off".to_owned(),
             None => String::new(),
         },
@@ -120,7 +120,7 @@ fn hook(status: &HookStatus) -> v1::Hook {
             .refused
             .iter()
             .map(|(rung, reason)| v1::Refusal {
-                rung: rung.hook.to_string(),
+                rung: rung.to_string(),
                 reason: reason.clone(),
             })
             .collect(),

@@ -1,7 +1,7 @@
 //! What is known about a program that starts: to the byte, however odd it is.
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::{CString, OsStr, OsString},
     fs,
     io::Write as _,
     os::{
@@ -29,6 +29,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         case("exec::bytes_that_are_not_utf8_are_kept", not_utf8),
         case("exec::memory_file", memfd),
         case("exec::unlinked_file", unlinked),
+        case("exec::upper_layer_of_an_overlay", overlay),
         case("exec::arguments_that_are_not_in_memory", arguments_not_resident),
         case("exec::no_arguments_but_empty_ones", empty_arguments),
     ]
@@ -163,6 +164,56 @@ fn unlinked() -> Result<()> {
         "expected unlinked and no memory file: {exec:?}"
     );
     Ok(())
+}
+
+fn overlay() -> Result<()> {
+    let stack = Stack::shared()?;
+    let folder = tempfile::tempdir()?;
+    let at = |name: &str| folder.path().join(name);
+    for name in ["lower", "upper", "work", "merged"] {
+        fs::create_dir(at(name))?;
+    }
+    copy_self(&at("lower/original"))?;
+    let options = CString::new(format!(
+        "lowerdir={},upperdir={},workdir={}",
+        at("lower").display(),
+        at("upper").display(),
+        at("work").display()
+    ))?;
+    let target = at("merged");
+    let mounted = rustix::mount::mount(
+        "overlay",
+        &target,
+        "overlay",
+        rustix::mount::MountFlags::empty(),
+        options.as_c_str(),
+    );
+    let blind = stack
+        .agent
+        .status()?
+        .blind_spots
+        .iter()
+        .any(|spot| spot.contains("overlay"));
+    if mounted.is_err() && blind {
+        // Neither the file system nor its type information: nothing to see, and that is said.
+        return Ok(());
+    }
+    mounted?;
+    let result = (|| {
+        fs::copy(at("merged/original"), at("merged/dropped"))?;
+        let stream = stack.subscribe()?;
+        for (name, upper) in [("original", false), ("dropped", true)] {
+            let program = at("merged").join(name);
+            let pid = succeed(Command::new(&program).args([SWITCH, "exit", "0"]))?;
+            let history = stream.history(pid)?;
+            let (process, exec) = history.exec()?;
+            ensure!(process.executable == program.to_string_lossy(), "{process:?}");
+            ensure!(exec.overlay_upper == (upper && !blind), "{name}: {exec:?}");
+        }
+        Ok(())
+    })();
+    rustix::mount::unmount(&target, rustix::mount::UnmountFlags::DETACH)?;
+    result
 }
 
 fn arguments_not_resident() -> Result<()> {

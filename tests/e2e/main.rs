@@ -14,6 +14,7 @@ mod integrity;
 mod lifecycle;
 mod mute;
 mod operations;
+mod paths;
 mod pressure;
 mod process;
 mod respond;
@@ -22,6 +23,7 @@ mod session;
 mod tcp;
 mod tls;
 mod udp;
+mod uring;
 
 use std::{
     process::ExitCode,
@@ -66,6 +68,8 @@ fn trials() -> Vec<Trial> {
         operations::trials(),
         mute::trials(),
         pressure::trials(),
+        paths::trials(),
+        uring::trials(),
         credential::trials(),
         integrity::trials(),
         session::trials(),

@@ -1,4 +1,4 @@
-//! What a process asks the kernel for by system calls.
+//! What a process asks the kernel for, on each kind of hook that this kernel has.
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
@@ -12,8 +12,45 @@ use sensor_tests::{
 use crate::case;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![case("operations::are_reported_with_what_they_were_done_to", all)]
+    vec![
+        case("operations::are_reported_by_the_best_hooks", || all("lsm")),
+        case("operations::are_reported_by_system_calls", || all("syscall")),
+        case(
+            "operations::hooks_are_refused_only_where_a_kernel_cannot",
+            refusals,
+        ),
+    ]
 }
+
+/// What may be said: the kernel lets nobody, it does not have the hook, it is too old for it; it was not asked.
+const LIMITS: [&str; 4] = [
+    "Operation not permitted",
+    "does not have",
+    "since Linux 6.0",
+    "left out by --max-rung",
+];
+
+/// A hook that this kernel has is taken: what the verifier refuses is a fault of ours.
+fn refusals() -> Result<()> {
+    for max_rung in ["lsm", "tracepoint", "syscall"] {
+        let agent = Agent::start(&format!("[capture]\nmax_rung = {max_rung:?}\n"), None)?;
+        for hook in agent.status()?.hooks {
+            for refusal in &hook.refused {
+                ensure!(
+                    LIMITS.iter().any(|limit| refusal.reason.contains(limit)),
+                    "{} is not captured by {}: {}",
+                    hook.signal,
+                    refusal.rung,
+                    refusal.reason
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Calls that are reported as such beside better hooks of their signal.
+const LEFT_TO_CALLS: [&str; 6] = ["mknod", "mknodat", "ptrace", "unshare", "setns", "delete_module"];
 
 /// Signal, path, target; `*` for whatever stands there, `{}` for the folder.
 const EXPECTED: [(&str, &str, &str); 22] = [
@@ -41,8 +78,20 @@ const EXPECTED: [(&str, &str, &str); 22] = [
     ("root_change", "/", ""),
 ];
 
-fn all() -> Result<()> {
-    let agent = Agent::start("[capture]\nfold_window = \"0s\"\n", None)?;
+fn all(max_rung: &str) -> Result<()> {
+    let agent = Agent::start(
+        &format!("[capture]\nfold_window = \"0s\"\nmax_rung = \"{max_rung}\"\n"),
+        None,
+    )?;
+    let rungs = agent.status()?.hooks;
+    let by_hook = |signal: &str| {
+        let mut of_signal = rungs.iter().filter(|hook| hook.signal == signal);
+        of_signal.any(|hook| hook.rung.starts_with("lsm/"))
+    };
+    ensure!(
+        max_rung == "lsm" || !by_hook("file_open"),
+        "--max-rung is not followed"
+    );
     let stream = Stream::from_agent(&agent.socket(), Filter::default())?;
     let folder = tempfile::tempdir()?;
     let path = real_path(folder.path())?;
@@ -70,6 +119,16 @@ fn all() -> Result<()> {
             )
         })?;
     }
+    // A hook comes before the operation, a system call reports what has been done. What is left to system calls has a result.
+    for operation in &operations {
+        let expected = by_hook(&operation.signal) && !LEFT_TO_CALLS.contains(&operation.call.as_str());
+        ensure!(operation.attempt == expected, "{operation:?}");
+    }
+    let (access, granted) = if by_hook("ptrace") {
+        ("access", "PTRACE_MODE_ATTACH|PTRACE_MODE_REALCREDS")
+    } else {
+        ("request", "PTRACE_SEIZE")
+    };
     let detail = |signal: &str, name: &str| {
         let operation = operations.iter().find(|operation| operation.signal == signal);
         let details = operation
@@ -81,7 +140,7 @@ fn all() -> Result<()> {
     for (signal, name, text) in [
         ("file_chmod", "mode", "0640"),
         ("exec_memory", "protection", "PROT_READ|PROT_EXEC"),
-        ("ptrace", "request", "PTRACE_SEIZE"),
+        ("ptrace", access, granted),
         ("namespace", "flags", "CLONE_NEWNS|CLONE_NEWUTS"),
         ("raw_socket", "family", "AF_INET"),
     ] {

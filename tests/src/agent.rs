@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -34,6 +35,7 @@ impl Agent {
         let daemon = launch(folder.path(), config, collector)?;
         let mut agent = Self { daemon, folder };
         agent.wait_until_ready(collector.is_some())?;
+        agent.note_rungs()?;
         Ok(agent)
     }
 
@@ -51,6 +53,19 @@ impl Agent {
     #[must_use]
     pub fn state(&self) -> PathBuf {
         self.folder.path().join("state")
+    }
+
+    /// Appends how each signal is captured to the file that `SENSOR_TEST_RUNGS` names, if it does, in one line: `cargo xtask`
+    /// makes a table of these lines.
+    fn note_rungs(&self) -> Result<()> {
+        let Some(path) = std::env::var_os("SENSOR_TEST_RUNGS") else {
+            return Ok(());
+        };
+        let hooks = self.status()?.hooks;
+        let rungs = hooks.iter().map(|hook| format!(" {}={}", hook.signal, hook.rung));
+        let line = format!("rungs{}\n", rungs.collect::<String>());
+        let mut file = fs::OpenOptions::new().append(true).create(true).open(path)?;
+        Ok(file.write_all(line.as_bytes())?)
     }
 
     /// The socket of its service.

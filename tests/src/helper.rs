@@ -5,6 +5,7 @@ mod end;
 mod files;
 mod forks;
 mod operations;
+mod paths;
 mod programs;
 mod sequences;
 mod service;
@@ -13,6 +14,7 @@ mod tcp;
 mod tls;
 mod tracing;
 mod udp;
+mod uring;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -52,6 +54,9 @@ fn dispatch(role: &str, args: &[String]) -> Result<()> {
         "mapped-exec" => programs::mapped_exec(args),
         "operations" => operations::run(args),
         "sequences" => sequences::run(args),
+        "path-views" => paths::views(args),
+        "path-swaps" => paths::swaps(args),
+        "uring" => uring::run(args),
         "service" => service::run(args),
         "tcp-server" => tcp::server(args),
         "tcp-client" => tcp::client(args),

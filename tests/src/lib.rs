@@ -65,4 +65,5 @@ pub const SIGNALS: &[&str] = &[
     "elevation",
     "auth_failure",
     "sequence",
+    "io_uring",
 ];

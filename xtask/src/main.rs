@@ -8,6 +8,7 @@ mod eval;
 mod licences;
 mod remedy;
 mod run;
+mod rungs;
 mod setup;
 mod test;
 mod vm;

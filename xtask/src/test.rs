@@ -2,6 +2,8 @@
 
 mod report;
 
+use std::fs;
+
 use anyhow::Result;
 use report::{Outcome, Report};
 
@@ -9,6 +11,7 @@ use crate::{
     binaries::{self, EndToEnd},
     cargo, licences,
     remedy::is_root,
+    rungs::{self, Rungs},
     setup::{self, Toolchain},
     vm,
 };
@@ -92,7 +95,13 @@ fn end_to_end(built: Option<&EndToEnd>, filter: Option<&str>) -> Outcome {
     tests
         .env("SENSOR_BIN", &built.programs.sensor)
         .env("COLLECTOR_BIN", &built.programs.collector);
-    passed(cargo::run(&mut tests))
+    let noted = cargo::target().join("rungs.txt");
+    let _ = fs::remove_file(&noted);
+    tests.env(rungs::VARIABLE, &noted);
+    let outcome = passed(cargo::run(&mut tests));
+    let here = Rungs::read(&fs::read_to_string(&noted).unwrap_or_default());
+    println!("\n{}", rungs::table(&[("this kernel".to_owned(), here)]));
+    outcome
 }
 
 fn vms(built: Option<&EndToEnd>, args: &Args) -> Outcome {

@@ -20,7 +20,7 @@ use kernel::{KERNELS, Kernel, Suite};
 
 use crate::{
     binaries::{self, EndToEnd},
-    cargo, setup,
+    cargo, rungs, setup,
 };
 
 /// Machines that run at the same time: each has two processors of its own.
@@ -65,6 +65,10 @@ fn run(end_to_end: &EndToEnd, suites: &[Suite], tests: &[String]) -> Result<()> 
     let initramfs = initramfs::build(&folder, end_to_end, tests)?;
     let boots = boot_all(&kernels, &initramfs, &folder);
     println!("\n{}", matrix::table(&boots));
+    println!(
+        "\n{}",
+        rungs::table(&boots.iter().map(Boot::rungs).collect::<Vec<_>>())
+    );
     matrix::verdict(&boots)
 }
 

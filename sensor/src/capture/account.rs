@@ -10,7 +10,7 @@ use aya::{
     Pod,
     maps::{MapData, MapError, PerCpuArray},
 };
-use sensor_common::{Account, Header, Signal};
+use sensor_common::{Account, Header, Signal, context::CONTEXTS};
 use zerocopy::FromBytes as _;
 
 /// [`Account`] as the map library wants it.
@@ -159,10 +159,12 @@ impl Accounts {
     /// # Errors
     /// If the kernel does not give its counters.
     pub fn tally(&self, signal: Signal) -> Result<Tally, MapError> {
-        let per_cpu = self.kernel.get(&(signal as u32), 0)?;
-        let kernel = per_cpu
-            .iter()
-            .fold(Account::default(), |sum, cpu| sum.plus(cpu.0));
+        let mut kernel = Account::default();
+        for context in 0..CONTEXTS {
+            let index = context * Signal::COUNT as u32 + signal as u32;
+            let per_cpu = self.kernel.get(&index, 0)?;
+            kernel = per_cpu.iter().fold(kernel, |sum, cpu| sum.plus(cpu.0));
+        }
         let agent = &self.agent[signal as usize];
         let losses = [
             (LossReason::Full, kernel.lost),

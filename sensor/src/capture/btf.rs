@@ -22,6 +22,7 @@ const TYPE_BYTES: usize = 20;
 const DEPTH_MAX: usize = 16;
 
 const KIND_INT: u32 = 1;
+const KIND_PTR: u32 = 2;
 const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
@@ -239,12 +240,16 @@ impl Btf {
         })
     }
 
-    /// How many arguments a function takes.
+    /// How many arguments a function takes, or what the typedef of a tracepoint points to.
     #[must_use]
     pub fn arguments(&self, function: u32) -> Option<usize> {
-        let head = self.head_of(function).ok()?;
-        let prototype = self.head_of(head.word).ok()?;
-        (head.kind == KIND_FUNC && prototype.kind == KIND_FUNC_PROTO).then_some(prototype.count)
+        let mut head = self.head_of(function).ok()?;
+        for kind in [KIND_FUNC, KIND_TYPEDEF, KIND_PTR] {
+            if head.kind == kind {
+                head = self.head_of(head.word).ok()?;
+            }
+        }
+        (head.kind == KIND_FUNC_PROTO).then_some(head.count)
     }
 
     /// A blob that holds only `types`, under the ids they have here: what a loader needs that looks an id up
@@ -460,6 +465,8 @@ mod tests {
         assert_eq!(btf.offset(list_head, "nothing"), None);
         let task = ids[&(Kind::Struct, "task_struct".to_owned())];
         assert!(btf.offset(task, "tgid").is_some());
+        let exec = btf.find(&[(Kind::Typedef, "btf_trace_sched_process_exec")]);
+        assert_eq!(exec.values().map(|id| btf.arguments(*id)).next(), Some(Some(4)));
     }
 
     #[test]

@@ -10,6 +10,8 @@ use sensor_common::{
     credential::Change,
 };
 
+use super::hooks::HOOKS;
+
 /// How a number is written.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Show {
@@ -82,6 +84,8 @@ pub struct Call {
     pub signal: Signal,
     /// How the kernel program finds that.
     pub rule: CallRule,
+    /// The same where a better hook reports the signal, which does not see all of it.
+    pub beside: Option<CallRule>,
     /// What its arguments mean.
     pub details: &'static [Detail],
 }
@@ -91,7 +95,7 @@ impl Call {
     #[must_use]
     pub fn of(number: u32) -> Option<&'static Self> {
         static ROWS: LazyLock<HashMap<u32, &Call>> = LazyLock::new(|| {
-            let rows = CALLS.iter().chain(HOOKS).rev();
+            let rows = CALLS.iter().chain(TRACEPOINTS).chain(HOOKS).rev();
             rows.map(|call| (call.number, call)).collect()
         });
         ROWS.get(&number).copied()
@@ -200,13 +204,41 @@ impl Call {
         self
     }
 
+    /// The row stays where a better hook reports the signal, which does not see this.
+    const fn stays(mut self) -> Self {
+        self.beside = Some(self.rule);
+        self
+    }
+
+    /// The same where the value is so; several are alternatives.
+    const fn stays_when(mut self, value: usize, mask: u64, wanted: u64) -> Self {
+        let before = Self {
+            rule: match self.beside {
+                Some(rule) => rule,
+                None => self.rule,
+            },
+            ..self
+        };
+        self.beside = Some(before.when(value, mask, wanted).rule);
+        self
+    }
+
+    /// What the row says where better hooks report the signals of the set.
+    #[must_use]
+    pub fn rule_beside(&self, taken_over: u64) -> CallRule {
+        if taken_over & 1 << self.signal as u64 == 0 {
+            return self.rule;
+        }
+        self.beside.unwrap_or_default()
+    }
+
     const fn with(mut self, details: &'static [Detail]) -> Self {
         self.details = details;
         self
     }
 }
 
-const fn call(number: u32, name: &'static str, signal: Signal) -> Call {
+pub(super) const fn call(number: u32, name: &'static str, signal: Signal) -> Call {
     let none = PathArguments {
         directory: 0,
         text: 0,
@@ -236,6 +268,7 @@ const fn call(number: u32, name: &'static str, signal: Signal) -> Call {
             reserved: [0; 8],
             test: [test; TESTS],
         },
+        beside: None,
         details: &[],
     }
 }
@@ -247,7 +280,7 @@ const fn sets(number: u32, name: &'static str, change: Change) -> Call {
     call
 }
 
-const fn detail(name: &'static str, value: usize, show: Show) -> Detail {
+pub(super) const fn detail(name: &'static str, value: usize, show: Show) -> Detail {
     Detail { name, value, show }
 }
 
@@ -290,9 +323,12 @@ const TAINTS: Show = Show::Bits(&[
 
 // include/linux/fs.h
 const FMODE_WRITE: u64 = 2;
+// include/uapi/linux/stat.h
+const S_IFMT: u64 = 0o170_000;
+const S_IFREG: u64 = 0o100_000;
 
 // include/uapi/asm-generic/fcntl.h
-const OPEN_FLAGS: Show = Show::Bits(&[
+pub(super) const OPEN_FLAGS: Show = Show::Bits(&[
     (0o1, "O_WRONLY"),
     (0o2, "O_RDWR"),
     (0o100, "O_CREAT"),
@@ -305,9 +341,14 @@ const OPEN_FLAGS: Show = Show::Bits(&[
     (0o400_000, "O_NOFOLLOW"),
     (0o2_000_000, "O_CLOEXEC"),
 ]);
+pub(super) const RENAME_FLAGS: Show = Show::Bits(&[
+    (1, "RENAME_NOREPLACE"),
+    (2, "RENAME_EXCHANGE"),
+    (4, "RENAME_WHITEOUT"),
+]);
 // include/uapi/linux/sched.h
 const NAMESPACES: u64 = 0x7e02_0080;
-const CLONE_FLAGS: Show = Show::Bits(&[
+pub(super) const CLONE_FLAGS: Show = Show::Bits(&[
     (0x0000_0080, "CLONE_NEWTIME"),
     (0x0002_0000, "CLONE_NEWNS"),
     (0x0200_0000, "CLONE_NEWCGROUP"),
@@ -320,7 +361,7 @@ const CLONE_FLAGS: Show = Show::Bits(&[
 // include/uapi/asm-generic/mman-common.h
 const PROT_EXEC: u64 = 4;
 const MAP_ANONYMOUS: u64 = 0x20;
-const PROTECTION: Show = Show::Bits(&[(1, "PROT_READ"), (2, "PROT_WRITE"), (4, "PROT_EXEC")]);
+pub(super) const PROTECTION: Show = Show::Bits(&[(1, "PROT_READ"), (2, "PROT_WRITE"), (4, "PROT_EXEC")]);
 // include/uapi/linux/ptrace.h
 const PTRACE_POKETEXT: u64 = 4;
 const PTRACE_POKEDATA: u64 = 5;
@@ -335,7 +376,7 @@ const PTRACE_REQUESTS: Show = Show::Name(&[
 // include/uapi/linux/fs.h
 const FS_IOC_SETFLAGS: u64 = 0x4008_6602;
 const FS_IOC_FSSETXATTR: u64 = 0x401c_5820;
-const FLAG_REQUESTS: Show = Show::Name(&[
+pub(super) const FLAG_REQUESTS: Show = Show::Name(&[
     (FS_IOC_SETFLAGS, "FS_IOC_SETFLAGS"),
     (FS_IOC_FSSETXATTR, "FS_IOC_FSSETXATTR"),
 ]);
@@ -344,7 +385,7 @@ const BPF_PROG_LOAD: u64 = 5;
 const BPF_PROG_ATTACH: u64 = 8;
 const BPF_RAW_TRACEPOINT_OPEN: u64 = 17;
 const BPF_LINK_CREATE: u64 = 28;
-const BPF_COMMANDS: Show = Show::Name(&[
+pub(super) const BPF_COMMANDS: Show = Show::Name(&[
     (BPF_PROG_LOAD, "BPF_PROG_LOAD"),
     (BPF_PROG_ATTACH, "BPF_PROG_ATTACH"),
     (BPF_RAW_TRACEPOINT_OPEN, "BPF_RAW_TRACEPOINT_OPEN"),
@@ -365,14 +406,14 @@ const KEYCTL_OPERATIONS: Show = Show::Name(&[
 const AF_PACKET: u64 = 17;
 const SOCK_TYPE_MASK: u64 = 0xf;
 const SOCK_RAW: u64 = 3;
-const FAMILIES: Show = Show::Name(&[
+pub(super) const FAMILIES: Show = Show::Name(&[
     (2, "AF_INET"),
     (10, "AF_INET6"),
     (16, "AF_NETLINK"),
     (AF_PACKET, "AF_PACKET"),
 ]);
 // include/uapi/linux/mount.h
-const MOUNT_FLAGS: Show = Show::Bits(&[
+pub(super) const MOUNT_FLAGS: Show = Show::Bits(&[
     (1, "MS_RDONLY"),
     (2, "MS_NOSUID"),
     (4, "MS_NODEV"),
@@ -383,7 +424,7 @@ const MOUNT_FLAGS: Show = Show::Bits(&[
     (16_384, "MS_REC"),
     (1 << 18, "MS_PRIVATE"),
 ]);
-const UNMOUNT_FLAGS: Show = Show::Bits(&[(1, "MNT_FORCE"), (2, "MNT_DETACH"), (4, "MNT_EXPIRE")]);
+pub(super) const UNMOUNT_FLAGS: Show = Show::Bits(&[(1, "MNT_FORCE"), (2, "MNT_DETACH"), (4, "MNT_EXPIRE")]);
 
 /// Every row there is; what fails is never reported.
 #[rustfmt::skip]
@@ -396,13 +437,13 @@ pub const CALLS: &[Call] = &[
 
     call(83, "mkdir", Signal::FileCreate).path(1).with(&[detail("mode", 1, Show::Octal)]),
     call(258, "mkdirat", Signal::FileCreate).path_in(1, 2).with(&[detail("mode", 2, Show::Octal)]),
-    call(133, "mknod", Signal::FileCreate).path(1).with(&[detail("mode", 1, Show::Octal), detail("device", 2, Show::Hex)]),
-    call(259, "mknodat", Signal::FileCreate).path_in(1, 2).with(&[detail("mode", 2, Show::Octal), detail("device", 3, Show::Hex)]),
+    call(133, "mknod", Signal::FileCreate).path(1).stays_when(1, S_IFMT, S_IFREG).stays_when(1, S_IFMT, 0).with(&[detail("mode", 1, Show::Octal), detail("device", 2, Show::Hex)]),
+    call(259, "mknodat", Signal::FileCreate).path_in(1, 2).stays_when(2, S_IFMT, S_IFREG).stays_when(2, S_IFMT, 0).with(&[detail("mode", 2, Show::Octal), detail("device", 3, Show::Hex)]),
 
     call(82, "rename", Signal::FileRename).path(1).target(2),
     call(264, "renameat", Signal::FileRename).path_in(1, 2).target_in(3, 4),
     call(316, "renameat2", Signal::FileRename).path_in(1, 2).target_in(3, 4)
-        .with(&[detail("flags", 4, Show::Bits(&[(1, "RENAME_NOREPLACE"), (2, "RENAME_EXCHANGE"), (4, "RENAME_WHITEOUT")]))]),
+        .with(&[detail("flags", 4, RENAME_FLAGS)]),
 
     call(87, "unlink", Signal::FileUnlink).path(1),
     call(84, "rmdir", Signal::FileUnlink).path(1),
@@ -440,8 +481,8 @@ pub const CALLS: &[Call] = &[
 
     call(112, "setsid", Signal::Setsid),
     call(101, "ptrace", Signal::Ptrace)
+        .when(0, ALL_BITS, PTRACE_POKETEXT).when(0, ALL_BITS, PTRACE_POKEDATA).stays()
         .when(0, ALL_BITS, PTRACE_ATTACH).when(0, ALL_BITS, PTRACE_SEIZE)
-        .when(0, ALL_BITS, PTRACE_POKETEXT).when(0, ALL_BITS, PTRACE_POKEDATA)
         .with(&[detail("request", 0, PTRACE_REQUESTS), detail("pid", 1, Show::Signed)]),
     call(311, "process_vm_writev", Signal::ProcessWrite).with(&[detail("pid", 0, Show::Signed)]),
     call(319, "memfd_create", Signal::Memfd).path_in(PLAIN, 1)
@@ -454,8 +495,8 @@ pub const CALLS: &[Call] = &[
     call(329, "pkey_mprotect", Signal::ExecMemory).folds().when(2, PROT_EXEC, PROT_EXEC)
         .with(&[detail("address", 0, Show::Hex), detail("length", 1, Show::Number), detail("protection", 2, PROTECTION)]),
     call(56, "clone", Signal::Namespace).when(0, NAMESPACES, ANY).with(&[detail("flags", 0, CLONE_FLAGS)]),
-    call(272, "unshare", Signal::Namespace).changes(Change::Namespace).when(0, NAMESPACES, ANY).with(&[detail("flags", 0, CLONE_FLAGS)]),
-    call(308, "setns", Signal::Namespace).changes(Change::Namespace).on_file(1).with(&[detail("flags", 1, CLONE_FLAGS)]),
+    call(272, "unshare", Signal::Namespace).changes(Change::Namespace).when(0, NAMESPACES, ANY).stays().with(&[detail("flags", 0, CLONE_FLAGS)]),
+    call(308, "setns", Signal::Namespace).changes(Change::Namespace).on_file(1).stays().with(&[detail("flags", 1, CLONE_FLAGS)]),
     call(165, "mount", Signal::Mount).path_in(PLAIN, 1).target(2).with(&[detail("flags", 3, MOUNT_FLAGS)]),
     call(166, "umount2", Signal::Mount).path(1).with(&[detail("flags", 1, UNMOUNT_FLAGS)]),
     call(429, "move_mount", Signal::Mount).path_in(1, 2).target_in(3, 4),
@@ -469,7 +510,7 @@ pub const CALLS: &[Call] = &[
 
     call(175, "init_module", Signal::Module).path_in(PLAIN, 3).with(&[detail("length", 1, Show::Number)]),
     call(313, "finit_module", Signal::Module).on_file(1).target_in(PLAIN, 2).with(&[detail("flags", 2, Show::Hex)]),
-    call(176, "delete_module", Signal::Module).path_in(PLAIN, 1),
+    call(176, "delete_module", Signal::Module).path_in(PLAIN, 1).stays(),
     call(321, "bpf", Signal::Bpf)
         .when(0, ALL_BITS, BPF_PROG_LOAD).when(0, ALL_BITS, BPF_PROG_ATTACH).when(0, ALL_BITS, BPF_RAW_TRACEPOINT_OPEN).when(0, ALL_BITS, BPF_LINK_CREATE)
         .with(&[detail("command", 0, BPF_COMMANDS)]),
@@ -489,7 +530,7 @@ pub const CALLS: &[Call] = &[
 ];
 
 /// What stands for calls where a hook of its own reports an operation.
-pub const HOOKS: &[Call] = &[
+pub const TRACEPOINTS: &[Call] = &[
     call(hook::MODULE_LOAD, "module_load", Signal::Module).with(&[detail("taints", 0, TAINTS)]),
     call(hook::SIGNAL, "signal_generate", Signal::ProcessSignal).with(&[
         detail("signal", 0, SIGNALS),
@@ -525,13 +566,36 @@ mod tests {
     }
 
     #[test]
+    fn what_a_better_hook_reports_is_left_to_it() {
+        let of = |name| CALLS.iter().find(|call| call.name == name).unwrap();
+        let all = u64::MAX;
+        assert_eq!(of("rename").rule_beside(all), CallRule::default());
+        assert_eq!(of("rename").rule_beside(0), of("rename").rule);
+        assert_eq!(of("unshare").rule_beside(all), of("unshare").rule);
+        assert_eq!(
+            of("setsid").rule_beside(all & !(1 << Signal::Setsid as u64)),
+            of("setsid").rule
+        );
+        let ptrace = of("ptrace").rule_beside(all);
+        assert_eq!(
+            (ptrace.tests, ptrace.test[0].wanted, ptrace.test[1].wanted),
+            (2, 4, 5)
+        );
+        let mknod = of("mknod").rule_beside(all);
+        assert_eq!(
+            (of("mknod").rule.tests, mknod.tests, mknod.test[0].wanted),
+            (0, 2, S_IFREG)
+        );
+    }
+
+    #[test]
     fn each_number_has_one_row_and_fits_the_table() {
-        for call in CALLS.iter().chain(HOOKS) {
-            let is_hook = HOOKS.iter().any(|hook| hook.number == call.number);
+        for call in CALLS.iter().chain(TRACEPOINTS) {
+            let is_hook = TRACEPOINTS.iter().any(|hook| hook.number == call.number);
             assert_ne!((call.number as usize) < sensor_common::call::CALLS_MAX, is_hook);
             let same = CALLS
                 .iter()
-                .chain(HOOKS)
+                .chain(TRACEPOINTS)
                 .filter(|other| other.number == call.number || other.name == call.name);
             assert_eq!(same.count(), 1, "{}", call.name);
             assert!(

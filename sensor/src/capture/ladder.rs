@@ -1,6 +1,7 @@
 //! Which hooks can report a signal, the best first. Ladders are data: the loader takes the best rung that this
 //! kernel accepts, `sensor doctor` and `GetStatus` show which one that was.
 
+mod lsm;
 mod network;
 
 use sensor_common::Signal;
@@ -10,6 +11,8 @@ use super::btf::Kind;
 /// Where in the kernel a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Hook {
+    /// A hook of the security modules (`lsm`).
+    Lsm(&'static str),
     /// A tracepoint, with typed arguments (`tp_btf`).
     Tracepoint(&'static str),
     /// The beginning of a kernel function (`fentry`).
@@ -37,6 +40,33 @@ pub enum Cgroup {
     PostBind6,
     /// Reads and writes of `/proc/sys`.
     Sysctl,
+}
+
+/// Kinds of hooks, the least trusted first. What a lower one reports can be changed by the watched process while it is read, or
+/// is not all that happens.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    clap::ValueEnum,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// The return of system calls.
+    Syscall,
+    /// Tracepoints of the kernel.
+    Tracepoint,
+    /// Returns of kernel functions.
+    Fexit,
+    /// Hooks of the security modules.
+    Lsm,
 }
 
 /// One way to report a signal.
@@ -108,6 +138,21 @@ const fn tcp_state(blind_spot: &'static str) -> Rung {
         blind_spot,
     }
 }
+
+const URING_BLIND: &str = "what a request is done to, except by the signals that see the operation itself";
+/// The name since 6.4.
+const URING: Rung = Rung {
+    program: "uring_submit_req",
+    hook: Hook::Tracepoint("io_uring_submit_req"),
+    also: &[],
+    blind_spot: URING_BLIND,
+};
+const URING_BEFORE: Rung = Rung {
+    program: "uring_submit_sqe",
+    hook: Hook::Tracepoint("io_uring_submit_sqe"),
+    also: &[],
+    blind_spot: URING_BLIND,
+};
 
 /// System calls, at their return.
 const CALL: Rung = Rung {
@@ -212,51 +257,42 @@ pub const fn rungs(signal: Signal) -> &'static [Rung] {
         Signal::Accept => &[ACCEPT, ACCEPT_OF_LISTENER],
         Signal::Listen => &[LISTEN],
         Signal::FlowClose => &[FLOW_CLOSE],
-        Signal::FileCreate
-        | Signal::FileRename
-        | Signal::FileUnlink
-        | Signal::FileLink
-        | Signal::FileTruncate
-        | Signal::FileChmod
-        | Signal::FileChown
-        | Signal::FileXattr
-        | Signal::Mount
-        | Signal::RootChange => &[CALL_BY_TEXT],
-        Signal::FileOpen
-        | Signal::FileFlags
-        | Signal::Setsid
-        | Signal::Ptrace
-        | Signal::ProcessWrite
-        | Signal::Memfd
-        | Signal::ExecMemory
-        | Signal::Namespace
-        | Signal::Keyctl
-        | Signal::Userfaultfd
-        | Signal::Bpf
-        | Signal::Kexec
-        | Signal::RawSocket => &[CALL],
+        Signal::FileOpen => &[lsm::FILE_OPEN, CALL],
+        Signal::FileCreate => &[lsm::FILE_CREATE, CALL_BY_TEXT],
+        Signal::FileRename => &[lsm::FILE_RENAME, CALL_BY_TEXT],
+        Signal::FileUnlink => &[lsm::FILE_UNLINK, CALL_BY_TEXT],
+        Signal::FileLink => &[lsm::FILE_LINK, CALL_BY_TEXT],
+        Signal::FileTruncate => &[lsm::FILE_TRUNCATE, CALL_BY_TEXT],
+        Signal::FileChmod => &[lsm::FILE_CHMOD, CALL_BY_TEXT],
+        Signal::FileChown => &[lsm::FILE_CHOWN, CALL_BY_TEXT],
+        Signal::FileXattr => &[lsm::FILE_XATTR, CALL_BY_TEXT],
+        Signal::FileFlags => &[lsm::FILE_FLAGS, CALL],
+        Signal::Ptrace => &[lsm::PTRACE, CALL],
+        Signal::ExecMemory => &[lsm::EXEC_MEMORY, CALL],
+        Signal::Namespace => &[lsm::NAMESPACE, CALL],
+        Signal::Mount => &[lsm::MOUNT, CALL_BY_TEXT],
+        Signal::RootChange => &[lsm::ROOT_CHANGE, CALL_BY_TEXT],
+        Signal::Module => &[lsm::MODULE, MODULE_LOAD, CALL],
+        Signal::Bpf => &[lsm::BPF, CALL],
+        Signal::Kexec => &[lsm::KEXEC, CALL],
+        Signal::RawSocket => &[lsm::RAW_SOCKET, CALL],
+        Signal::Setsid | Signal::ProcessWrite | Signal::Memfd | Signal::Keyctl | Signal::Userfaultfd => {
+            &[CALL]
+        }
+        Signal::IoUring => &[URING, URING_BEFORE],
         Signal::FlowReport => network::FLOW_REPORT,
         Signal::TlsHello => network::TLS_HELLO,
         Signal::Bind => network::BIND,
         Signal::UdpFlow => network::UDP_FLOW,
         Signal::Dns => network::DNS,
         Signal::Credential => &[CREDENTIAL_COMMIT, CREDENTIAL_CALL],
-        Signal::Module => &[MODULE_LOAD, CALL],
         Signal::ProcessSignal => &[PROCESS_SIGNAL],
         Signal::Sysctl => &[SYSCTL, SYSCTL_OPENED],
         Signal::Tracing => &[TRACING],
         Signal::Lockdown => &[LOCKDOWN],
         Signal::Login | Signal::Logout | Signal::Elevation | Signal::AuthFailure => &[HOST_RECORDS],
-        Signal::IoUring => &[],
         Signal::Sequence => &[SEQUENCE],
     }
-}
-
-/// Whether a signal cannot be reported without a look at system calls.
-#[must_use]
-pub fn is_call(signal: Signal) -> bool {
-    let by_call = |rung: &Rung| rung.parts().any(|part| part.hook == CALL.hook);
-    rungs(signal).iter().all(by_call)
 }
 
 impl Hook {
@@ -264,10 +300,24 @@ impl Hook {
     #[must_use]
     pub fn btf_name(self) -> Option<(Kind, String)> {
         match self {
+            Self::Lsm(name) => Some((Kind::Func, format!("bpf_lsm_{name}"))),
             Self::Tracepoint(name) => Some((Kind::Typedef, format!("btf_trace_{name}"))),
             Self::FunctionEntry(name) | Self::FunctionExit(name) => Some((Kind::Func, name.to_owned())),
             Self::Iterator(name) => Some((Kind::Func, format!("bpf_iter_{name}"))),
             Self::Cgroup(_) | Self::HostRecords => None,
+        }
+    }
+
+    /// What kind of hook it is.
+    #[must_use]
+    pub fn level(self) -> Level {
+        match self {
+            Self::Lsm(_) => Level::Lsm,
+            Self::FunctionEntry(_) | Self::FunctionExit(_) => Level::Fexit,
+            hook if hook == CALL.hook => Level::Syscall,
+            Self::Tracepoint(_) | Self::Iterator(_) | Self::Cgroup(_) | Self::HostRecords => {
+                Level::Tracepoint
+            }
         }
     }
 }
@@ -275,6 +325,7 @@ impl Hook {
 impl std::fmt::Display for Hook {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Lsm(name) => write!(f, "lsm/{name}"),
             Self::Tracepoint(name) => write!(f, "tp_btf/{name}"),
             Self::HostRecords => f.write_str("audit, wtmp, btmp, exec"),
             Self::Cgroup(Cgroup::Sysctl) => f.write_str("cgroup/sysctl"),
@@ -285,6 +336,51 @@ impl std::fmt::Display for Hook {
             Self::Cgroup(Cgroup::PostBind6) => f.write_str("cgroup/post_bind6"),
             Self::Cgroup(Cgroup::Egress) => f.write_str("cgroup_skb/egress"),
             Self::Cgroup(Cgroup::Ingress) => f.write_str("cgroup_skb/ingress"),
+        }
+    }
+}
+
+impl std::fmt::Display for Rung {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.hook)?;
+        for part in self.also {
+            let hook = part.hook.to_string();
+            write!(f, "+{}", hook.split_once('/').map_or("", |(_, name)| name))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_rung_comes_first() {
+        for signal in Signal::ALL {
+            let levels: Vec<Level> = rungs(signal).iter().map(|rung| rung.hook.level()).collect();
+            assert!(
+                levels.is_sorted_by(|a, b| a >= b),
+                "{}: {levels:?}",
+                signal.name()
+            );
+        }
+    }
+
+    #[test]
+    fn a_program_has_one_hook() {
+        let parts: Vec<Part> = Signal::ALL
+            .into_iter()
+            .flat_map(rungs)
+            .flat_map(Rung::parts)
+            .collect();
+        for part in &parts {
+            let others = parts.iter().filter(|other| other.program == part.program);
+            assert!(
+                others.clone().all(|other| other.hook == part.hook),
+                "{}",
+                part.program
+            );
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use sensor_common::{
     Features, Layout,
-    layout::{ABSENT, FIELDS, Field},
+    layout::{ABSENT, FIELDS, Field, Loads, URING_OPCODE_SECOND, URING_REQUEST_FIRST, URING_REQUEST_SECOND},
 };
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -34,6 +34,11 @@ pub struct Resolved {
     pub hook_ids: HashMap<(Kind, String), u32>,
 }
 
+const LOADS: &str = "kernel_read_file_id";
+const RENAME: &str = "bpf_lsm_path_rename";
+const URING: &str = "btf_trace_io_uring_submit_sqe";
+const SETXATTR: &str = "bpf_lsm_inode_setxattr";
+
 /// Resolves every field of the table and every hook in `hooks` against the running kernel.
 ///
 /// `cgroup_controller` is the v1 controller whose hierarchy names cgroups, `None` for the v2 hierarchy.
@@ -56,7 +61,14 @@ fn resolve_in(
             .flat_map(|field| field.paths)
             .map(|(kind, _)| (Kind::Struct, *kind)),
     );
-    names.extend([(Kind::Enum, "bpf_func_id"), (Kind::Enum, "cgroup_subsys_id")]);
+    names.extend([
+        (Kind::Enum, "bpf_func_id"),
+        (Kind::Enum, "cgroup_subsys_id"),
+        (Kind::Enum, LOADS),
+        (Kind::Func, RENAME),
+        (Kind::Func, SETXATTR),
+        (Kind::Typedef, URING),
+    ]);
     let ids = btf.find(&names);
 
     let (layout, blind_spots) = fields(btf, &ids)?;
@@ -82,6 +94,8 @@ fn fields(btf: &Btf, ids: &HashMap<(Kind, String), u32>) -> Result<(Layout, Vec<
             let offset = offset_of(btf, ids, field);
             if offset.is_none() {
                 match field.blind_spot {
+                    // Several fields may be for the same thing.
+                    Some(blind_spot) if blind_spots.contains(&blind_spot) => {}
                     Some(blind_spot) => blind_spots.push(blind_spot),
                     None => missing.push(format!("{}.{}", field.paths[0].0, field.paths[0].1)),
                 }
@@ -113,13 +127,36 @@ fn features(btf: &Btf, ids: &HashMap<(Kind, String), u32>, cgroup_controller: Op
     };
     let controller = cgroup_controller
         .and_then(|name| btf.enumerator(id(Kind::Enum, "cgroup_subsys_id")?, &format!("{name}_cgrp_id")));
-    let accept = id(Kind::Func, "inet_csk_accept").and_then(|function| btf.arguments(function));
+    let arguments = |function: &str| btf.arguments(id(Kind::Func, function)?);
+    let accept = arguments("inet_csk_accept");
+    let loads = |name: &str| {
+        let number = id(Kind::Enum, LOADS).and_then(|names| btf.enumerator(names, name));
+        number.unwrap_or(ABSENT)
+    };
     Features {
         current_task_btf: helper("BPF_FUNC_get_current_task_btf").into(),
         task_registers: helper("BPF_FUNC_task_pt_regs").into(),
         cgroup_subsys: controller.unwrap_or(ABSENT),
         accept_arguments: accept.map_or(Features::LEAST.accept_arguments, |count| count as u32),
+        rename_flags: arguments(RENAME).is_some_and(|count| count > 4).into(),
+        xattr_dentry: arguments(SETXATTR).is_some_and(|count| count > 5).into(),
+        uring_submission: uring_submission(id(Kind::Typedef, URING).and_then(|id| btf.arguments(id))),
+        loads: Loads {
+            module: loads("READING_MODULE"),
+            module_compressed: loads("READING_MODULE_COMPRESSED"),
+            kexec_image: loads("READING_KEXEC_IMAGE"),
+            kexec_initramfs: loads("READING_KEXEC_INITRAMFS"),
+        },
         ..Features::LEAST
+    }
+}
+
+/// By the number of arguments, the tracepoint's own first one included.
+fn uring_submission(arguments: Option<usize>) -> u32 {
+    match arguments {
+        Some(..=3) => URING_REQUEST_FIRST,
+        Some(8) => URING_REQUEST_SECOND,
+        _ => URING_OPCODE_SECOND,
     }
 }
 
@@ -136,7 +173,11 @@ mod tests {
     fn the_running_kernel_has_every_field() {
         let Ok(btf) = Btf::of_kernel() else { return };
         let resolved = resolve_in(&btf, &[(Kind::Typedef, "btf_trace_sched_process_exec")], None).unwrap();
-        assert_eq!(resolved.hook_ids.len(), 1);
+        assert!(
+            resolved
+                .hook_ids
+                .contains_key(&(Kind::Typedef, "btf_trace_sched_process_exec".to_owned()))
+        );
         assert_ne!(resolved.layout.task_tgid, ABSENT);
         assert_eq!(resolved.features.cgroup_subsys, ABSENT);
     }

@@ -9,11 +9,11 @@ use std::{
 
 use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader, Endianness,
-    maps::MapError,
+    maps::{Array, MapError},
     programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError},
 };
 use aya_obj::btf::{BtfError, BtfType, Func, FuncLinkage};
-use sensor_common::Signal;
+use sensor_common::{Features, Signal};
 use zerocopy::IntoBytes;
 
 use super::{
@@ -21,7 +21,7 @@ use super::{
     btf::{self, Kind},
     calls::Call,
     cgroup, folds,
-    ladder::{Cgroup, Hook, Part, Rung, rungs},
+    ladder::{Cgroup, Hook, Level, Part, Rung, rungs},
     layout::{self, LayoutError},
     rings::{Groups, possible_cpus},
     sequences,
@@ -102,6 +102,7 @@ pub struct Prepared {
     /// The programs and maps.
     pub ebpf: Ebpf,
     hooks: Btf,
+    features: Features,
     blind_spots: Vec<&'static str>,
     started: Instant,
     btf_time: Duration,
@@ -142,31 +143,82 @@ pub fn prepare(groups: Groups, options: &Options<'_>) -> Result<Prepared, LoadEr
     Ok(Prepared {
         ebpf,
         hooks,
+        features,
         blind_spots: resolved.blind_spots,
         started,
         btf_time,
     })
 }
 
+/// Which hooks are wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// The best kind of hook that is used, so that the others can be tested. A signal that has only better ones keeps its lowest.
+    pub max_rung: Level,
+    /// Whether system calls are looked at.
+    pub calls: bool,
+    /// Whether their order is.
+    pub sequences: bool,
+}
+
+impl Wanted {
+    fn wants(self, signal: Signal, level: Level) -> bool {
+        match signal {
+            Signal::Sequence => self.sequences,
+            _ => self.calls || level != Level::Syscall,
+        }
+    }
+
+    /// The rungs of a ladder that may be used, and those that may not.
+    fn of(self, signal: Signal) -> (Vec<&'static Rung>, Vec<(Rung, String)>) {
+        let ladder = rungs(signal);
+        let lowest = ladder.last().map_or(Level::Syscall, |rung| rung.hook.level());
+        let max = self.max_rung.max(lowest);
+        let (used, left_out): (Vec<&Rung>, Vec<&Rung>) =
+            ladder.iter().partition(|rung| rung.hook.level() <= max);
+        let used = used
+            .into_iter()
+            .filter(|rung| self.wants(signal, rung.hook.level()));
+        let left_out = left_out
+            .into_iter()
+            .map(|rung| (*rung, "left out by --max-rung".to_owned()));
+        (used.collect(), left_out.collect())
+    }
+
+    /// Whether it is by choice that no rung of a signal is used.
+    fn is_off(self, signal: Signal) -> bool {
+        let lowest = rungs(signal).last().map(|rung| rung.hook.level());
+        !lowest.is_some_and(|lowest| self.wants(signal, lowest))
+    }
+}
+
 impl Prepared {
-    /// Attaches, for every `wanted` signal, the best rung that the kernel accepts. A rung that is refused never stops the
-    /// others.
+    /// Attaches, for every signal, the best of the wanted rungs that the kernel accepts. A rung that is refused never stops
+    /// the others.
     ///
     /// # Errors
     /// If not a single one is accepted.
-    pub fn attach(mut self, wanted: impl Fn(Signal) -> bool) -> Result<Loaded, LoadError> {
+    pub fn attach(mut self, wanted: Wanted) -> Result<Loaded, LoadError> {
         let mut tried = Tried::new();
+        let mut asked = None;
         let mut hooks = Vec::new();
         for signal in Signal::ALL {
+            let (used, left_out) = wanted.of(signal);
             let mut status = HookStatus {
                 signal,
                 rung: None,
-                refused: Vec::new(),
-                off: rungs(signal).is_empty() || !wanted(signal),
+                refused: left_out,
+                off: false,
             };
-            let rungs = if status.off { &[] } else { rungs(signal) };
-            for rung in rungs {
-                match attach_all(&mut self.ebpf, rung, &self.hooks, &mut tried) {
+            for rung in used {
+                if rung.hook.level() == Level::Lsm && asked.is_none() {
+                    asked = Some(asks_bpf(&mut self.ebpf, self.features, &self.hooks, &mut tried));
+                }
+                let ready = match &asked {
+                    Some(Err(reason)) if rung.hook.level() == Level::Lsm => Err(reason.clone()),
+                    _ => Ok(()),
+                };
+                match ready.and_then(|()| attach_all(&mut self.ebpf, rung, &self.hooks, &mut tried)) {
                     Ok(()) => {
                         status.rung = Some(*rung);
                         break;
@@ -174,6 +226,7 @@ impl Prepared {
                     Err(reason) => status.refused.push((*rung, reason)),
                 }
             }
+            status.off = status.rung.is_none() && wanted.is_off(signal);
             hooks.push(status);
         }
         if hooks.iter().all(|status| status.rung.is_none()) {
@@ -191,6 +244,32 @@ impl Prepared {
             load_time: self.started.elapsed(),
             btf_time: self.btf_time,
         })
+    }
+}
+
+/// Whether the kernel asks BPF programs as a security module. It attaches them all the same if not: without `bpf` among those chosen at boot, no
+/// hook is ever asked. Found out by doing something: each use of `bpf()` asks a hook whose program notes that.
+fn asks_bpf(ebpf: &mut Ebpf, features: Features, btf: &Btf, tried: &mut Tried) -> Result<(), String> {
+    // What tells: a hook has had one argument more since.
+    if features.rename_flags == 0 {
+        return Err("security hooks are used since Linux 6.0: an older one was seen to lock up when a second agent attached to them".to_owned());
+    }
+    for rung in rungs(Signal::Bpf).iter().take(1) {
+        // Refused itself, it says nothing about the others.
+        if attach_all(ebpf, rung, btf, tried).is_err() {
+            return Ok(());
+        }
+    }
+    let noted = ebpf
+        .map("LSM_ASKED")
+        .and_then(|map| Array::<_, u32>::try_from(map).ok())
+        .and_then(|array| array.get(&0, 0).ok());
+    match noted {
+        Some(0) => Err(
+            "attached, but never asked: the kernel was booted without `bpf` among its security modules (lsm= on its command line)"
+                .to_owned(),
+        ),
+        _ => Ok(()),
     }
 }
 
@@ -261,6 +340,7 @@ fn unload(program: &mut Program) {
         Program::BtfTracePoint(program) => program.unload(),
         Program::FEntry(program) => program.unload(),
         Program::FExit(program) => program.unload(),
+        Program::Lsm(program) => program.unload(),
         Program::CgroupSkb(program) => program.unload(),
         Program::CgroupSock(program) => program.unload(),
         Program::CgroupSysctl(program) => program.unload(),
@@ -294,6 +374,9 @@ fn attach(ebpf: &mut Ebpf, part: Part, btf: &Btf) -> Result<(), String> {
                 .map(drop)
         }
         (Program::FExit(program), Hook::FunctionExit(name)) => {
+            program.load(name, btf).and_then(|()| program.attach().map(drop))
+        }
+        (Program::Lsm(program), Hook::Lsm(name)) => {
             program.load(name, btf).and_then(|()| program.attach().map(drop))
         }
         (Program::FEntry(program), Hook::FunctionEntry(name)) => {

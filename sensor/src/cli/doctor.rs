@@ -3,17 +3,21 @@
 use std::{fmt::Write as _, process::ExitCode, time::Duration};
 
 use crate::{
-    capture::{Capture, FlowTimes, HookStatus, Options, RingSizes},
+    capture::{Capture, FlowTimes, HookStatus, Level, Options, RingSizes},
     host::{CgroupError, CgroupMount},
     preflight::{self, Check, Verdict},
 };
 
 /// Arguments of `sensor doctor`.
 #[derive(clap::Args, Debug)]
-pub struct Args {}
+pub struct Args {
+    /// Look at nothing better than this kind of hook.
+    #[arg(long, value_name = "KIND", default_value = "lsm")]
+    max_rung: Level,
+}
 
 /// Looks at everything and prints it. Exit status 2 where something prevents capturing.
-pub fn run(_: &Args) -> ExitCode {
+pub fn run(args: &Args) -> ExitCode {
     let mut checks = preflight::checks();
     let mount = CgroupMount::detect();
     checks.push(Check {
@@ -22,7 +26,7 @@ pub fn run(_: &Args) -> ExitCode {
     });
     let controller = mount.as_ref().ok().and_then(CgroupMount::controller);
     let hooks = if preflight::may_load_programs() {
-        try_hooks(controller)
+        try_hooks(controller, args.max_rung)
     } else {
         Trial::NotAllowed
     };
@@ -62,7 +66,7 @@ fn cgroups(mount: &Result<CgroupMount, CgroupError>) -> Verdict {
     }
 }
 
-fn try_hooks(cgroup_controller: Option<&str>) -> Trial {
+fn try_hooks(cgroup_controller: Option<&str>, max_rung: Level) -> Trial {
     let options = Options {
         rings: RingSizes {
             critical: 4096,
@@ -78,6 +82,7 @@ fn try_hooks(cgroup_controller: Option<&str>) -> Trial {
             idle: Duration::MAX,
             active: Duration::MAX,
         },
+        max_rung,
         agent_tgid: std::process::id(),
     };
     match Capture::start(&options) {
@@ -140,17 +145,17 @@ fn render(release: &str, checks: &[Check], hooks: &Trial) -> String {
 }
 
 fn render_hooks(out: &mut String, hooks: &[HookStatus]) {
-    for status in hooks {
+    for status in hooks.iter().filter(|status| !status.off) {
         let (mark, rung) = match &status.rung {
             Some(rung) => (
                 if status.refused.is_empty() { "ok" } else { "note" },
-                rung.hook.to_string(),
+                rung.to_string(),
             ),
             None => ("PROBLEM", "no hook: this signal is not captured".to_owned()),
         };
         let _ = writeln!(out, "{mark:<8} {:<17} {rung}", status.signal.name());
         for (rung, reason) in &status.refused {
-            let _ = writeln!(out, "{:26} better, but refused: {}: {reason}", "", rung.hook);
+            let _ = writeln!(out, "{:26} better, but refused: {rung}: {reason}", "");
         }
         if let Some(rung) = status.rung.filter(|rung| !rung.blind_spot.is_empty()) {
             let _ = writeln!(out, "{:26} not visible here: {}", "", rung.blind_spot);

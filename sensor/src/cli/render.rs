@@ -172,6 +172,7 @@ fn executed(exec: &v1::Exec, process: Option<&Process>) -> String {
         script,
         exec.memfd.then(|| "memory file".into()),
         (exec.unlinked && !exec.memfd).then(|| "deleted".into()),
+        exec.overlay_upper.then(|| "in an overlay's upper layer".into()),
         exec.path_truncated.then(|| "path cut".into()),
         exec.args_unreadable.then(|| "arguments unreadable".into()),
         (!exec.variables.is_empty()).then(|| {
@@ -410,6 +411,9 @@ fn asked(operation: &v1::Operation) -> String {
     }
     if operation.path_unreadable {
         words.push("(path unreadable)".to_owned());
+    }
+    if operation.path_unmounted {
+        words.push("(in its file system)".to_owned());
     }
     words.join(" ")
 }

@@ -6,6 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     agent,
+    capture::Level,
     config::{Config, ConfigError},
 };
 
@@ -30,6 +31,9 @@ pub struct RunArgs {
     /// Name of this host, instead of the one in the configuration.
     #[arg(long, value_name = "NAME")]
     host: Option<String>,
+    /// The best kind of hook to use, instead of the one in the configuration.
+    #[arg(long, value_name = "KIND")]
+    max_rung: Option<Level>,
 }
 
 /// Runs the agent.
@@ -67,6 +71,9 @@ fn configure(args: &RunArgs) -> Result<Config, ConfigError> {
     }
     if let Some(host) = &args.host {
         config.host.name.clone_from(host);
+    }
+    if let Some(max_rung) = args.max_rung {
+        config.capture.max_rung = max_rung;
     }
     Ok(config)
 }

@@ -365,6 +365,7 @@ fn convert_exec(exec: &Exec) -> v1::Exec {
         script: exec.script,
         memfd: exec.memfd,
         unlinked: exec.unlinked,
+        overlay_upper: exec.overlay_upper,
         path_truncated: exec.path_truncated,
         args_unreadable: exec.args_unreadable,
         variables: nul_separated(&exec.variables).map(escape).collect(),
@@ -419,6 +420,8 @@ fn convert_operation(operation: &Operation) -> v1::Operation {
             first_ns: repeats.first.0,
             last_ns: repeats.last.0,
         }),
+        attempt: operation.attempt,
+        path_unmounted: operation.unmounted,
     }
 }
 

@@ -171,7 +171,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        capture::calls::{CALLS, HOOKS},
+        capture::{
+            calls::{CALLS, TRACEPOINTS},
+            hooks::HOOKS,
+        },
         export::convert::tests::{body, converter, event, process},
         host::FileId,
     };
@@ -205,7 +208,7 @@ mod tests {
             parent: Some(Arc::clone(&process)),
             ..Event::clone(first)
         };
-        entries.extend(CALLS.iter().chain(HOOKS).map(|call| {
+        entries.extend(CALLS.iter().chain(TRACEPOINTS).chain(HOOKS).map(|call| {
             let mut body = body(call.signal);
             if let Body::Operation(operation) = &mut body {
                 operation.call = call;

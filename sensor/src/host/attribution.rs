@@ -319,6 +319,7 @@ impl Host {
             script: flag(exec_flags::SCRIPT),
             memfd: flag(exec_flags::MEMFD),
             unlinked: flag(exec_flags::UNLINKED),
+            overlay_upper: flag(exec_flags::OVERLAY_UPPER),
             path_truncated: flag(exec_flags::PATH_TRUNCATED) || flag(exec_flags::CWD_TRUNCATED),
             args_unreadable,
             variables: record.variables.into(),
@@ -490,6 +491,8 @@ fn operation(signal: u16, record: &OperationRecord<'_>) -> Option<Operation> {
             generation: fold_generation,
         }),
         repeats: None,
+        attempt: flags & operation_flags::ATTEMPT != 0,
+        unmounted: flags & operation_flags::UNMOUNTED != 0,
     })
 }
 

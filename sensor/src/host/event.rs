@@ -195,7 +195,7 @@ pub struct Sequence {
     pub withheld: u64,
 }
 
-/// A system call that is worth a word. Which signal it is stands in a table, with what its values mean.
+/// A system call, or what led to a hook, that is worth a word. Which signal it is stands in a table, with what its values mean.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Operation {
     /// What it says: not always the call's usual signal.
@@ -219,6 +219,10 @@ pub struct Operation {
     pub truncated: bool,
     /// A text of the process could not be read.
     pub unreadable: bool,
+    /// Reported before it was done: it may have failed, and there is no result.
+    pub attempt: bool,
+    /// The path begins at the root of its file system, as far as is known.
+    pub unmounted: bool,
     /// Where its repetitions are counted, if they are.
     pub fold: Option<FoldSlot>,
     /// It stands for repetitions of an event that came before.
@@ -269,6 +273,8 @@ pub struct Exec {
     pub memfd: bool,
     /// The executable has no name in any directory any more.
     pub unlinked: bool,
+    /// The executable was made or changed in the upper layer of an overlay.
+    pub overlay_upper: bool,
     /// The executable's path or the current directory is cut at its root end.
     pub path_truncated: bool,
     /// The arguments could not be copied in the kernel, and could not be read afterwards.

@@ -51,6 +51,8 @@ fn operation(call: &str, path: &str, target: &str) -> Event {
             file: None,
             truncated: false,
             unreadable: false,
+            attempt: false,
+            unmounted: false,
             fold: None,
             repeats: None,
         })),

@@ -14,6 +14,7 @@ use super::{
     forge::Forger,
     kernel::{Kernel, Suite},
 };
+use crate::rungs::Rungs;
 
 /// Longest that a machine may run. The tests have deadlines of their own; this one is for a kernel that hangs.
 const LIMIT: Duration = Duration::from_secs(25 * 60);
@@ -116,6 +117,11 @@ impl Boot {
     /// What the emulator did that no processor would, if that ended it.
     pub(crate) fn fault_of_the_emulator(&self) -> Option<String> {
         stale_breakpoint(&read(&self.log))
+    }
+
+    /// What the agents under test had their signals from.
+    pub(crate) fn rungs(&self) -> (String, Rungs) {
+        (self.suite.version.to_owned(), Rungs::read(&read(&self.log)))
     }
 
     /// The test runner's closing line, and before it the output of what failed.

@@ -120,6 +120,8 @@ impl Web {
             unreadable: false,
             fold: None,
             repeats: None,
+            attempt: false,
+            unmounted: false,
         })))
     }
 }

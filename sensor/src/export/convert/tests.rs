@@ -89,6 +89,8 @@ fn operation(signal: Kind) -> Body {
             first: WallTime(1),
             last: WallTime(2),
         }),
+        attempt: true,
+        unmounted: false,
     }))
 }
 
@@ -166,6 +168,7 @@ fn an_operation_says_what_its_arguments_mean() {
     assert_eq!(details, [("mode", "0001")]);
     assert_eq!((converted.result, converted.path_unreadable), (-1, true));
     assert_eq!(converted.repeats.map(|repeats| repeats.count), Some(7));
+    assert!(converted.attempt && !converted.path_unmounted);
 }
 
 #[test]

@@ -54,6 +54,8 @@ fn fields(operation: &Operation, out: &mut Vec<u8>) {
     if !operation.previous.is_empty() {
         text(15, &escape(&operation.previous), out);
     }
+    number(20, operation.attempt.into(), out);
+    number(21, operation.unmounted.into(), out);
 }
 
 /// A text, and its bytes in the field `raw` where they are not all in the text.
