@@ -16,6 +16,8 @@ use crate::case;
 
 /// How often a link is swapped under the process's hands.
 const ROUNDS: usize = 300;
+/// More than there are processors.
+const THREADS: usize = 8;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -23,6 +25,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         case("paths::of_every_view_are_true_on_system_calls", || {
             views("syscall")
         }),
+        case("paths::are_whole_when_threads_interrupt_each_other", storm),
         case("paths::are_true_while_a_link_is_swapped", || swapped("lsm")),
         case("paths::of_opened_files_are_true_while_a_link_is_swapped", || {
             swapped("syscall")
@@ -96,6 +99,30 @@ fn views(max_rung: &str) -> Result<()> {
             "inode {inode} at {path} was opened, reported is {open:?}"
         );
     }
+    Ok(())
+}
+
+/// Programs of security hooks can be interrupted by the next thread's: none may write into the other's record, and whatever finds no
+/// room is counted.
+fn storm() -> Result<()> {
+    let (folder, _, history, _) = watch("lsm", "path-storm", &[THREADS.to_string(), ROUNDS.to_string()])?;
+    let opens = of_signal(&history, "file_open");
+    ensure!(
+        opens.len() == THREADS * ROUNDS,
+        "{} opens were reported",
+        opens.len()
+    );
+    let mut inodes = std::collections::BTreeMap::new();
+    for open in opens {
+        let is_whole = open
+            .path
+            .strip_prefix(&format!("{folder}/"))
+            .and_then(|rest| rest.split_once('/'));
+        ensure!(is_whole.is_some_and(|(parent, name)| parent == name), "{open:?}");
+        let inode = *inodes.entry(&open.path).or_insert(open.inode);
+        ensure!(inode == open.inode, "another inode than before: {open:?}");
+    }
+    ensure!(inodes.len() == THREADS, "{} files, not {THREADS}", inodes.len());
     Ok(())
 }
 

@@ -55,6 +55,7 @@ fn dispatch(role: &str, args: &[String]) -> Result<()> {
         "operations" => operations::run(args),
         "sequences" => sequences::run(args),
         "path-views" => paths::views(args),
+        "path-storm" => paths::storm(args),
         "path-swaps" => paths::swaps(args),
         "uring" => uring::run(args),
         "service" => service::run(args),

@@ -84,6 +84,31 @@ pub(super) fn swaps(args: &[String]) -> Result<()> {
     })
 }
 
+/// `path-storm FOLDER THREADS ROUNDS`: each thread opens a file of its own again and again, at the same time as the others.
+pub(super) fn storm(args: &[String]) -> Result<()> {
+    let folder = Path::new(args.first().context("no folder is named")?);
+    let (threads, rounds): (usize, usize) = (super::number(args, 1)?, super::number(args, 2)?);
+    std::thread::scope(|scope| {
+        let threads = (0..threads).map(|thread| {
+            // Of different lengths, so that one path over another shows.
+            let name = format!("{thread}-{}", "x".repeat(200 - 7 * thread));
+            let path = folder.join(&name).join(&name);
+            scope.spawn(move || -> Result<()> {
+                fs::create_dir(path.parent().context("no folder")?)?;
+                for _ in 0..=rounds {
+                    OpenOptions::new().append(true).create(true).open(&path)?;
+                }
+                Ok(())
+            })
+        });
+        let threads: Vec<_> = threads.collect();
+        for thread in threads {
+            thread.join().map_err(|_| anyhow::anyhow!("a thread broke"))??;
+        }
+        Ok(())
+    })
+}
+
 fn one_round(link: &Path, files: &[std::path::PathBuf; 2], round: u32) -> Result<()> {
     let opened = OpenOptions::new().append(true).open(link)?.metadata()?.ino();
     // Another number each time: whose permissions it is now, was changed.
