@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// [`Signal`](crate::Signal).
 ///
 /// `seen = submitted + muted + aggregated + lost + throttled`; what was submitted is derived, never stored, so the sum cannot
-/// drift. Nobody else is in the context, so plain additions are enough.
+/// drift. Nobody else is in the context, so plain additions are enough; only where there was no context are they single instructions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Account {

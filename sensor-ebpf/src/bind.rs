@@ -13,6 +13,7 @@ use crate::{
     emit, identity,
     kernel::{Access, Address, Direct, offset},
     network::{self, AF_INET, AF_INET6},
+    scratch::{self, Caller, Draft},
     udp,
 };
 
@@ -45,7 +46,7 @@ fn bound(ctx: &FExitContext) {
     }
     // SAFETY: a socket, by the function's prototype.
     let protocol: u16 = unsafe { Direct::load(sock, offset!(sock_protocol)) };
-    report(u32::from(protocol), None, |tuple| {
+    report(u32::from(protocol), NO_COOKIE, |tuple| {
         // SAFETY: a socket, as above.
         unsafe { network::write_tuple(sock, tuple) }
     });
@@ -70,7 +71,11 @@ unsafe fn bound_in_cgroup(sock: *mut bpf_sock, family: u16) {
     // SAFETY: fields of the context, which the kernel translates.
     unsafe {
         let protocol = (*sock).protocol;
-        let cookie = (protocol == IPPROTO_UDP).then(|| bpf_get_socket_cookie(sock.cast()));
+        let cookie = if protocol == IPPROTO_UDP {
+            bpf_get_socket_cookie(sock.cast())
+        } else {
+            NO_COOKIE
+        };
         let port = (*sock).src_port as u16;
         let words = if family == AF_INET {
             [0, 0, 0xffff_u32.to_be(), (*sock).src_ip4]
@@ -96,24 +101,30 @@ unsafe fn bound_in_cgroup(sock: *mut bpf_sock, family: u16) {
     }
 }
 
+/// Of a socket whose owner needs not be known. A number rather than an option: what an option leaves undefined, the verifier refuses.
+const NO_COOKIE: u64 = 0;
+
 /// Reports it. `cookie` names a socket whose owner shall be known when it receives.
 #[inline(always)]
-fn report(protocol: u32, cookie: Option<u64>, fill: impl FnOnce(*mut Tuple)) {
-    let Some(admitted) = emit::admit(Signal::Bind) else {
-        return;
-    };
-    let Some(admitted) = admitted.unless_own(network::current_tgid()) else {
-        return;
-    };
-    admitted.submit::<Bind>(|record| {
-        // SAFETY: the record is valid for writes.
+fn report(protocol: u32, cookie: u64, fill: impl FnOnce(*mut Tuple)) {
+    emit::admit_alone(Signal::Bind, |admitted, context| {
+        let Some(admitted) = admitted.unless_own(network::current_tgid()) else {
+            return;
+        };
+        // Not in the ring: a map of Linux 5.10 takes no owner from there.
+        let caller = Caller::Context(context.number());
+        let Some(Draft { header, body, tail }) = scratch::begin::<Bind>(caller) else {
+            return admitted.mute();
+        };
+        // SAFETY: the scratch memory is this context's alone.
         unsafe {
-            identity::write_current_anywhere(&raw mut (*record).header.identity);
-            if let Some(cookie) = cookie {
-                udp::note_owner(cookie, &(*record).header.identity);
+            identity::write_current_anywhere(&raw mut (*header).identity);
+            if cookie != NO_COOKIE {
+                udp::note_owner(cookie, &(*header).identity);
             }
-            fill(&raw mut (*record).body.tuple);
-            (*record).body.protocol = protocol;
+            fill(&raw mut (*body).tuple);
+            (*body).protocol = protocol;
+            admitted.output::<Bind>(header, tail);
         }
     });
 }

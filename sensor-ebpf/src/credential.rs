@@ -178,11 +178,9 @@ extern "C" fn compare(moment: u32, change: u32, tid: u32, detail: u32) -> u32 {
 
 #[inline(always)]
 unsafe fn report(known: &Accounted, now: &Accounted, how: u32, moment: u32, call: u32) {
-    let Some(admitted) = emit::admit(Signal::Credential) else {
-        return;
-    };
+    // Several programs compare.
     // SAFETY: any task can be read with `Probe`; the record is ours until it is submitted.
-    unsafe {
+    emit::admit_alone(Signal::Credential, |admitted, _| unsafe {
         let task = bpf_get_current_task() as Address;
         let tgid: u32 = Probe::load(task, offset!(task_tgid));
         let Some(admitted) = admitted.unless_own(tgid) else {
@@ -198,7 +196,7 @@ unsafe fn report(known: &Accounted, now: &Accounted, how: u32, moment: u32, call
             (*body).call = call;
             (*body).reserved = 0;
         });
-    }
+    });
 }
 
 /// Before the kernel installs other credentials: are they still those that are noted?

@@ -27,22 +27,21 @@ pub fn report(
     datagram: Datagram,
     copy: impl Fn(*mut u8, u32) -> bool,
 ) {
-    let Some(admitted) = emit::admit(Signal::Dns) else {
-        return;
-    };
-    let mut tgid = 0;
-    if let Some(flow) = flow {
-        // SAFETY: map memory is valid while the program runs.
-        tgid = unsafe { (*flow).owner.tgid };
-    }
-    let Some(admitted) = admitted.unless_own(tgid) else {
-        return;
-    };
-    match datagram.length as usize {
-        0..=128 => submit::<128>(admitted, key, flow, datagram, copy),
-        129..=512 => submit::<512>(admitted, key, flow, datagram, copy),
-        _ => submit::<DNS_MAX>(admitted, key, flow, datagram, copy),
-    }
+    emit::admit_alone(Signal::Dns, |admitted, _| {
+        let mut tgid = 0;
+        if let Some(flow) = flow {
+            // SAFETY: map memory is valid while the program runs.
+            tgid = unsafe { (*flow).owner.tgid };
+        }
+        let Some(admitted) = admitted.unless_own(tgid) else {
+            return;
+        };
+        match datagram.length as usize {
+            0..=128 => submit::<128>(admitted, key, flow, datagram, copy),
+            129..=512 => submit::<512>(admitted, key, flow, datagram, copy),
+            _ => submit::<DNS_MAX>(admitted, key, flow, datagram, copy),
+        }
+    });
 }
 
 #[inline(always)]

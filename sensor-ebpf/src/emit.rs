@@ -13,13 +13,14 @@ use aya_ebpf::{
 use core::ffi::c_void;
 use sensor_common::{
     Account, Class, Header, Identity, RINGS_PER_CLASS, Settings, Signal,
-    context::{CONTEXTS, SEQUENCE_BITS, UNPREEMPTED},
+    context::{ACCOUNT_BLOCKS, NO_CONTEXT, SEQUENCE_BITS, UNPREEMPTED},
     signal::{BULK, WAKING},
 };
 
 use crate::{
-    context, filter,
-    kernel::features,
+    context::{self, Context},
+    filter,
+    kernel::{features, opaque},
     path::{TAIL_SIZE, Tail},
     share,
 };
@@ -31,7 +32,8 @@ type Ring = RingBuf<u64, 4096>;
 static RINGS: ArrayOfMaps<Ring, { Class::COUNT * RINGS_PER_CLASS }> = ArrayOfMaps::new();
 
 #[map]
-static ACCOUNTS: PerCpuArray<Account> = PerCpuArray::with_max_entries(CONTEXTS * Signal::COUNT as u32, 0);
+static ACCOUNTS: PerCpuArray<Account> =
+    PerCpuArray::with_max_entries(ACCOUNT_BLOCKS * Signal::COUNT as u32, 0);
 
 #[map]
 static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
@@ -82,9 +84,8 @@ pub fn admit_number(signal: u32) -> Option<Admitted> {
     admit_in(UNPREEMPTED, signal)
 }
 
-/// The same in a context that the program has claimed.
 #[inline(always)]
-pub fn admit_in(context: u32, signal: u32) -> Option<Admitted> {
+fn admit_in(context: u32, signal: u32) -> Option<Admitted> {
     let account = ACCOUNTS.get_ptr_mut(account_index(context, signal))?;
     // SAFETY: the entry is this CPU's and this context's, and nobody else is in it.
     let account = unsafe { &mut *account };
@@ -103,10 +104,23 @@ pub fn admit_in(context: u32, signal: u32) -> Option<Admitted> {
     })
 }
 
-/// Counts an occurrence for which every context is taken. By single instructions: others may be in the midst of counting.
+/// Counts an occurrence of `signal` in a context of its own, for a program that can be preempted, or whose signal another program
+/// counts too. `then` has both to itself; it drops what is admitted, or submits it.
 #[inline(always)]
-pub fn lose(signal: u32) {
-    if let Some(account) = ACCOUNTS.get_ptr_mut(account_index(UNPREEMPTED, signal)) {
+pub fn admit_alone(signal: Signal, then: impl FnOnce(Admitted, &Context)) {
+    let Some(context) = Context::claim(signal.class()) else {
+        return lose(signal as u32);
+    };
+    if let Some(admitted) = admit_in(context.number(), signal as u32) {
+        then(admitted, &context);
+    }
+    context.leave();
+}
+
+/// Counts an occurrence for which every context is taken. By single instructions: others may be in the midst of counting here.
+#[inline(always)]
+fn lose(signal: u32) {
+    if let Some(account) = ACCOUNTS.get_ptr_mut(account_index(NO_CONTEXT, signal)) {
         // SAFETY: the entry is this CPU's.
         unsafe {
             context::add(&raw mut (*account).seen, 1);
@@ -216,17 +230,19 @@ impl Admitted {
     #[inline(always)]
     pub unsafe fn output<T>(self, header: *mut Header, tail: Tail) {
         let cpu = cpu();
-        // SAFETY: as promised by the caller.
-        let tail_length = unsafe { tail.length() };
         let Some(ring) = RINGS.get(self.ring_index(cpu)) else {
             self.account.lost += 1;
             return;
         };
+        // Nothing comes between the load and the value that is checked: of one that was put on the stack before its check, Linux 6.1 does
+        // not know the bounds.
+        // SAFETY: as promised by the caller.
+        let tail_length = unsafe { tail.length() };
         if tail_length > TAIL_SIZE as u64 {
             self.account.lost += 1;
             return;
         }
-        let length = (size_of::<Header>() + size_of::<T>()) as u64 + tail_length;
+        let length = (size_of::<Header>() + size_of::<T>()) as u64 + opaque(tail_length);
         let ring = core::ptr::from_ref(ring).cast_mut().cast::<c_void>();
         if self.is_throttled(ring) {
             self.account.throttled += 1;

@@ -10,7 +10,10 @@ use sensor_common::{
     filter::{MUTES_MAX, NETWORKS_MAX, RULES_MAX, WATCHES_MAX},
 };
 
-use crate::kernel::{Access, Address, Probe, offset};
+use crate::{
+    context,
+    kernel::{Access, Address, Probe, offset},
+};
 
 /// Numbers of the rules that subjects are muted by. The agent tells of a subject when it first hears of it.
 #[map]
@@ -74,8 +77,8 @@ pub fn network(address: &[u8; 16]) -> Option<u32> {
 #[inline(always)]
 pub fn count(rule: u32) {
     if let Some(count) = MUTED.get_ptr_mut(rule) {
-        // SAFETY: the entry is this CPU's.
-        unsafe { *count += 1 };
+        // SAFETY: the entry is this CPU's; programs that can be preempted count here too.
+        unsafe { context::add(count, 1) };
     }
 }
 

@@ -14,7 +14,7 @@ use sensor_common::{Operation, Signal, call::Hook, record::operation_flags};
 
 use crate::{
     context::Context,
-    emit,
+    emit::{self, Admitted},
     file::facts,
     identity,
     kernel::{Access, Address, Probe, offset},
@@ -39,27 +39,18 @@ enum Part {
 /// Reports an operation, if the rung was chosen for its signal. `fill` writes what it is done to, the path before the target.
 #[inline(always)]
 fn report(signal: Signal, hook: Hook, fill: impl FnOnce(&Report)) -> i32 {
-    if !emit::settings().is_some_and(|settings| settings.is_taken_over(signal)) {
+    if !is_taken_over(signal) {
         return 0;
     }
-    match Context::claim(signal.class()) {
-        Some(context) => {
-            write(&context, signal, hook, fill);
-            context.leave();
-        }
-        None => emit::lose(signal as u32),
-    }
+    emit::admit_alone(signal, |admitted, context| write(admitted, context, hook, fill));
     0
 }
 
 #[inline(always)]
-fn write(context: &Context, signal: Signal, hook: Hook, fill: impl FnOnce(&Report)) {
+fn write(admitted: Admitted, context: &Context, hook: Hook, fill: impl FnOnce(&Report)) {
     let caller = Caller::Context(context.number());
     let Some(Draft { header, body, tail }) = scratch::begin::<Operation>(caller) else {
-        return;
-    };
-    let Some(admitted) = emit::admit_in(context.number(), signal as u32) else {
-        return;
+        return admitted.mute();
     };
     // SAFETY: the scratch memory is this context's alone.
     unsafe {
@@ -75,6 +66,11 @@ fn write(context: &Context, signal: Signal, hook: Hook, fill: impl FnOnce(&Repor
         fill(&Report { body, tail, caller });
         admitted.output::<Operation>(header, tail);
     }
+}
+
+#[inline(always)]
+fn is_taken_over(signal: Signal) -> bool {
+    emit::settings().is_some_and(|settings| settings.is_taken_over(signal))
 }
 
 pub const EMPTY: Operation = Operation {

@@ -17,7 +17,9 @@ use sensor_common::{
 };
 
 use crate::{
-    emit, identity,
+    context::Context,
+    emit::{self, Admitted},
+    identity,
     kernel::{Access, Address, Direct, Probe, offset},
     path::Tail,
     scratch::{self, Caller, Draft},
@@ -50,15 +52,21 @@ const SI_TKILL: i32 = -6;
 /// `module_load(struct module *mod)`: in place, its own code has not run.
 #[btf_tracepoint(function = "module_load")]
 pub fn module_load(ctx: BtfTracePointContext) -> i32 {
-    let Some(admitted) = emit::admit(Signal::Module) else {
-        return 0;
-    };
-    let Some(Draft { header, body, tail }) = scratch::begin::<Operation>(Caller::Module) else {
-        admitted.mute();
-        return 0;
-    };
     let module: Address = ctx.arg(0);
-    // SAFETY: the scratch memory is this CPU's and this program's alone; `Probe` checks every address.
+    // The return of system calls counts modules too.
+    emit::admit_alone(Signal::Module, |admitted, context| {
+        loaded(module, admitted, context);
+    });
+    0
+}
+
+#[inline(always)]
+fn loaded(module: Address, admitted: Admitted, context: &Context) {
+    let Some(Draft { header, body, tail }) = scratch::begin::<Operation>(Caller::Context(context.number()))
+    else {
+        return admitted.mute();
+    };
+    // SAFETY: the scratch memory is this context's alone; `Probe` checks every address.
     unsafe {
         blank(body, hook::MODULE_LOAD);
         (*body).values[0] = Direct::load(module, offset!(module_taints));
@@ -66,7 +74,6 @@ pub fn module_load(ctx: BtfTracePointContext) -> i32 {
         identity::write_current(&raw mut (*header).identity);
         admitted.output::<Operation>(header, tail);
     }
-    0
 }
 
 /// `signal_generate(int sig, struct kernel_siginfo *info, struct task_struct *task, int group, int result)`.
@@ -122,14 +129,19 @@ pub fn sysctl_write(ctx: SysctlContext) -> i32 {
     if unsafe { (*ctx.sysctl).write } == 0 {
         return ALLOWED;
     }
-    let Some(admitted) = emit::admit(Signal::Sysctl) else {
-        return ALLOWED;
+    emit::admit_alone(Signal::Sysctl, |admitted, context| {
+        written(&ctx, admitted, context);
+    });
+    ALLOWED
+}
+
+#[inline(always)]
+fn written(ctx: &SysctlContext, admitted: Admitted, context: &Context) {
+    let Some(Draft { header, body, tail }) = scratch::begin::<Operation>(Caller::Context(context.number()))
+    else {
+        return admitted.mute();
     };
-    let Some(Draft { header, body, tail }) = scratch::begin::<Operation>(Caller::Sysctl) else {
-        admitted.mute();
-        return ALLOWED;
-    };
-    // SAFETY: the scratch memory is this CPU's and this program's alone; each helper writes within the room that it is given.
+    // SAFETY: the scratch memory is this context's alone; each helper writes within the room that it is given.
     unsafe {
         blank(body, hook::SYSCTL);
         (*body).lengths[1] = push(tail, |to| bpf_sysctl_get_name(ctx.sysctl, to, TEXT, 0));
@@ -137,11 +149,10 @@ pub fn sysctl_write(ctx: SysctlContext) -> i32 {
         (*body).lengths[3] = push(tail, |to| bpf_sysctl_get_new_value(ctx.sysctl, to, TEXT));
         identity::write::<Probe>(bpf_get_current_task() as Address, &raw mut (*header).identity);
         let Some(admitted) = admitted.unless_own((*header).identity.tgid) else {
-            return ALLOWED;
+            return;
         };
         admitted.output::<Operation>(header, tail);
     }
-    ALLOWED
 }
 
 /// Longest name or value, its NUL included; a power of two.

@@ -42,6 +42,15 @@ pub fn read_only(field: &u32) -> u32 {
     unsafe { ptr::read_volatile(field) }
 }
 
+/// The same value, of which the compiler knows nothing: what it knew, and left out of the code, the verifier would not know. It stays where it is
+/// between checks and calls, hence without `pure`.
+#[inline(always)]
+pub fn opaque(mut value: u64) -> u64 {
+    // SAFETY: moves a register to itself.
+    unsafe { core::arch::asm!("{0} = {0}", inout(reg) value, options(nomem, nostack)) };
+    value
+}
+
 /// How to read through a kernel address.
 pub trait Access {
     /// The value at `base + offset`; zero where the address turns out to be bad.
@@ -80,12 +89,10 @@ impl Access for Probe {
     }
 }
 
-/// From 1 to `N`, a power of two, in a way that the verifier follows: what the compiler knows of the length, it would not tell.
+/// From 1 to `N`, a power of two, in a way that the verifier follows.
 #[inline(always)]
 pub fn bounded<const N: usize>(length: u32) -> u32 {
     const { assert!(N.is_power_of_two()) };
-    let mut last = u64::from(if length as usize > N { N as u32 } else { length }).wrapping_sub(1);
-    // SAFETY: moves a register to itself.
-    unsafe { core::arch::asm!("{0} = {0}", inout(reg) last, options(pure, nomem, nostack)) };
+    let last = opaque(u64::from(if length as usize > N { N as u32 } else { length }).wrapping_sub(1));
     ((last & (N as u64 - 1)) + 1) as u32
 }

@@ -51,16 +51,17 @@ pub struct Owner {
 #[map]
 pub static FLOWS: LruHashMap<u64, Owner> = LruHashMap::with_max_entries(65_536, 0);
 
-/// Whose scratch memory: one program can interrupt another on the same CPU, but never itself.
+/// Whose scratch memory. Before 6.1 a segment that comes in may interrupt the program in a process that connects, and run it again.
 #[derive(Clone, Copy)]
 enum Caller {
     TcpState = 0,
     TcpAccept = 1,
+    TcpInbound = 2,
 }
 
 /// An owner under construction; it would crowd the stack.
 #[map]
-static SCRATCH: PerCpuArray<Owner> = PerCpuArray::with_max_entries(2, 0);
+static SCRATCH: PerCpuArray<Owner> = PerCpuArray::with_max_entries(3, 0);
 
 /// Sockets that listen, so that a connection is known to somebody before it is accepted. The agent adds those that
 /// were there before it. The longest unused is pushed out where a full map would refuse a new listener.
@@ -213,7 +214,7 @@ fn forget_listener(sock: Address) {
 fn established_inbound(sock: Address) {
     // SAFETY: the socket is one by the tracepoint's prototype; map memory is valid while the program runs.
     unsafe {
-        let Some(owner) = SCRATCH.get_ptr_mut(Caller::TcpState as u32) else {
+        let Some(owner) = SCRATCH.get_ptr_mut(Caller::TcpInbound as u32) else {
             return;
         };
         (*owner).start_time = now();
@@ -236,13 +237,11 @@ fn established_inbound(sock: Address) {
         if emit::settings().is_none_or(|settings| settings.is_taken_over(Signal::Accept)) {
             return;
         }
-        let Some(admitted) = emit::admit(Signal::Accept) else {
-            return;
-        };
-        let Some(admitted) = unless_muted(admitted, sock, &(*owner).identity) else {
-            return;
-        };
-        submit_accept(admitted, sock, &*owner);
+        emit::admit_alone(Signal::Accept, |admitted, _| {
+            if let Some(admitted) = unless_muted(admitted, sock, &(*owner).identity) {
+                submit_accept(admitted, sock, &*owner);
+            }
+        });
     }
 }
 
@@ -329,10 +328,14 @@ fn close(sock: Address, old: i32) {
     if known.is_none() && (old == SYN_RECV || old == CLOSE) {
         return;
     }
-    let Some(admitted) = emit::admit(Signal::FlowClose) else {
-        let _ = FLOWS.remove(key(sock));
-        return;
-    };
+    emit::admit_alone(Signal::FlowClose, |admitted, _| {
+        closed(admitted, sock, old, known)
+    });
+    let _ = FLOWS.remove(key(sock));
+}
+
+#[inline(always)]
+fn closed(admitted: Admitted, sock: Address, old: i32, known: Option<*const Owner>) {
     let admitted = match known {
         // SAFETY: map memory is valid while the program runs.
         Some(owner) => unless_muted(admitted, sock, unsafe { &(*owner).identity }),
@@ -365,7 +368,6 @@ fn close(sock: Address, old: i32) {
             }
         });
     }
-    let _ = FLOWS.remove(key(sock));
 }
 
 /// The socket's own counters, and the local port that [`write_tuple`] cannot see any more.

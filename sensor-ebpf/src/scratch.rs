@@ -22,8 +22,6 @@ struct Scratch {
 pub enum Caller {
     Exec,
     Call,
-    Module,
-    Sysctl,
     /// Who is in a context, by its number.
     Context(u32),
 }
@@ -35,15 +33,13 @@ impl Caller {
         match self {
             Self::Exec => 0,
             Self::Call => 1,
-            Self::Module => 2,
-            Self::Sysctl => 3,
-            Self::Context(number) => number.wrapping_add(3),
+            Self::Context(number) => number.wrapping_add(1),
         }
     }
 }
 
 #[map]
-static SCRATCH_RECORDS: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(4 + CONTEXTS, 0);
+static SCRATCH_RECORDS: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1 + CONTEXTS, 0);
 
 /// A record under construction.
 #[derive(Clone, Copy)]

@@ -18,7 +18,7 @@ use sensor_common::{
     record::{DATAGRAM_FLOWS, DatagramCounts, DatagramFlow, DatagramKey, FlowEnd, flow_flags},
 };
 
-use crate::{emit, identity};
+use crate::{context::add, emit, identity};
 
 /// What is counted. Memory is taken for each flow as it comes, and not used for another while a program may look at it.
 #[map]
@@ -141,20 +141,6 @@ pub fn count(key: &DatagramKey, datagram: Datagram) -> Option<*mut DatagramFlow>
     Some(flow)
 }
 
-/// Adds in one step, whatever other CPUs do. The target has no atomics in `core`, but the instruction.
-#[inline(always)]
-unsafe fn add(to: *mut u64, value: u64) {
-    // SAFETY: the caller's address is valid, and aligned to eight bytes.
-    unsafe {
-        core::arch::asm!(
-            "lock *(u64 *)({to} + 0) += {value}",
-            to = in(reg) to,
-            value = in(reg) value,
-            options(nostack),
-        );
-    }
-}
-
 /// Whose a new flow is.
 #[inline(always)]
 unsafe fn begin(flow: *mut DatagramFlow, socket: u64, datagram: Datagram) {
@@ -177,48 +163,47 @@ unsafe fn begin(flow: *mut DatagramFlow, socket: u64, datagram: Datagram) {
 /// A datagram that belongs to no flow that is counted.
 #[inline(always)]
 fn report_alone(key: &DatagramKey, datagram: Datagram, now: u64) {
-    let Some(admitted) = emit::admit(Signal::UdpFlow) else {
-        return;
-    };
-    let owner = UDP_SOCKETS.get_ptr(key.socket);
-    let mut tgid = 0;
-    if let Some(owner) = owner {
-        // SAFETY: map memory is valid while the program runs.
-        tgid = unsafe { (*owner).tgid };
-    }
-    let Some(admitted) = admitted.unless_own(tgid) else {
-        return;
-    };
-    admitted.submit::<UdpFlow>(|record| {
-        // SAFETY: the record is valid for writes, the owner while the program runs.
-        unsafe {
-            let mut flags = if datagram.sent { 0 } else { flow_flags::INBOUND };
-            match owner {
-                Some(owner) => {
-                    core::ptr::copy_nonoverlapping(owner, &raw mut (*record).header.identity, 1);
-                    flags |= flow_flags::LISTENER;
-                }
-                None => {
-                    core::ptr::copy_nonoverlapping(
-                        &raw const NO_DATAGRAMS.owner,
-                        &raw mut (*record).header.identity,
-                        1,
-                    );
-                    flags |= flow_flags::NO_OWNER;
-                }
-            }
-            let body = &raw mut (*record).body;
-            core::ptr::copy_nonoverlapping(key, &raw mut (*body).key, 1);
-            let counts = &raw mut (*body).counts;
-            let (sent, length) = (u64::from(datagram.sent), u64::from(datagram.length));
-            (*counts).first_time = now;
-            (*counts).last_time = now;
-            (*counts).datagrams_sent = u64::from(datagram.count) * sent;
-            (*counts).bytes_sent = length * sent;
-            (*counts).datagrams_received = u64::from(datagram.count) * (1 - sent);
-            (*counts).bytes_received = length * (1 - sent);
-            (*counts).flags = flags;
-            (*counts).end = FlowEnd::NoRoom as u32;
+    emit::admit_alone(Signal::UdpFlow, |admitted, _| {
+        let owner = UDP_SOCKETS.get_ptr(key.socket);
+        let mut tgid = 0;
+        if let Some(owner) = owner {
+            // SAFETY: map memory is valid while the program runs.
+            tgid = unsafe { (*owner).tgid };
         }
+        let Some(admitted) = admitted.unless_own(tgid) else {
+            return;
+        };
+        admitted.submit::<UdpFlow>(|record| {
+            // SAFETY: the record is valid for writes, the owner while the program runs.
+            unsafe {
+                let mut flags = if datagram.sent { 0 } else { flow_flags::INBOUND };
+                match owner {
+                    Some(owner) => {
+                        core::ptr::copy_nonoverlapping(owner, &raw mut (*record).header.identity, 1);
+                        flags |= flow_flags::LISTENER;
+                    }
+                    None => {
+                        core::ptr::copy_nonoverlapping(
+                            &raw const NO_DATAGRAMS.owner,
+                            &raw mut (*record).header.identity,
+                            1,
+                        );
+                        flags |= flow_flags::NO_OWNER;
+                    }
+                }
+                let body = &raw mut (*record).body;
+                core::ptr::copy_nonoverlapping(key, &raw mut (*body).key, 1);
+                let counts = &raw mut (*body).counts;
+                let (sent, length) = (u64::from(datagram.sent), u64::from(datagram.length));
+                (*counts).first_time = now;
+                (*counts).last_time = now;
+                (*counts).datagrams_sent = u64::from(datagram.count) * sent;
+                (*counts).bytes_sent = length * sent;
+                (*counts).datagrams_received = u64::from(datagram.count) * (1 - sent);
+                (*counts).bytes_received = length * (1 - sent);
+                (*counts).flags = flags;
+                (*counts).end = FlowEnd::NoRoom as u32;
+            }
+        });
     });
 }

@@ -10,7 +10,7 @@ use aya::{
     Pod,
     maps::{MapData, MapError, PerCpuArray},
 };
-use sensor_common::{Account, Header, Signal, context::CONTEXTS};
+use sensor_common::{Account, Header, Signal, context::ACCOUNT_BLOCKS};
 use zerocopy::FromBytes as _;
 
 /// [`Account`] as the map library wants it.
@@ -160,8 +160,8 @@ impl Accounts {
     /// If the kernel does not give its counters.
     pub fn tally(&self, signal: Signal) -> Result<Tally, MapError> {
         let mut kernel = Account::default();
-        for context in 0..CONTEXTS {
-            let index = context * Signal::COUNT as u32 + signal as u32;
+        for block in 0..ACCOUNT_BLOCKS {
+            let index = block * Signal::COUNT as u32 + signal as u32;
             let per_cpu = self.kernel.get(&index, 0)?;
             kernel = per_cpu.iter().fold(kernel, |sum, cpu| sum.plus(cpu.0));
         }
