@@ -48,8 +48,40 @@ pub enum Hook {
     KernelLoadData,
     Bpf,
     SocketCreate,
+    LockedDown,
     IoUringSubmit,
 }
+
+/// What a locked down kernel refuses and is reported when it is asked for, locked down or not: a number of ours, and the kernel's name,
+/// whose own number differs between versions. Not here is what other signals tell: BPF, tracefs, performance counters.
+pub const LOCKDOWN_REASONS: &[(u64, &str)] = &[
+    (1, "LOCKDOWN_MODULE_SIGNATURE"),
+    (2, "LOCKDOWN_DEV_MEM"),
+    (3, "LOCKDOWN_EFI_TEST"),
+    (4, "LOCKDOWN_KEXEC"),
+    (5, "LOCKDOWN_HIBERNATION"),
+    (6, "LOCKDOWN_PCI_ACCESS"),
+    (7, "LOCKDOWN_IOPORT"),
+    (8, "LOCKDOWN_MSR"),
+    (9, "LOCKDOWN_ACPI_TABLES"),
+    (10, "LOCKDOWN_DEVICE_TREE"),
+    (11, "LOCKDOWN_PCMCIA_CIS"),
+    (12, "LOCKDOWN_TIOCSSERIAL"),
+    (13, "LOCKDOWN_MODULE_PARAMETERS"),
+    (14, "LOCKDOWN_MMIOTRACE"),
+    (15, "LOCKDOWN_DEBUGFS"),
+    (16, "LOCKDOWN_DBG_WRITE_KERNEL"),
+    (17, "LOCKDOWN_KCORE"),
+    (18, "LOCKDOWN_KPROBES"),
+    (19, "LOCKDOWN_DBG_READ_KERNEL"),
+    (20, "LOCKDOWN_XFRM_SECRET"),
+];
+
+/// Numbers of `enum lockdown_reason` are below this.
+pub const REASONS_MAX: usize = 32;
+
+/// For each number of the kernel's, the one of [`LOCKDOWN_REASONS`]; 0: is not reported.
+pub type Reasons = [u8; REASONS_MAX];
 
 /// Processes that can be protected at the same time; signals to further ones are not reported.
 pub const PROTECTED_MAX: u32 = 1024;
@@ -128,7 +160,8 @@ pub struct CallRule {
     pub credentials: u8,
     /// Argument that is the address of a structure whose first 32 bits are tested, from 1; 0: none.
     pub peek: u8,
-    /// 1: a file that the kernel itself is changed by is another signal.
+    /// 1: a file that the kernel itself is changed by is another signal, unless a better hook reports that; [`KERNEL_ALONE`]:
+    /// what is no such file is not reported.
     pub kernel: u8,
     /// Fills the row to a multiple of eight bytes; always zero.
     pub reserved: [u8; 8],
@@ -138,6 +171,9 @@ pub struct CallRule {
 
 /// The descriptor that the call returned, as [`CallRule::file`].
 pub const RESULT: u8 = 7;
+
+/// As [`CallRule::kernel`]: a better hook reports all other files.
+pub const KERNEL_ALONE: u8 = 2;
 
 /// The text is no path but a name or the like, as [`PathArguments::directory`].
 pub const PLAIN: u8 = 255;

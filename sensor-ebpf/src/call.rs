@@ -12,7 +12,9 @@ use aya_ebpf::{
 };
 use sensor_common::{
     CallRule, Header, Operation, Signal,
-    call::{ANY, CALLS_MAX, FILE_MODE, PEEKED, PLAIN, PathArguments, RESULT, Ruled, TESTS, VALUES},
+    call::{
+        ANY, CALLS_MAX, FILE_MODE, KERNEL_ALONE, PEEKED, PLAIN, PathArguments, RESULT, Ruled, TESTS, VALUES,
+    },
     credential::Change,
     record::operation_flags,
 };
@@ -40,11 +42,6 @@ const FMODE_CREATED: u64 = 0x0010_0000;
 /// `f_mode`, bits of reading and writing.
 const FMODE_ACCESS: u32 = 3;
 const FMODE_WRITE: u64 = 2;
-
-// include/uapi/linux/magic.h
-const PROC_MAGIC: u64 = 0x9fa0;
-const SECURITYFS_MAGIC: u64 = 0x7363_6673;
-const TRACEFS_MAGIC: u64 = 0x7472_6163;
 
 /// By number of the call.
 #[map]
@@ -143,11 +140,12 @@ fn report(registers: Address, number: u32, result: i64, rule: &CallRule) -> bool
         }
         let created = rule.created != 0 && (*values)[FILE_MODE as usize] & FMODE_CREATED != 0;
         let mut signal = u32::from(if created { rule.created } else { rule.signal }) - 1;
-        if rule.kernel != 0
-            && (*values)[FILE_MODE as usize] & FMODE_WRITE != 0
-            && let Some(kernel) = kernel_file(file)
-        {
-            signal = kernel as u32;
+        if rule.kernel != 0 {
+            match changed_by(file, (*values)[FILE_MODE as usize]) {
+                Some(kernel) => signal = kernel as u32,
+                None if rule.kernel == KERNEL_ALONE => return false,
+                None => {}
+            }
         }
         let Some(admitted) = emit::admit_number(signal) else {
             return true;
@@ -341,6 +339,17 @@ unsafe fn passes(rule: &CallRule, values: *const [u64; VALUES]) -> bool {
     passed
 }
 
+/// What a file changes of the kernel, if it was opened for writing and no better hook reports that.
+#[inline(always)]
+unsafe fn changed_by(file: Address, mode: u64) -> Option<Signal> {
+    if mode & FMODE_WRITE == 0 {
+        return None;
+    }
+    // SAFETY: the caller's file.
+    let kernel = unsafe { file::changes_of_kernel(file) }?;
+    (!emit::settings()?.is_taken_over(kernel)).then_some(kernel)
+}
+
 /// The file behind a descriptor of the task; null where there is none.
 #[inline(always)]
 unsafe fn file_of(task: Address, descriptor: i32) -> Address {
@@ -355,66 +364,6 @@ unsafe fn file_of(task: Address, descriptor: i32) -> Address {
         let array: Address = Probe::load(table, offset!(fdtable_fd));
         Probe::load(array, (descriptor as u32).wrapping_mul(8))
     }
-}
-
-/// What a file changes of the kernel when it is written to.
-#[inline(always)]
-unsafe fn kernel_file(file: Address) -> Option<Signal> {
-    // SAFETY: `Probe` checks every address.
-    unsafe {
-        let inode: Address = Probe::load(file, offset!(file_inode));
-        let super_block: Address = Probe::load(inode, offset!(inode_sb));
-        let magic: u64 = Probe::load(super_block, offset!(super_block_magic));
-        if magic == TRACEFS_MAGIC {
-            return Some(Signal::Tracing);
-        }
-        let dentry: Address = Probe::load(file, offset!(file_dentry));
-        if magic == SECURITYFS_MAGIC && name(dentry) == u64::from_le_bytes(*b"lockdown") {
-            return Some(Signal::Lockdown);
-        }
-        if magic == PROC_MAGIC
-            && top_directory(dentry as u64) == SYS
-            && !emit::settings()?.is_taken_over(Signal::Sysctl)
-        {
-            return Some(Signal::Sysctl);
-        }
-    }
-    None
-}
-
-/// The first eight bytes of a name.
-#[inline(always)]
-unsafe fn name(dentry: Address) -> u64 {
-    // SAFETY: `Probe` checks every address.
-    unsafe {
-        let name: Address = Probe::load(dentry, offset!(dentry_name));
-        Probe::load(name, 0)
-    }
-}
-
-const SYS: u32 = u32::from_le_bytes(*b"sys\0");
-
-/// The first four bytes of the name of the directory below the root in which a file is, however deep; 0 beyond 16 levels.
-///
-/// A function of its own, for the verifier's sake.
-#[inline(never)]
-#[unsafe(no_mangle)]
-extern "C" fn top_directory(dentry: u64) -> u32 {
-    let mut dentry = dentry as Address;
-    let mut step = 0;
-    while step < 16 {
-        step += 1;
-        // SAFETY: `Probe` checks every address.
-        unsafe {
-            let parent: Address = Probe::load(dentry, offset!(dentry_parent));
-            let above: Address = Probe::load(parent, offset!(dentry_parent));
-            if above == parent {
-                return name(dentry) as u32;
-            }
-            dentry = parent;
-        }
-    }
-    0
 }
 
 /// Which file it is, and its path: how far that was walked.

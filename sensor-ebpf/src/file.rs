@@ -1,10 +1,13 @@
 //! Which file it is: the same words for every record.
 
-use sensor_common::layout::ABSENT;
+use sensor_common::{Signal, layout::ABSENT};
 
 use crate::kernel::{Access, Address, Probe, offset};
 
-/// `s_magic` of overlay file systems (include/uapi/linux/magic.h).
+// include/uapi/linux/magic.h
+const PROC_MAGIC: u64 = 0x9fa0;
+const SECURITYFS_MAGIC: u64 = 0x7363_6673;
+const TRACEFS_MAGIC: u64 = 0x7472_6163;
 const OVERLAYFS_SUPER_MAGIC: u64 = 0x794c_7630;
 
 /// What identifies a file, and what kind it is.
@@ -60,4 +63,61 @@ pub fn place(file: Address) -> (Address, Address) {
             Probe::load(file, offset!(file_mnt)),
         )
     }
+}
+
+/// What a file changes of the kernel when it is written to: told by its file system, since that may be mounted anywhere.
+#[inline(always)]
+pub unsafe fn changes_of_kernel(file: Address) -> Option<Signal> {
+    // SAFETY: `Probe` checks every address.
+    unsafe {
+        let inode: Address = Probe::load(file, offset!(file_inode));
+        let super_block: Address = Probe::load(inode, offset!(inode_sb));
+        let magic: u64 = Probe::load(super_block, offset!(super_block_magic));
+        if magic == TRACEFS_MAGIC {
+            return Some(Signal::Tracing);
+        }
+        let dentry: Address = Probe::load(file, offset!(file_dentry));
+        if magic == SECURITYFS_MAGIC && name(dentry) == u64::from_le_bytes(*b"lockdown") {
+            return Some(Signal::Lockdown);
+        }
+        if magic == PROC_MAGIC && top_directory(dentry as u64) == SYS {
+            return Some(Signal::Sysctl);
+        }
+    }
+    None
+}
+
+/// The first eight bytes of a name.
+#[inline(always)]
+unsafe fn name(dentry: Address) -> u64 {
+    // SAFETY: `Probe` checks every address.
+    unsafe {
+        let name: Address = Probe::load(dentry, offset!(dentry_name));
+        Probe::load(name, 0)
+    }
+}
+
+const SYS: u32 = u32::from_le_bytes(*b"sys\0");
+
+/// The first four bytes of the name of the directory below the root in which a file is, however deep; 0 beyond 16 levels.
+///
+/// A function of its own, for the verifier's sake.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn top_directory(dentry: u64) -> u32 {
+    let mut dentry = dentry as Address;
+    let mut step = 0;
+    while step < 16 {
+        step += 1;
+        // SAFETY: `Probe` checks every address.
+        unsafe {
+            let parent: Address = Probe::load(dentry, offset!(dentry_parent));
+            let above: Address = Probe::load(parent, offset!(dentry_parent));
+            if above == parent {
+                return name(dentry) as u32;
+            }
+            dentry = parent;
+        }
+    }
+    0
 }

@@ -152,7 +152,7 @@ impl Capture {
         let mut filters = Filters::new(ebpf, initial)?;
         let mut calls: Array<_, KernelCall> = take(ebpf, "CALLS")?.try_into()?;
         for call in calls::CALLS {
-            calls.set(call.number, KernelCall(call.rule_here()), 0)?;
+            calls.set(call.number, KernelCall(call.rule_here(0)), 0)?;
         }
         let sequences = if options.sequences {
             Some(Sequences::new(ebpf)?)
@@ -167,7 +167,7 @@ impl Capture {
         let taken_over = taken_over(&loaded.hooks);
         // Rows first: what happens between the two is reported by nobody rather than twice.
         for call in calls::CALLS {
-            calls.set(call.number, KernelCall(call.rule_beside(taken_over)), 0)?;
+            calls.set(call.number, KernelCall(call.rule_here(taken_over)), 0)?;
         }
         filters.change(|settings| settings.taken_over = taken_over)?;
 

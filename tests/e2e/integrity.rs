@@ -23,18 +23,30 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(case("integrity::parameters_of_the_kernel", sysctl));
     }
     if Path::new(TRACING).exists() {
-        trials.push(case("integrity::tracing_of_the_kernel", tracing));
+        trials.push(case("integrity::tracing_of_the_kernel", || tracing(CONFIG)));
+        trials.push(case("integrity::tracing_of_the_kernel_on_the_best_hooks", || {
+            tracing(BEST)
+        }));
     }
     if Path::new(LOCKDOWN).exists() {
-        trials.push(case("integrity::lockdown_of_the_kernel", lockdown));
+        trials.push(case("integrity::lockdown_of_the_kernel", || lockdown(CONFIG)));
+        trials.push(case(
+            "integrity::lockdown_of_the_kernel_on_the_best_hooks",
+            || lockdown(BEST),
+        ));
     }
     if module().is_some() {
         trials.push(case("integrity::modules", modules));
+        trials.push(case("integrity::modules_on_the_best_hooks", modules_by_file));
+    }
+    if std::env::var_os("SENSOR_TEST_VM").is_some() {
+        trials.push(case("integrity::what_lockdown_forbids", forbidden));
     }
     trials
 }
 
 const CONFIG: &str = "[capture]\ncalls = true\n";
+const BEST: &str = "[capture]\ncalls = true\nmax_rung = \"lsm\"\n";
 const TRACING: &str = "/sys/kernel/tracing/tracing_on";
 const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 
@@ -162,8 +174,8 @@ fn sysctl() -> Result<()> {
     agent.nothing_lost()
 }
 
-fn tracing() -> Result<()> {
-    let agent = Agent::start(CONFIG, None)?;
+fn tracing(config: &str) -> Result<()> {
+    let agent = Agent::start(config, None)?;
     let stream = Stream::from_agent(&agent.socket(), Filter::default())?;
     let history = stream.history(shell(&format!("on=$(cat {TRACING}); echo $on > {TRACING}"))?)?;
     let changes = of(&history, "tracing");
@@ -178,12 +190,39 @@ fn tracing() -> Result<()> {
     agent.nothing_lost()
 }
 
-fn lockdown() -> Result<()> {
-    let agent = Agent::start(CONFIG, None)?;
+fn lockdown(config: &str) -> Result<()> {
+    let agent = Agent::start(config, None)?;
     let stream = Stream::from_agent(&agent.socket(), Filter::default())?;
     let history = stream.history(shell(&format!(": >> {LOCKDOWN}"))?)?;
     let changes = of(&history, "lockdown");
     ensure!(changes.len() == 1 && changes[0].path == LOCKDOWN, "{changes:#?}");
+    agent.nothing_lost()
+}
+
+/// Whether a signal comes from hooks of the security modules.
+fn is_asked(agent: &Agent, signal: &str) -> Result<bool> {
+    let hooks = agent.status()?.hooks;
+    let rung = hooks
+        .iter()
+        .find(|hook| hook.signal == signal)
+        .context("no hook")?;
+    Ok(rung.rung.starts_with("lsm/"))
+}
+
+fn forbidden() -> Result<()> {
+    let agent = Agent::start(BEST, None)?;
+    let stream = Stream::from_agent(&agent.socket(), Filter::default())?;
+    let history = stream.history(succeed(&mut helper("ports")?)?)?;
+    let asked: Vec<_> = of(&history, "lockdown")
+        .into_iter()
+        .map(|asked| (asked.call.as_str(), detail(asked, "reason").map(|(_, name)| name)))
+        .collect();
+    let expected: &[_] = if is_asked(&agent, "lockdown")? {
+        &[("locked_down", Some("LOCKDOWN_IOPORT"))]
+    } else {
+        &[]
+    };
+    ensure!(asked == expected, "{asked:?}");
     agent.nothing_lost()
 }
 
@@ -209,6 +248,30 @@ fn modules() -> Result<()> {
         told.iter().any(|(call, _)| call.ends_with("init_module")),
         "{told:?}"
     );
+    let history = stream.history(succeed(Command::new("rmmod").arg("dummy"))?)?;
+    let told: Vec<_> = of(&history, "module")
+        .iter()
+        .map(|load| (load.call.clone(), load.path.clone()))
+        .collect();
+    ensure!(told == [("delete_module".into(), "dummy".into())], "{told:?}");
+    agent.nothing_lost()
+}
+
+/// The hook tells of the file before the kernel has read it; that one is gone, the call tells.
+fn modules_by_file() -> Result<()> {
+    let agent = Agent::start(BEST, None)?;
+    let stream = Stream::from_agent(&agent.socket(), Filter::default())?;
+    let path = module().context("no module")?;
+    let history = stream.history(succeed(Command::new("insmod").args([&path, "numdummies=0"]))?)?;
+    if is_asked(&agent, "module")? {
+        let loads = of(&history, "module");
+        let [load] = &loads[..] else {
+            anyhow::bail!("{loads:#?}");
+        };
+        let from_file = load.call == "kernel_read_file" && load.path == path;
+        ensure!(from_file || load.call == "kernel_load_data", "{load:#?}");
+        ensure!(load.attempt, "{load:#?}");
+    }
     let history = stream.history(succeed(Command::new("rmmod").arg("dummy"))?)?;
     let told: Vec<_> = of(&history, "module")
         .iter()

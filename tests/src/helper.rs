@@ -42,6 +42,7 @@ fn dispatch(role: &str, args: &[String]) -> Result<()> {
         "credentials" => credentials::ordinary(),
         "forged" => credentials::forged(args),
         "kprobe" => tracing::kprobe(),
+        "ports" => tracing::ports(),
         "log-session" => sessions::log(args),
         "login-uid" => sessions::login_uid(args),
         "audit" => sessions::audit(args),

@@ -4,7 +4,7 @@
 use aya_ebpf::{helpers::bpf_get_current_task, macros::lsm, programs::LsmContext};
 use sensor_common::{Signal, call::Hook, record::operation_flags};
 
-use super::{Part, Report, argument, place, report};
+use super::{Part, Report, argument, is_taken_over, place, report};
 use crate::{
     file,
     kernel::{Access, Address, Direct, Probe, features, offset},
@@ -43,9 +43,15 @@ pub fn lsm_file_open(ctx: LsmContext) -> i32 {
         report.path(Part::Path, dentry, mount);
     };
     if mode & FMODE_CREATED != 0 {
-        report(Signal::FileCreate, Hook::FileOpen, fill)
-    } else {
-        report(Signal::FileOpen, Hook::FileOpen, fill)
+        return report(Signal::FileCreate, Hook::FileOpen, fill);
+    }
+    // SAFETY: a file, as above.
+    match unsafe { file::changes_of_kernel(file) } {
+        Some(Signal::Tracing) => report(Signal::Tracing, Hook::FileOpen, fill),
+        Some(Signal::Lockdown) => report(Signal::Lockdown, Hook::FileOpen, fill),
+        // The call tells, where no hook of its own does.
+        Some(Signal::Sysctl) if !is_taken_over(Signal::Sysctl) => 0,
+        _ => report(Signal::FileOpen, Hook::FileOpen, fill),
     }
 }
 

@@ -5,7 +5,10 @@ use aya_ebpf::{
     maps::Array,
     programs::LsmContext,
 };
-use sensor_common::{Signal, call::Hook};
+use sensor_common::{
+    Signal,
+    call::{Hook, REASONS_MAX, Reasons},
+};
 
 use super::{Part, argument, place, report};
 use crate::{
@@ -16,6 +19,10 @@ use crate::{
 /// Set once any hook has been asked: the kernel attaches programs to hooks that it never asks, where it was booted without.
 #[map]
 static LSM_ASKED: Array<u32> = Array::with_max_entries(1, 0);
+
+/// What is asked of `locked_down`, in numbers of ours. The loader replaces it.
+#[unsafe(no_mangle)]
+static REASONS: Reasons = [0; REASONS_MAX];
 
 // include/linux/ptrace.h
 const PTRACE_MODE_ATTACH: u64 = 2;
@@ -196,6 +203,23 @@ pub fn lsm_socket_create(ctx: LsmContext) -> i32 {
     }
     report(Signal::RawSocket, Hook::SocketCreate, |report| {
         report.values([family, kind, number(&ctx, 2)]);
+    })
+}
+
+/// `locked_down(enum lockdown_reason what)`: may this be done? Asked whether the kernel is locked down or not.
+#[lsm(hook = "locked_down")]
+pub fn lsm_locked_down(ctx: LsmContext) -> i32 {
+    let what = number(&ctx, 0);
+    if what >= REASONS_MAX as u64 {
+        return 0;
+    }
+    // SAFETY: the index is within the array, which is never written to.
+    let reason = unsafe { core::ptr::read_volatile((&raw const REASONS[0]).add(what as usize)) };
+    if reason == 0 {
+        return 0;
+    }
+    report(Signal::Lockdown, Hook::LockedDown, |report| {
+        report.values([u64::from(reason), 0, 0]);
     })
 }
 

@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::LazyLock};
 
 use sensor_common::{
     CallRule, Signal,
-    call::{ANY, FILE_MODE, PLAIN, PathArguments, RESULT, Ruled, TESTS, Test, hook},
+    call::{ANY, FILE_MODE, KERNEL_ALONE, PLAIN, PathArguments, RESULT, Ruled, TESTS, Test, hook},
     credential::Change,
 };
 
@@ -101,11 +101,11 @@ impl Call {
         ROWS.get(&number).copied()
     }
 
-    /// The rule, with what only this host knows: kprobes and uprobes are performance counters of types whose numbers the
-    /// kernel chose at its start.
+    /// The rule where better hooks report the signals of the set, with what only this host knows: kprobes and uprobes are performance
+    /// counters of types whose numbers the kernel chose at its start.
     #[must_use]
-    pub fn rule_here(&self) -> CallRule {
-        let mut rule = self.rule;
+    pub fn rule_here(&self, taken_over: u64) -> CallRule {
+        let mut rule = self.rule_beside(taken_over);
         if self.name == PERF_EVENT_OPEN {
             for (test, kind) in rule.test.iter_mut().zip(["kprobe", "uprobe"]) {
                 let path = format!("/sys/bus/event_source/devices/{kind}/type");
@@ -224,10 +224,16 @@ impl Call {
     }
 
     /// What the row says where better hooks report the signals of the set.
-    #[must_use]
-    pub fn rule_beside(&self, taken_over: u64) -> CallRule {
+    fn rule_beside(&self, taken_over: u64) -> CallRule {
         if taken_over & 1 << self.signal as u64 == 0 {
             return self.rule;
+        }
+        if self.rule.kernel != 0 && taken_over & KERNEL_FILES != KERNEL_FILES {
+            return CallRule {
+                kernel: KERNEL_ALONE,
+                watched: 0,
+                ..self.rule
+            };
         }
         self.beside.unwrap_or_default()
     }
@@ -284,6 +290,9 @@ pub(super) const fn detail(name: &'static str, value: usize, show: Show) -> Deta
     Detail { name, value, show }
 }
 
+/// What files change the kernel when they are written to.
+const KERNEL_FILES: u64 =
+    1 << Signal::Tracing as u64 | 1 << Signal::Lockdown as u64 | 1 << Signal::Sysctl as u64;
 const PERF_EVENT_OPEN: &str = "perf_event_open";
 /// No word of 32 bits is this.
 const NEVER: u64 = 1 << 32;
@@ -514,7 +523,7 @@ pub const CALLS: &[Call] = &[
     call(321, "bpf", Signal::Bpf)
         .when(0, ALL_BITS, BPF_PROG_LOAD).when(0, ALL_BITS, BPF_PROG_ATTACH).when(0, ALL_BITS, BPF_RAW_TRACEPOINT_OPEN).when(0, ALL_BITS, BPF_LINK_CREATE)
         .with(&[detail("command", 0, BPF_COMMANDS)]),
-    call(298, PERF_EVENT_OPEN, Signal::Tracing).peeking(1).when(7, ALL_BITS, NEVER).when(7, ALL_BITS, NEVER)
+    call(298, PERF_EVENT_OPEN, Signal::Tracing).peeking(1).when(7, ALL_BITS, NEVER).when(7, ALL_BITS, NEVER).stays()
         .with(&[detail("type", 7, Show::Number), detail("pid", 1, Show::Signed), detail("cpu", 2, Show::Signed)]),
     call(246, "kexec_load", Signal::Kexec).with(&[detail("segments", 1, Show::Number)]),
     call(320, "kexec_file_load", Signal::Kexec).on_file(1),
@@ -581,6 +590,11 @@ mod tests {
             (ptrace.tests, ptrace.test[0].wanted, ptrace.test[1].wanted),
             (2, 4, 5)
         );
+        // Values of parameters come from a hook of their own, or else from the opens that change one.
+        let open = |taken_over| of("openat").rule_beside(taken_over).kernel;
+        assert_eq!(open(all), 0);
+        assert_eq!(open(all & !(1 << Signal::Sysctl as u64)), KERNEL_ALONE);
+        assert_eq!(of("perf_event_open").rule_beside(all), of("perf_event_open").rule);
         let mknod = of("mknod").rule_beside(all);
         assert_eq!(
             (of("mknod").rule.tests, mknod.tests, mknod.test[0].wanted),

@@ -1,7 +1,10 @@
 //! What the hooks of the security modules say: the same operations as [system calls](super::calls), seen where the kernel is about to
 //! do them. And submissions to io_uring, which tell what is asked for but not of what.
 
-use sensor_common::{Signal, call::Hook};
+use sensor_common::{
+    Signal,
+    call::{Hook, LOCKDOWN_REASONS},
+};
 
 use super::calls::{
     BPF_COMMANDS, CLONE_FLAGS, Call, Detail, FAMILIES, FLAG_REQUESTS, MOUNT_FLAGS, OPEN_FLAGS, PROTECTION,
@@ -127,6 +130,7 @@ pub const HOOKS: &[Call] = &[
     hook(Hook::Bpf, "bpf", Signal::Bpf, &[detail("command", 0, BPF_COMMANDS)]),
     hook(Hook::SocketCreate, "socket_create", Signal::RawSocket,
         &[detail("family", 0, FAMILIES), detail("type", 1, Show::Number), detail("protocol", 2, Show::Number)]),
+    hook(Hook::LockedDown, "locked_down", Signal::Lockdown, &[detail("reason", 0, Show::Name(LOCKDOWN_REASONS))]),
     hook(Hook::IoUringSubmit, "io_uring_submit", Signal::IoUring, &[detail("opcode", 0, URING_OPCODES), detail("unreported_before", 1, Show::Number)]),
 ];
 

@@ -215,7 +215,7 @@ const TRACING: Rung = Rung {
     ..CALL
 };
 const LOCKDOWN: Rung = Rung {
-    blind_spot: "what was written: the file counts when it is opened for writing; the kernel's own command line",
+    blind_spot: "what a locked down kernel forbids, when it is asked for; what was written: the file counts when it is opened for writing; the kernel's own command line",
     ..CALL
 };
 const HOST_RECORDS: Rung = Rung {
@@ -288,8 +288,8 @@ pub const fn rungs(signal: Signal) -> &'static [Rung] {
         Signal::Credential => &[CREDENTIAL_COMMIT, CREDENTIAL_CALL],
         Signal::ProcessSignal => &[PROCESS_SIGNAL],
         Signal::Sysctl => &[SYSCTL, SYSCTL_OPENED],
-        Signal::Tracing => &[TRACING],
-        Signal::Lockdown => &[LOCKDOWN],
+        Signal::Tracing => &[lsm::TRACING, TRACING],
+        Signal::Lockdown => &[lsm::LOCKDOWN, LOCKDOWN],
         Signal::Login | Signal::Logout | Signal::Elevation | Signal::AuthFailure => &[HOST_RECORDS],
         Signal::Sequence => &[SEQUENCE],
     }

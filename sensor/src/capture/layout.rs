@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use sensor_common::{
     Features, Layout,
+    call::{LOCKDOWN_REASONS, Reasons},
     layout::{ABSENT, FIELDS, Field, Loads, URING_OPCODE_SECOND, URING_REQUEST_FIRST, URING_REQUEST_SECOND},
 };
 use zerocopy::{FromBytes, IntoBytes};
@@ -28,6 +29,8 @@ pub struct Resolved {
     pub layout: Layout,
     /// What the kernel offers.
     pub features: Features,
+    /// What the kernel's lockdown calls things.
+    pub reasons: Reasons,
     /// What stays invisible because this kernel lacks a field.
     pub blind_spots: Vec<&'static str>,
     /// Ids of hooks, by kind and name; what the kernel does not have is not here.
@@ -35,6 +38,7 @@ pub struct Resolved {
 }
 
 const LOADS: &str = "kernel_read_file_id";
+const REASONS: &str = "lockdown_reason";
 const RENAME: &str = "bpf_lsm_path_rename";
 const URING: &str = "btf_trace_io_uring_submit_sqe";
 const SETXATTR: &str = "bpf_lsm_inode_setxattr";
@@ -65,6 +69,7 @@ fn resolve_in(
         (Kind::Enum, "bpf_func_id"),
         (Kind::Enum, "cgroup_subsys_id"),
         (Kind::Enum, LOADS),
+        (Kind::Enum, REASONS),
         (Kind::Func, RENAME),
         (Kind::Func, SETXATTR),
         (Kind::Typedef, URING),
@@ -79,6 +84,7 @@ fn resolve_in(
         .collect();
     Ok(Resolved {
         features: features(btf, &ids, cgroup_controller),
+        reasons: reasons(btf, &ids),
         layout,
         blind_spots,
         hook_ids,
@@ -151,6 +157,20 @@ fn features(btf: &Btf, ids: &HashMap<(Kind, String), u32>, cgroup_controller: Op
     }
 }
 
+fn reasons(btf: &Btf, ids: &HashMap<(Kind, String), u32>) -> Reasons {
+    let mut reasons = Reasons::default();
+    let Some(names) = ids.get(&(Kind::Enum, REASONS.to_owned())) else {
+        return reasons;
+    };
+    for (number, name) in LOCKDOWN_REASONS {
+        let place = btf.enumerator(*names, name).map(|place| place as usize);
+        if let Some(reason) = place.and_then(|place| reasons.get_mut(place)) {
+            *reason = *number as u8;
+        }
+    }
+    reasons
+}
+
 /// By the number of arguments, the tracepoint's own first one included.
 fn uring_submission(arguments: Option<usize>) -> u32 {
     match arguments {
@@ -180,5 +200,7 @@ mod tests {
         );
         assert_ne!(resolved.layout.task_tgid, ABSENT);
         assert_eq!(resolved.features.cgroup_subsys, ABSENT);
+        // The first of them has never changed, nor has what means none.
+        assert_eq!(resolved.reasons[..2], [0, 1]);
     }
 }

@@ -136,6 +136,7 @@ pub fn prepare(groups: Groups, options: &Options<'_>) -> Result<Prepared, LoadEr
         .btf(None)
         .override_global("LAYOUT", resolved.layout.as_bytes(), true)
         .override_global("FEATURES", features.as_bytes(), true)
+        .override_global("REASONS", &resolved.reasons[..], true)
         .override_global("RULED", Call::ruled().as_bytes(), true)
         .map_max_entries("FOLDS", folds::slots(possible_cpus()))
         .load(&OBJECT.0)

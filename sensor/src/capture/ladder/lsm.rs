@@ -38,6 +38,21 @@ const MAKING: &[Part] = &[
     with("lsm_path_mknod", "path_mknod"),
 ];
 
+/// Files of tracefs are told by an open too; calls beside it tell of probes that are performance counters.
+pub(super) const TRACING: Rung = Rung {
+    blind_spot: "what was written: a file of tracefs counts when it is opened for writing; probes that a kernel module makes",
+    ..lsm("lsm_file_open", "file_open", &[])
+};
+/// What a locked down kernel forbids, and the file by which it becomes one.
+pub(super) const LOCKDOWN: Rung = Rung {
+    blind_spot: "what was written: the file counts when it is opened for writing; the kernel's own command line",
+    ..lsm(
+        "lsm_file_open",
+        "file_open",
+        &[with("lsm_locked_down", "locked_down")],
+    )
+};
+
 pub(super) const FILE_RENAME: Rung = lsm("lsm_path_rename", "path_rename", &[]);
 pub(super) const FILE_UNLINK: Rung = lsm(
     "lsm_path_unlink",
