@@ -23,6 +23,7 @@ use sensor_common::{
 use crate::{
     emit, identity,
     kernel::{Access, Address, Direct, Probe, offset},
+    twin::{self, Twin},
 };
 
 /// Tasks whose credentials are noted.
@@ -45,8 +46,23 @@ pub fn credential_commit(_ctx: FEntryContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn credential_exec(ctx: BtfTracePointContext) -> i32 {
     let task: Address = ctx.arg(0);
-    let tid: i32 = ctx.arg(1);
-    let bprm: Address = ctx.arg(2);
+    twin::first(Twin::Credential, task);
+    after_exec(task, ctx.arg(1), ctx.arg(2));
+    0
+}
+
+/// What [`credential_exec`] was skipped for: what an exec changes would be taken for forged at the next look.
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn credential_exec_twin(ctx: BtfTracePointContext) -> i32 {
+    let task: Address = ctx.arg(0);
+    if twin::was_skipped(Twin::Credential, task) {
+        after_exec(task, ctx.arg(1), ctx.arg(2));
+    }
+    0
+}
+
+#[inline(always)]
+fn after_exec(task: Address, tid: i32, bprm: Address) {
     // SAFETY: by the tracepoint's prototype; the rest is checked by `Probe`.
     unsafe {
         let mm: Address = Direct::load(task, offset!(task_mm));
@@ -61,7 +77,6 @@ pub fn credential_exec(ctx: BtfTracePointContext) -> i32 {
         // A thread that executes takes the id of its process; the note has its own.
         compare(Moment::Exec as u32, Change::Exec as u32, tid as u32, bits);
     }
-    0
 }
 
 /// `sched_process_fork(struct task_struct *parent, struct task_struct *child)`, of processes and threads.

@@ -22,13 +22,13 @@ const NAMES: [(&[u8; 8], u32); 10] = [
     (b"JAVA_TOO", 8),
 ];
 
-/// Appends those between `start` and `end`, a NUL after each, to the record of an exec. 1 if every variable was looked at, else 0.
+/// Appends those between `start` and `end`, a NUL after each, to the record of `caller`. 1 if every variable was looked at, else 0.
 ///
 /// A function of its own with nothing but numbers as arguments, so that the verifier checks its loop once.
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn push_variables(start: u64, end: u64) -> u32 {
-    let Some(tail) = scratch::tail(Caller::Exec.number()) else {
+extern "C" fn push_variables(start: u64, end: u64, caller: u32) -> u32 {
+    let Some(tail) = scratch::tail(caller) else {
         return 0;
     };
     let mut at = start;
@@ -72,6 +72,6 @@ fn counts(head: u64) -> bool {
 
 /// See [`push_variables`].
 #[inline(always)]
-pub fn append(start: u64, end: u64) -> bool {
-    push_variables(start, end) == 1
+pub fn append(caller: Caller, start: u64, end: u64) -> bool {
+    push_variables(start, end, caller.number()) == 1
 }

@@ -26,6 +26,7 @@ mod scratch;
 mod sequence;
 mod share;
 mod tls;
+mod twin;
 mod udp;
 mod uring;
 

@@ -15,6 +15,7 @@ use crate::{
     path::{self, Tail},
     scratch::{self, Caller, Draft},
     sequence,
+    twin::{self, Twin},
 };
 
 const SIGNAL_GROUP_EXIT: u32 = 4;
@@ -23,32 +24,48 @@ const SIGNAL_GROUP_EXIT: u32 = 4;
 /// place, none of its instructions has run.
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
+    let task = ctx.arg(0);
+    twin::first(Twin::Exec, task);
     // SAFETY: a task, by the tracepoint's prototype.
-    unsafe { sequence::executed(ctx.arg(0), ctx.arg(1)) };
+    unsafe { sequence::executed(task, ctx.arg(1)) };
     if let Some(admitted) = emit::admit(Signal::Exec) {
-        exec(admitted, ctx.arg(0), ctx.arg(2));
+        exec(admitted, Caller::Exec, task, ctx.arg(2));
+    }
+    0
+}
+
+/// What [`process_exec`] was skipped for.
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn process_exec_twin(ctx: BtfTracePointContext) -> i32 {
+    let task = ctx.arg(0);
+    if twin::was_skipped(Twin::Exec, task) {
+        // SAFETY: as in `process_exec`.
+        unsafe { sequence::executed(task, ctx.arg(1)) };
+        emit::admit_alone(Signal::Exec, |admitted, context| {
+            exec(admitted, Caller::Context(context.number()), task, ctx.arg(2));
+        });
     }
     0
 }
 
 #[inline(always)]
-fn exec(admitted: Admitted, task: Address, bprm: Address) {
+fn exec(admitted: Admitted, caller: Caller, task: Address, bprm: Address) {
     let Some(Draft {
         header,
         body: exec,
         tail,
-    }) = scratch::begin::<Exec>(Caller::Exec)
+    }) = scratch::begin::<Exec>(caller)
     else {
         return admitted.mute();
     };
-    // SAFETY: the scratch memory is this CPU's and this program's alone; addresses come from the kernel.
+    // SAFETY: the scratch memory is this CPU's and the caller's alone; addresses come from the kernel.
     unsafe {
         (*exec).flags = 0;
 
         let mm: Address = Direct::load(task, offset!(task_mm));
         arguments(exec, tail, mm);
-        executable(exec, tail, mm);
-        current_directory(exec, tail, task);
+        executable(exec, caller, tail, mm);
+        current_directory(exec, caller, tail, task);
 
         let filename: Address = Direct::load(bprm, offset!(bprm_filename));
         let interpreter: Address = Direct::load(bprm, offset!(bprm_interp));
@@ -56,7 +73,7 @@ fn exec(admitted: Admitted, task: Address, bprm: Address) {
             (*exec).flags |= exec_flags::SCRIPT;
         }
         (*exec).filename_length = tail.push_str(filename);
-        variables(exec, tail, mm);
+        variables(exec, caller, tail, mm);
 
         identity::write::<Direct>(task, &raw mut (*header).identity);
         admitted.output::<Exec>(header, tail);
@@ -88,13 +105,13 @@ unsafe fn arguments(exec: *mut Exec, tail: Tail, mm: Address) {
 }
 
 #[inline(always)]
-unsafe fn variables(exec: *mut Exec, tail: Tail, mm: Address) {
+unsafe fn variables(exec: *mut Exec, caller: Caller, tail: Tail, mm: Address) {
     // SAFETY: see `exec`.
     unsafe {
         let before = tail.length();
         let start: u64 = Direct::load(mm, offset!(mm_env_start));
         let end: u64 = Direct::load(mm, offset!(mm_env_end));
-        if !environment::append(start, end) {
+        if !environment::append(caller, start, end) {
             (*exec).flags |= exec_flags::VARIABLES_UNREAD;
         }
         (*exec).variables_length = (tail.length() - before) as u32;
@@ -103,7 +120,7 @@ unsafe fn variables(exec: *mut Exec, tail: Tail, mm: Address) {
 }
 
 #[inline(always)]
-unsafe fn executable(exec: *mut Exec, tail: Tail, mm: Address) {
+unsafe fn executable(exec: *mut Exec, caller: Caller, tail: Tail, mm: Address) {
     // SAFETY: see `exec`.
     unsafe {
         (*exec).inode = 0;
@@ -127,7 +144,7 @@ unsafe fn executable(exec: *mut Exec, tail: Tail, mm: Address) {
 
         let before = tail.length();
         let (dentry, mnt) = file::place(file);
-        match path::walk(Caller::Exec, dentry, mnt) {
+        match path::walk(caller, dentry, mnt) {
             path::CUT => (*exec).flags |= exec_flags::PATH_TRUNCATED,
             path::DETACHED if facts.links == 0 => (*exec).flags |= exec_flags::MEMFD,
             _ => {}
@@ -137,13 +154,13 @@ unsafe fn executable(exec: *mut Exec, tail: Tail, mm: Address) {
 }
 
 #[inline(always)]
-unsafe fn current_directory(exec: *mut Exec, tail: Tail, task: Address) {
+unsafe fn current_directory(exec: *mut Exec, caller: Caller, tail: Tail, task: Address) {
     // SAFETY: see `exec`.
     unsafe {
         let fs: Address = Direct::load(task, offset!(task_fs));
         let before = tail.length();
         let dentry = Probe::load(fs, offset!(fs_pwd_dentry));
-        if path::walk(Caller::Exec, dentry, Probe::load(fs, offset!(fs_pwd_mnt))) == path::CUT {
+        if path::walk(caller, dentry, Probe::load(fs, offset!(fs_pwd_mnt))) == path::CUT {
             (*exec).flags |= exec_flags::CWD_TRUNCATED;
         }
         (*exec).cwd_length = (tail.length() - before) as u32;
@@ -154,50 +171,101 @@ unsafe fn current_directory(exec: *mut Exec, tail: Tail, task: Address) {
 /// not run. Threads are left out.
 #[btf_tracepoint(function = "sched_process_fork")]
 pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
-    let parent: Address = ctx.arg(0);
-    let child: Address = ctx.arg(1);
+    let (parent, child) = (ctx.arg(0), ctx.arg(1));
+    twin::first(Twin::Fork, child);
     // SAFETY: both are tasks, by the tracepoint's prototype.
-    unsafe {
-        sequence::forked(parent, child);
-        let tgid: u32 = Direct::load(child, offset!(task_tgid));
-        let pid: u32 = Direct::load(child, offset!(task_pid));
-        if tgid != pid {
-            return 0;
-        }
-        let Some(admitted) = emit::admit(Signal::Fork) else {
-            return 0;
-        };
-        admitted.submit::<Fork>(|record| {
-            identity::write::<Direct>(parent, &raw mut (*record).header.identity);
-            identity::write::<Direct>(child, &raw mut (*record).body.child);
-        });
+    unsafe { sequence::forked(parent, child) };
+    if is_process(child)
+        && let Some(admitted) = emit::admit(Signal::Fork)
+    {
+        fork(admitted, parent, child);
     }
     0
+}
+
+/// What [`process_fork`] was skipped for.
+#[btf_tracepoint(function = "sched_process_fork")]
+pub fn process_fork_twin(ctx: BtfTracePointContext) -> i32 {
+    let (parent, child) = (ctx.arg(0), ctx.arg(1));
+    if twin::was_skipped(Twin::Fork, child) {
+        // SAFETY: as in `process_fork`.
+        unsafe { sequence::forked(parent, child) };
+        if is_process(child) {
+            emit::admit_alone(Signal::Fork, |admitted, _| fork(admitted, parent, child));
+        }
+    }
+    0
+}
+
+/// Whether a new task is a process, not a thread.
+#[inline(always)]
+fn is_process(child: Address) -> bool {
+    // SAFETY: a task, by the tracepoint's prototype.
+    unsafe {
+        let tgid: u32 = Direct::load(child, offset!(task_tgid));
+        let pid: u32 = Direct::load(child, offset!(task_pid));
+        tgid == pid
+    }
+}
+
+#[inline(always)]
+fn fork(admitted: Admitted, parent: Address, child: Address) {
+    // SAFETY: both are tasks, by the tracepoint's prototype.
+    admitted.submit::<Fork>(|record| unsafe {
+        identity::write::<Direct>(parent, &raw mut (*record).header.identity);
+        identity::write::<Direct>(child, &raw mut (*record).body.child);
+    });
 }
 
 /// `sched_process_exit(struct task_struct *p)`: reported when the last thread goes.
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
-    let task: Address = ctx.arg(0);
+    let task = ctx.arg(0);
+    twin::first(Twin::Exit, task);
     // SAFETY: a task, by the tracepoint's prototype.
-    unsafe {
-        sequence::exited(task);
-        let signal: Address = Direct::load(task, offset!(task_signal));
-        // Two threads that end at once may both find nobody left; the agent counts the second as aggregated.
-        let live: u32 = Direct::load(signal, offset!(signal_live));
-        if live != 0 {
-            return 0;
-        }
-        let Some(admitted) = emit::admit(Signal::Exit) else {
-            return 0;
-        };
-        admitted.submit::<Exit>(|record| {
-            identity::write::<Direct>(task, &raw mut (*record).header.identity);
-            (*record).body.status = status(task, signal);
-            (*record).body.reserved = 0;
-        });
+    unsafe { sequence::exited(task) };
+    if is_last(task)
+        && let Some(admitted) = emit::admit(Signal::Exit)
+    {
+        exit(admitted, task);
     }
     0
+}
+
+/// What [`process_exit`] was skipped for.
+#[btf_tracepoint(function = "sched_process_exit")]
+pub fn process_exit_twin(ctx: BtfTracePointContext) -> i32 {
+    let task = ctx.arg(0);
+    if twin::was_skipped(Twin::Exit, task) {
+        // SAFETY: as in `process_exit`.
+        unsafe { sequence::exited(task) };
+        if is_last(task) {
+            emit::admit_alone(Signal::Exit, |admitted, _| exit(admitted, task));
+        }
+    }
+    0
+}
+
+/// Whether no other thread of its process is left. Two that end at once may both find that; the agent counts the second
+/// as aggregated.
+#[inline(always)]
+fn is_last(task: Address) -> bool {
+    // SAFETY: a task, by the tracepoint's prototype.
+    unsafe {
+        let signal: Address = Direct::load(task, offset!(task_signal));
+        let live: u32 = Direct::load(signal, offset!(signal_live));
+        live == 0
+    }
+}
+
+#[inline(always)]
+fn exit(admitted: Admitted, task: Address) {
+    // SAFETY: a task, by the tracepoint's prototype.
+    admitted.submit::<Exit>(|record| unsafe {
+        identity::write::<Direct>(task, &raw mut (*record).header.identity);
+        (*record).body.status = status(task, Direct::load(task, offset!(task_signal)));
+        (*record).body.reserved = 0;
+    });
 }
 
 /// What `wait` would report of the thread group.

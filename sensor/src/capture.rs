@@ -178,7 +178,7 @@ impl Capture {
         });
 
         Ok(Self {
-            accounts: Arc::new(Accounts::new(accounts, loaded.programs())),
+            accounts: Arc::new(Accounts::new(accounts, loaded.skippable())),
             loaded,
             rings,
             reorder: Reorder::default(),

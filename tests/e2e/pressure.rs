@@ -82,13 +82,15 @@ fn flood() -> Result<()> {
         event::Body::Operation(operation) if operation.path.starts_with(&quiet) => Some(()),
         _ => None,
     });
+    let status = agent.settled()?;
+    // From Linux 7.0 on whoever is preempted in a program keeps it from running for others, which the kernel counts.
+    let skipped = status.recursion_misses;
     ensure!(
-        heard.len() as u32 == 2 * QUIET,
-        "{} of {} operations of the quiet process came",
+        heard.len() as u64 + skipped >= 2 * u64::from(QUIET),
+        "{} of {} operations of the quiet process came, and the kernel skipped {skipped} runs",
         heard.len(),
         2 * QUIET
     );
-    let status = agent.settled()?;
     for account in &status.accounts {
         let is_critical = matches!(account.signal.as_str(), "exec" | "fork" | "exit");
         ensure!(!is_critical || account.lost == 0, "{account:?}");

@@ -1,6 +1,10 @@
 //! The lives of processes: complete, in order, with the right parents.
 
-use std::{collections::HashMap, os::unix::fs::PermissionsExt, process::Command};
+use std::{
+    collections::{HashMap, HashSet},
+    os::unix::fs::PermissionsExt,
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
@@ -9,6 +13,7 @@ use sensor_tests::{
     command::{helper, marker, real_path, run, spawn, succeed, wait},
     history::events,
     stack::Stack,
+    stream::Stream,
 };
 
 use crate::case;
@@ -24,6 +29,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         case("process::program_started_by_a_thread", thread_exec),
         case("process::fork_chain_of_2000_has_every_parent", fork_chain),
         case("process::thousands_that_end_at_once_are_whole", quick_ends),
+        case("process::those_who_push_each_other_aside_are_whole", crowd),
         case("process::exit_codes_and_signals", codes_and_signals),
     ]
 }
@@ -233,27 +239,72 @@ fn quick_ends() -> Result<()> {
     let stack = Stack::shared()?;
     let stream = stack.subscribe()?;
     let marker = marker();
-    let mut pids = Vec::new();
-    for number in 0..PROCESSES {
-        pids.push((
-            number,
-            succeed(Command::new("/bin/true").arg(&marker).arg(number.to_string()))?,
-        ));
-    }
-    stream.history(pids[PROCESSES - 1].1)?;
+    let pids = (0..PROCESSES)
+        .map(|number| run_numbered(&marker, number))
+        .collect::<Result<Vec<_>>>()?;
+    are_whole(&stream, &marker, &pids)
+}
 
+/// More threads than processors start programs: tasks are preempted in the midst of forks, execs and ends, and with them, on newer
+/// kernels, the programs that report those.
+fn crowd() -> Result<()> {
+    const THREADS: usize = 8;
+    const PROCESSES: usize = 300;
+    let stack = Stack::shared()?;
+    let stream = stack.subscribe()?;
+    let marker = marker();
+    let pids = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                let marker = &marker;
+                let numbers = thread * PROCESSES..(thread + 1) * PROCESSES;
+                scope.spawn(move || {
+                    numbers
+                        .map(|number| run_numbered(marker, number))
+                        .collect::<Result<Vec<_>>>()
+                })
+            })
+            .collect();
+        let pids = threads.into_iter().map(|thread| {
+            thread
+                .join()
+                .unwrap_or_else(|_| Err(anyhow::anyhow!("a thread has ended in a panic")))
+        });
+        pids.collect::<Result<Vec<_>>>()
+    })?;
+    are_whole(&stream, &marker, &pids.concat())
+}
+
+fn run_numbered(marker: &str, number: usize) -> Result<(usize, u32)> {
+    let pid = succeed(Command::new("/bin/true").arg(marker).arg(number.to_string()))?;
+    Ok((number, pid))
+}
+
+/// Whether each of these processes was made, ran its program once, and ended once.
+fn are_whole(stream: &Stream, marker: &str, pids: &[(usize, u32)]) -> Result<()> {
+    stream.fence()?;
     let entries = stream.got().entries.clone();
-    let (lives, ends) = (lives(&entries, &marker), ends(&entries));
+    let (lives, ends) = (lives(&entries, marker), ends(&entries));
     ensure!(
-        lives.len() == PROCESSES,
-        "{} of {PROCESSES} processes have come",
-        lives.len()
+        lives.len() == pids.len(),
+        "{} of {} processes have come",
+        lives.len(),
+        pids.len()
     );
+    let forks: HashSet<_> = events(&entries)
+        .filter(|event| matches!(event.body, Some(event::Body::Fork(_))))
+        .filter_map(|event| event.process.as_ref()?.id)
+        .map(|id| (id.tgid, id.start_time_ns))
+        .collect();
     for (number, pid) in pids {
         let id = lives
             .get(&number.to_string())
             .with_context(|| format!("number {number}, process {pid}"))?;
-        ensure!(id.tgid == pid, "number {number} was process {pid}, not {id:?}");
+        ensure!(id.tgid == *pid, "number {number} was process {pid}, not {id:?}");
+        ensure!(
+            forks.contains(&(id.tgid, id.start_time_ns)),
+            "nobody saw process {id:?} begin"
+        );
         let end = ends.get(&(id.tgid, id.start_time_ns));
         ensure!(end == Some(&vec![Some(0)]), "process {id:?} ended {end:?}");
     }

@@ -21,7 +21,7 @@ use super::{
     btf::{self, Kind},
     calls::Call,
     cgroup, folds,
-    ladder::{Cgroup, Hook, Level, Part, Rung, rungs},
+    ladder::{Cgroup, Hook, Level, Part, Rung, TWINS, rungs},
     layout::{self, LayoutError},
     rings::{Groups, possible_cpus},
     sequences,
@@ -88,10 +88,16 @@ impl Loaded {
         program.fd().ok()?.as_fd().try_clone_to_owned().ok()
     }
 
-    /// Descriptors of the programs in use. They keep nothing attached: that is what the links in `ebpf` do.
-    pub fn programs(&self) -> Vec<OwnedFd> {
+    /// Descriptors of the programs whose runs are lost if the kernel skips them: all but those with a twin behind them. They keep nothing
+    /// attached: that is what the links in `ebpf` do.
+    pub fn skippable(&self) -> Vec<OwnedFd> {
+        let has_twin = |name: &str| {
+            let twin = TWINS.iter().find(|(first, _)| *first == name);
+            twin.is_some_and(|(_, twin)| self.program(twin).is_some())
+        };
         let programs = self.ebpf.programs();
         programs
+            .filter(|(name, _)| !has_twin(name))
             .filter_map(|(_, program)| program.fd().ok()?.as_fd().try_clone_to_owned().ok())
             .collect()
     }
@@ -201,6 +207,9 @@ impl Prepared {
     /// If not a single one is accepted.
     pub fn attach(mut self, wanted: Wanted) -> Result<Loaded, LoadError> {
         let mut tried = Tried::new();
+        if !tracepoints_are_preempted() {
+            tried.extend(TWINS.map(|(_, twin)| (twin, Ok(()))));
+        }
         let mut asked = None;
         let mut hooks = Vec::new();
         for signal in Signal::ALL {
@@ -334,6 +343,17 @@ fn attach_all(ebpf: &mut Ebpf, rung: &Rung, btf: &Btf, tried: &mut Tried) -> Res
         }
     }
     Ok(())
+}
+
+/// Since Linux 7.0 tracepoints no longer keep the scheduler out while their programs run.
+fn tracepoints_are_preempted() -> bool {
+    let release = rustix::system::uname();
+    let release = release.release().to_string_lossy();
+    let major = release
+        .split('.')
+        .next()
+        .and_then(|major| major.parse::<u32>().ok());
+    major.is_none_or(|major| major >= 7)
 }
 
 fn unload(program: &mut Program) {
