@@ -1,14 +1,14 @@
 //! Contexts: what one run of a program has to itself on a CPU, numbers of accounts and of scratch memory.
 //!
-//! Programs of tracepoints run with preemption off. Two of them can interrupt each other, but none itself, and each signal is
-//! counted by one of them: they share context 0, and plain additions are enough there. The same goes for what is attached to a function
-//! and alone in counting its signals: it can be preempted, but the kernel skips a run of a program that is running on that CPU.
+//! Programs of tracepoints run with preemption off, before Linux 7.0; since then the kernel skips a run of a program that is running on that
+//! CPU. Two of them can interrupt each other, but none itself, and each signal is counted by one of them: they share context 0, and plain
+//! additions are enough there. The same goes for what is attached to a function and alone in counting its signals.
 //!
 //! Programs of security hooks and of cgroups stay on their CPU but can be preempted, by a task that then runs the same program, and the
 //! kernel does not check for that. Each of their runs claims a context that nobody else on the CPU is in: its account and its scratch
-//! memory are its own until it leaves. So do programs that count the same signal as others do. A context is claimed by adding one to its counter and looking at the sum, which needs no
-//! atomic that returns a value: who sees 1 is alone, since whoever comes later sees at least 2 until the first has left, and
-//! goes away again.
+//! memory are its own until it leaves. So do programs that count the same signal as others do, as twins do. A context is claimed by adding one to
+//! its counter and looking at the sum, which needs no atomic that returns a value: who sees 1 is alone, since whoever comes later sees at
+//! least 2 until the first has left, and goes away again.
 //!
 //! As many tasks of a CPU as a class has contexts can be in such programs at the same time; what comes beyond that is counted as lost, in
 //! an account of its own, by single instructions. The classes have contexts of their own, so that a flood of file events that is

@@ -189,6 +189,8 @@ pub struct Features {
     pub sequences: u32,
     /// 1 where the helper `bpf_task_pt_regs` exists (5.15), else 0.
     pub task_registers: u32,
+    /// 1 where programs of tracepoints can be preempted (7.0), and the kernel skips a run of one that is on the CPU already; else 0.
+    pub preempted: u32,
     /// Arguments of `inet_csk_accept`; the return value follows them.
     pub accept_arguments: u32,
     /// 1 where the hook `path_rename` is told the flags (6.0), else 0.
@@ -231,6 +233,7 @@ impl Features {
         cgroup_subsys: ABSENT,
         cpus_per_ring_log2: 0,
         sequences: 0,
+        preempted: 0,
         accept_arguments: 4,
         rename_flags: 0,
         xattr_dentry: 0,

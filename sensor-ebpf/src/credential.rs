@@ -22,7 +22,7 @@ use sensor_common::{
 
 use crate::{
     emit, identity,
-    kernel::{Access, Address, Direct, Probe, offset},
+    kernel::{Access, Address, Direct, Probe, features, offset},
     twin::{self, Twin},
 };
 
@@ -177,18 +177,38 @@ extern "C" fn compare(moment: u32, change: u32, tid: u32, detail: u32) -> u32 {
         if (*known).tid == tid && !same(&raw const (*known).cred, &raw const now.cred) {
             let forged = (*known).flags & accounted_flags::FORGED != 0;
             let file = if moment == Moment::Exec as u32 { detail } else { 0 };
-            let good = !forged && explains(change, file, &(*known).cred, &now.cred);
-            let how = if good { change } else { Change::None as u32 };
-            let call = if moment == Moment::Call as u32 {
+            let mut how = Change::None as u32;
+            if !forged && explains(change, file, &(*known).cred, &now.cred) {
+                how = change;
+            }
+            let mut call = if moment == Moment::Call as u32 {
                 detail
             } else {
                 UNSET_ID
             };
+            // The return of the call that did it may have been skipped. What the kernel would have allowed gives nobody anything.
+            if how == Change::None as u32 && !forged && features().preempted == 1 {
+                how = by_skipped_call(&(*known).cred, &now.cred);
+                if how != Change::None as u32 {
+                    call = UNSET_ID;
+                }
+            }
             report(&*known, now, how, moment, call);
         }
         note(key, now);
     }
     0
+}
+
+/// What a call that nobody saw can have made of `before`.
+#[inline(always)]
+fn by_skipped_call(before: &Cred, after: &Cred) -> u32 {
+    for change in [Change::Ids as u32, Change::Namespace as u32] {
+        if explains(change, 0, before, after) {
+            return change;
+        }
+    }
+    Change::None as u32
 }
 
 #[inline(always)]

@@ -142,6 +142,7 @@ fn features(btf: &Btf, ids: &HashMap<(Kind, String), u32>, cgroup_controller: Op
     Features {
         current_task_btf: helper("BPF_FUNC_get_current_task_btf").into(),
         task_registers: helper("BPF_FUNC_task_pt_regs").into(),
+        preempted: tracepoints_are_preempted().into(),
         cgroup_subsys: controller.unwrap_or(ABSENT),
         accept_arguments: accept.map_or(Features::LEAST.accept_arguments, |count| count as u32),
         rename_flags: arguments(RENAME).is_some_and(|count| count > 4).into(),
@@ -155,6 +156,17 @@ fn features(btf: &Btf, ids: &HashMap<(Kind, String), u32>, cgroup_controller: Op
         },
         ..Features::LEAST
     }
+}
+
+/// Since Linux 7.0 tracepoints no longer keep the scheduler out while their programs run.
+fn tracepoints_are_preempted() -> bool {
+    let release = rustix::system::uname();
+    let release = release.release().to_string_lossy();
+    let major = release
+        .split('.')
+        .next()
+        .and_then(|major| major.parse::<u32>().ok());
+    major.is_none_or(|major| major >= 7)
 }
 
 fn reasons(btf: &Btf, ids: &HashMap<(Kind, String), u32>) -> Reasons {

@@ -207,7 +207,7 @@ impl Prepared {
     /// If not a single one is accepted.
     pub fn attach(mut self, wanted: Wanted) -> Result<Loaded, LoadError> {
         let mut tried = Tried::new();
-        if !tracepoints_are_preempted() {
+        if self.features.preempted == 0 {
             tried.extend(TWINS.map(|(_, twin)| (twin, Ok(()))));
         }
         let mut asked = None;
@@ -343,17 +343,6 @@ fn attach_all(ebpf: &mut Ebpf, rung: &Rung, btf: &Btf, tried: &mut Tried) -> Res
         }
     }
     Ok(())
-}
-
-/// Since Linux 7.0 tracepoints no longer keep the scheduler out while their programs run.
-fn tracepoints_are_preempted() -> bool {
-    let release = rustix::system::uname();
-    let release = release.release().to_string_lossy();
-    let major = release
-        .split('.')
-        .next()
-        .and_then(|major| major.parse::<u32>().ok());
-    major.is_none_or(|major| major >= 7)
 }
 
 fn unload(program: &mut Program) {
