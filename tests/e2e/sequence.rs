@@ -33,13 +33,17 @@ const WINDOWS_MAX: u32 = 16_384;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        case("sequence::exactly_what_is_new_is_reported_once", exactly),
+        case("sequence::exactly_what_is_new_is_reported_once", || {
+            unless_skipped(exactly)
+        }),
         case("sequence::a_flood_of_what_is_new_is_counted", flood),
         case(
             "sequence::a_workload_that_is_too_varied_is_not_enforced",
             too_varied,
         ),
-        case("sequence::what_was_learned_outlives_the_agent", outlives),
+        case("sequence::what_was_learned_outlives_the_agent", || {
+            unless_skipped(outlives)
+        }),
         case("sequence::a_damaged_file_is_set_aside", damaged),
         case("sequence::off_auto_and_on", off_auto_and_on),
     ]
@@ -47,6 +51,24 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 fn config(learning: &str) -> String {
     format!("[capture]\nsequences = \"auto\"\nsequence_learning = \"{learning}\"\n")
+}
+
+/// How often a case is tried on a kernel that skips runs of programs.
+const TRIALS: u32 = 5;
+
+/// An order is exact only where the kernel skipped no run of the program, which it may since Linux 7.0: then the case is tried again.
+fn unless_skipped(case: impl Fn(&mut Scene) -> Result<()>) -> Result<()> {
+    for trial in 1.. {
+        let mut scene = Scene::new("1s", 0)?;
+        let Err(error) = case(&mut scene) else { break };
+        let skipped = scene.agent.status()?.recursion_misses;
+        ensure!(
+            skipped > 0 && trial < TRIALS,
+            "{error:?}; the kernel skipped {skipped} runs"
+        );
+        eprintln!("trial {trial}: the kernel skipped {skipped} runs");
+    }
+    Ok(())
 }
 
 /// An agent, a reader, and a program in a cgroup of its own that does the usual.
@@ -135,8 +157,7 @@ impl Drop for Scene {
     }
 }
 
-fn exactly() -> Result<()> {
-    let mut scene = Scene::new("1s", 0)?;
+fn exactly(scene: &mut Scene) -> Result<()> {
     let learned = scene.wait_until("the program to be learned", |profile| profile.state == "enforced")?;
     ensure!(
         learned.windows >= USUAL.len() as u32,
@@ -176,8 +197,7 @@ fn just_what_is_unusual(found: &[(Event, Sequence)]) -> Result<u64> {
 }
 
 /// The other agent would learn for an hour.
-fn outlives() -> Result<()> {
-    let mut scene = Scene::new("1s", 0)?;
+fn outlives(scene: &mut Scene) -> Result<()> {
     let learned = scene.wait_until("the program to be learned", |profile| profile.state == "enforced")?;
     scene.restart("1h")?;
     let again = scene.wait_until("the program to be known again", |_| true)?;
