@@ -46,17 +46,27 @@ pub fn credential_commit(_ctx: FEntryContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn credential_exec(ctx: BtfTracePointContext) -> i32 {
     let task: Address = ctx.arg(0);
-    twin::first(Twin::Credential, task);
+    twin::is_mine(Twin::Credential, 0, task);
     after_exec(task, ctx.arg(1), ctx.arg(2));
     0
 }
 
 /// What [`credential_exec`] was skipped for: what an exec changes would be taken for forged at the next look.
 #[btf_tracepoint(function = "sched_process_exec")]
-pub fn credential_exec_twin(ctx: BtfTracePointContext) -> i32 {
-    let task: Address = ctx.arg(0);
-    if twin::was_skipped(Twin::Credential, task) {
-        after_exec(task, ctx.arg(1), ctx.arg(2));
+pub fn credential_exec_second(ctx: BtfTracePointContext) -> i32 {
+    after_exec_again(1, ctx.arg(0), ctx.arg(1), ctx.arg(2))
+}
+
+/// What both before it were skipped for.
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn credential_exec_third(ctx: BtfTracePointContext) -> i32 {
+    after_exec_again(2, ctx.arg(0), ctx.arg(1), ctx.arg(2))
+}
+
+#[inline(always)]
+fn after_exec_again(place: u32, task: Address, tid: i32, bprm: Address) -> i32 {
+    if twin::is_mine(Twin::Credential, place, task) {
+        after_exec(task, tid, bprm);
     }
     0
 }

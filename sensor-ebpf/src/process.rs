@@ -25,7 +25,7 @@ const SIGNAL_GROUP_EXIT: u32 = 4;
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
     let task = ctx.arg(0);
-    twin::first(Twin::Exec, task);
+    twin::is_mine(Twin::Exec, 0, task);
     // SAFETY: a task, by the tracepoint's prototype.
     unsafe { sequence::executed(task, ctx.arg(1)) };
     if let Some(admitted) = emit::admit(Signal::Exec) {
@@ -36,13 +36,23 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
 
 /// What [`process_exec`] was skipped for.
 #[btf_tracepoint(function = "sched_process_exec")]
-pub fn process_exec_twin(ctx: BtfTracePointContext) -> i32 {
-    let task = ctx.arg(0);
-    if twin::was_skipped(Twin::Exec, task) {
+pub fn process_exec_second(ctx: BtfTracePointContext) -> i32 {
+    exec_again(1, ctx.arg(0), ctx.arg(1), ctx.arg(2))
+}
+
+/// What both before it were skipped for.
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn process_exec_third(ctx: BtfTracePointContext) -> i32 {
+    exec_again(2, ctx.arg(0), ctx.arg(1), ctx.arg(2))
+}
+
+#[inline(always)]
+fn exec_again(place: u32, task: Address, old_tid: u32, bprm: Address) -> i32 {
+    if twin::is_mine(Twin::Exec, place, task) {
         // SAFETY: as in `process_exec`.
-        unsafe { sequence::executed(task, ctx.arg(1)) };
+        unsafe { sequence::executed(task, old_tid) };
         emit::admit_alone(Signal::Exec, |admitted, context| {
-            exec(admitted, Caller::Context(context.number()), task, ctx.arg(2));
+            exec(admitted, Caller::Context(context.number()), task, bprm);
         });
     }
     0
@@ -172,7 +182,7 @@ unsafe fn current_directory(exec: *mut Exec, caller: Caller, tail: Tail, task: A
 #[btf_tracepoint(function = "sched_process_fork")]
 pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
     let (parent, child) = (ctx.arg(0), ctx.arg(1));
-    twin::first(Twin::Fork, child);
+    twin::is_mine(Twin::Fork, 0, child);
     // SAFETY: both are tasks, by the tracepoint's prototype.
     unsafe { sequence::forked(parent, child) };
     if is_process(child)
@@ -185,9 +195,19 @@ pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
 
 /// What [`process_fork`] was skipped for.
 #[btf_tracepoint(function = "sched_process_fork")]
-pub fn process_fork_twin(ctx: BtfTracePointContext) -> i32 {
-    let (parent, child) = (ctx.arg(0), ctx.arg(1));
-    if twin::was_skipped(Twin::Fork, child) {
+pub fn process_fork_second(ctx: BtfTracePointContext) -> i32 {
+    fork_again(1, ctx.arg(0), ctx.arg(1))
+}
+
+/// What both before it were skipped for.
+#[btf_tracepoint(function = "sched_process_fork")]
+pub fn process_fork_third(ctx: BtfTracePointContext) -> i32 {
+    fork_again(2, ctx.arg(0), ctx.arg(1))
+}
+
+#[inline(always)]
+fn fork_again(place: u32, parent: Address, child: Address) -> i32 {
+    if twin::is_mine(Twin::Fork, place, child) {
         // SAFETY: as in `process_fork`.
         unsafe { sequence::forked(parent, child) };
         if is_process(child) {
@@ -221,7 +241,7 @@ fn fork(admitted: Admitted, parent: Address, child: Address) {
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
     let task = ctx.arg(0);
-    twin::first(Twin::Exit, task);
+    twin::is_mine(Twin::Exit, 0, task);
     // SAFETY: a task, by the tracepoint's prototype.
     unsafe { sequence::exited(task) };
     if is_last(task)
@@ -234,9 +254,19 @@ pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
 
 /// What [`process_exit`] was skipped for.
 #[btf_tracepoint(function = "sched_process_exit")]
-pub fn process_exit_twin(ctx: BtfTracePointContext) -> i32 {
-    let task = ctx.arg(0);
-    if twin::was_skipped(Twin::Exit, task) {
+pub fn process_exit_second(ctx: BtfTracePointContext) -> i32 {
+    exit_again(1, ctx.arg(0))
+}
+
+/// What both before it were skipped for.
+#[btf_tracepoint(function = "sched_process_exit")]
+pub fn process_exit_third(ctx: BtfTracePointContext) -> i32 {
+    exit_again(2, ctx.arg(0))
+}
+
+#[inline(always)]
+fn exit_again(place: u32, task: Address) -> i32 {
+    if twin::is_mine(Twin::Exit, place, task) {
         // SAFETY: as in `process_exit`.
         unsafe { sequence::exited(task) };
         if is_last(task) {

@@ -105,13 +105,17 @@ impl Rung {
     }
 }
 
-/// Programs that do what the ones before them were skipped for, each with the one that it stands behind. Only needed where
+/// Programs that do what those before them were skipped for, each behind the one that it stands behind. Only needed where
 /// programs of tracepoints can be preempted.
-pub const TWINS: [(&str, &str); 4] = [
-    ("process_exec", "process_exec_twin"),
-    ("process_fork", "process_fork_twin"),
-    ("process_exit", "process_exit_twin"),
-    ("credential_exec", "credential_exec_twin"),
+pub const TWINS: [(&str, &str); 8] = [
+    ("process_exec", "process_exec_second"),
+    ("process_exec_second", "process_exec_third"),
+    ("process_fork", "process_fork_second"),
+    ("process_fork_second", "process_fork_third"),
+    ("process_exit", "process_exit_second"),
+    ("process_exit_second", "process_exit_third"),
+    ("credential_exec", "credential_exec_second"),
+    ("credential_exec_second", "credential_exec_third"),
 ];
 
 /// Without it, runs that the kernel skips are lost, and counted.
@@ -126,19 +130,28 @@ const fn twin_at(program: &'static str, tracepoint: &'static str) -> Part {
 const EXEC: Rung = Rung {
     program: "process_exec",
     hook: Hook::Tracepoint("sched_process_exec"),
-    also: &[twin_at("process_exec_twin", "sched_process_exec")],
+    also: &[
+        twin_at("process_exec_second", "sched_process_exec"),
+        twin_at("process_exec_third", "sched_process_exec"),
+    ],
     blind_spot: "an exec that fails",
 };
 const FORK: Rung = Rung {
     program: "process_fork",
     hook: Hook::Tracepoint("sched_process_fork"),
-    also: &[twin_at("process_fork_twin", "sched_process_fork")],
+    also: &[
+        twin_at("process_fork_second", "sched_process_fork"),
+        twin_at("process_fork_third", "sched_process_fork"),
+    ],
     blind_spot: "new threads of a process",
 };
 const EXIT: Rung = Rung {
     program: "process_exit",
     hook: Hook::Tracepoint("sched_process_exit"),
-    also: &[twin_at("process_exit_twin", "sched_process_exit")],
+    also: &[
+        twin_at("process_exit_second", "sched_process_exit"),
+        twin_at("process_exit_third", "sched_process_exit"),
+    ],
     blind_spot: "",
 };
 const ACCEPT: Rung = Rung {
@@ -246,7 +259,8 @@ const HOST_RECORDS: Rung = Rung {
 const CREDENTIAL_PARTS: &[Part] = &[
     credentials_at("credential_fork", "sched_process_fork"),
     credentials_at("credential_exec", "sched_process_exec"),
-    twin_at("credential_exec_twin", "sched_process_exec"),
+    twin_at("credential_exec_second", "sched_process_exec"),
+    twin_at("credential_exec_third", "sched_process_exec"),
     credentials_at("credential_exit", "sched_process_exit"),
     credentials_at(CALL.program, "sys_exit"),
 ];

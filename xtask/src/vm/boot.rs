@@ -40,9 +40,9 @@ pub(crate) struct Boot {
     log: PathBuf,
 }
 
-pub(crate) fn boot(kernel: &Kernel, initramfs: &Path, folder: &Path) -> Boot {
+pub(crate) fn boot(kernel: &Kernel, initramfs: &Path, folder: &Path, processors: u32) -> Boot {
     let log = folder.join(format!("{}.log", kernel.suite.version));
-    let fault = run(kernel, initramfs, &log)
+    let fault = run(kernel, initramfs, &log, processors)
         .err()
         .map(|error| format!("{error:#}"));
     let text = read(&log);
@@ -60,7 +60,7 @@ pub(crate) fn boot(kernel: &Kernel, initramfs: &Path, folder: &Path) -> Boot {
     }
 }
 
-fn run(kernel: &Kernel, initramfs: &Path, log: &Path) -> Result<()> {
+fn run(kernel: &Kernel, initramfs: &Path, log: &Path, processors: u32) -> Result<()> {
     let output = File::create(log).with_context(|| format!("could not create {}", log.display()))?;
     let mut child = Command::new("qemu-system-x86_64")
         .args([
@@ -69,7 +69,7 @@ fn run(kernel: &Kernel, initramfs: &Path, log: &Path) -> Result<()> {
             "-cpu",
             CPU,
             "-smp",
-            "2",
+            &processors.to_string(),
             "-m",
             "2G",
             "-nographic",
