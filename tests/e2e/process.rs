@@ -28,7 +28,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         case("process::two_programs_in_one_process", two_programs),
         case("process::program_started_by_a_thread", thread_exec),
         case("process::fork_chain_of_2000_has_every_parent", fork_chain),
-        case("process::thousands_that_end_at_once_are_whole", quick_ends),
+        case("process::a_thousand_that_end_at_once_are_whole", quick_ends),
         case("process::those_who_push_each_other_aside_are_whole", crowd),
         case("process::exit_codes_and_signals", codes_and_signals),
     ]
@@ -235,7 +235,7 @@ fn forked(entries: &[Entry], id: ProcessId) -> Result<&Process> {
 }
 
 fn quick_ends() -> Result<()> {
-    const PROCESSES: usize = 2000;
+    const PROCESSES: usize = 1000;
     let stack = Stack::shared()?;
     let stream = stack.subscribe()?;
     let marker = marker();
@@ -249,7 +249,7 @@ fn quick_ends() -> Result<()> {
 /// kernels, the programs that report those.
 fn crowd() -> Result<()> {
     const THREADS: usize = 8;
-    const PROCESSES: usize = 300;
+    const PROCESSES: usize = 100;
     let stack = Stack::shared()?;
     let stream = stack.subscribe()?;
     let marker = marker();
