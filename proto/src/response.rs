@@ -138,8 +138,7 @@ mod tests {
 
     #[test]
     fn fields_of_later_versions_are_passed_over() {
-        let mut bytes = entry(1).encode_to_vec();
-        bytes.clear();
+        let mut bytes = Vec::new();
         encoding::uint64::encode(99, &1, &mut bytes);
         encoding::uint64::encode(DROPPED, &2, &mut bytes);
         assert_eq!(SubscribeResponse::decode(&*bytes).map(|read| read.dropped), Ok(2));

@@ -155,13 +155,18 @@ pub fn may_load_programs() -> bool {
     effective_capabilities().is_some_and(|set| missing(set).all(|capability| !capability.required))
 }
 
-fn kernel(release: &str) -> Verdict {
+/// Major and minor version of a kernel by its release; 0 for what is no number.
+#[must_use]
+pub fn version(release: &str) -> (u32, u32) {
     let mut numbers = release
         .split(|c: char| !c.is_ascii_digit())
         .map(|number| number.parse().unwrap_or(0));
-    let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+fn kernel(release: &str) -> Verdict {
     let (major, minor) = OLDEST_KERNEL;
-    if version < OLDEST_KERNEL {
+    if version(release) < OLDEST_KERNEL {
         return Verdict::Problem {
             what: format!("Linux {release} is older than {major}.{minor}"),
             remedy: format!("boot a kernel of {major}.{minor} or later"),

@@ -248,13 +248,19 @@ fn modules() -> Result<()> {
         told.iter().any(|(call, _)| call.ends_with("init_module")),
         "{told:?}"
     );
+    unload(&stream)?;
+    agent.nothing_lost()
+}
+
+/// Takes the module out again, which is told.
+fn unload(stream: &Stream) -> Result<()> {
     let history = stream.history(succeed(Command::new("rmmod").arg("dummy"))?)?;
     let told: Vec<_> = of(&history, "module")
         .iter()
         .map(|load| (load.call.clone(), load.path.clone()))
         .collect();
     ensure!(told == [("delete_module".into(), "dummy".into())], "{told:?}");
-    agent.nothing_lost()
+    Ok(())
 }
 
 /// The hook tells of the file before the kernel has read it; that one is gone, the call tells.
@@ -272,11 +278,6 @@ fn modules_by_file() -> Result<()> {
         ensure!(from_file || load.call == "kernel_load_data", "{load:#?}");
         ensure!(load.attempt, "{load:#?}");
     }
-    let history = stream.history(succeed(Command::new("rmmod").arg("dummy"))?)?;
-    let told: Vec<_> = of(&history, "module")
-        .iter()
-        .map(|load| (load.call.clone(), load.path.clone()))
-        .collect();
-    ensure!(told == [("delete_module".into(), "dummy".into())], "{told:?}");
+    unload(&stream)?;
     agent.nothing_lost()
 }

@@ -10,6 +10,7 @@ use sensor_common::{
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::btf::{Btf, BtfError, Kind};
+use crate::preflight;
 
 /// Why the kernel programs cannot be fitted to this kernel.
 #[derive(Debug, thiserror::Error)]
@@ -123,6 +124,9 @@ fn offset_of(btf: &Btf, ids: &HashMap<(Kind, String), u32>, field: &Field) -> Op
         .find_map(|(kind, path)| btf.offset(*ids.get(&(Kind::Struct, (*kind).to_owned()))?, path))
 }
 
+/// Since this version tracepoints no longer keep the scheduler out while their programs run.
+const PREEMPTED_SINCE: (u32, u32) = (7, 0);
+
 fn features(btf: &Btf, ids: &HashMap<(Kind, String), u32>, cgroup_controller: Option<&str>) -> Features {
     let id = |kind, name: &str| ids.get(&(kind, name.to_owned())).copied();
     let helpers = id(Kind::Enum, "bpf_func_id");
@@ -142,7 +146,7 @@ fn features(btf: &Btf, ids: &HashMap<(Kind, String), u32>, cgroup_controller: Op
     Features {
         current_task_btf: helper("BPF_FUNC_get_current_task_btf").into(),
         task_registers: helper("BPF_FUNC_task_pt_regs").into(),
-        preempted: tracepoints_are_preempted().into(),
+        preempted: (preflight::version(&preflight::release()) >= PREEMPTED_SINCE).into(),
         cgroup_subsys: controller.unwrap_or(ABSENT),
         accept_arguments: accept.map_or(Features::LEAST.accept_arguments, |count| count as u32),
         rename_flags: arguments(RENAME).is_some_and(|count| count > 4).into(),
@@ -156,17 +160,6 @@ fn features(btf: &Btf, ids: &HashMap<(Kind, String), u32>, cgroup_controller: Op
         },
         ..Features::LEAST
     }
-}
-
-/// Since Linux 7.0 tracepoints no longer keep the scheduler out while their programs run.
-fn tracepoints_are_preempted() -> bool {
-    let release = rustix::system::uname();
-    let release = release.release().to_string_lossy();
-    let major = release
-        .split('.')
-        .next()
-        .and_then(|major| major.parse::<u32>().ok());
-    major.is_none_or(|major| major >= 7)
 }
 
 fn reasons(btf: &Btf, ids: &HashMap<(Kind, String), u32>) -> Reasons {

@@ -18,8 +18,16 @@ const DEPTH: usize = 3;
 pub(super) struct Kind {
     pub(super) source: &'static str,
     pub(super) techniques: &'static [&'static str],
-    /// It is bad whoever does it: more than new.
-    pub(super) is_coveted: bool,
+}
+
+const COVETED_READ: &str = "coveted file read";
+const COVETED_CHANGED: &str = "coveted file changed";
+
+impl Kind {
+    /// Whether a model of this name looks at what is bad whoever does it, more than new.
+    pub(super) fn is_coveted(source: &str) -> bool {
+        source == COVETED_READ || source == COVETED_CHANGED
+    }
 }
 
 /// Files and directories by which attackers stay, rise or steal, and the technique. A `*` stands for one name.
@@ -72,11 +80,7 @@ pub(super) fn of(event: &Event, fact: &mut Vec<u8>) -> Option<Kind> {
 }
 
 const fn kind(source: &'static str, techniques: &'static [&'static str]) -> Kind {
-    Kind {
-        source,
-        techniques,
-        is_coveted: false,
-    }
+    Kind { source, techniques }
 }
 
 fn of_operation(operation: &Operation, fact: &mut Vec<u8>) -> Option<Kind> {
@@ -90,8 +94,7 @@ fn of_operation(operation: &Operation, fact: &mut Vec<u8>) -> Option<Kind> {
         Signal::FileXattr | Signal::FileFlags | Signal::FileChown => &["T1222.002"],
         Signal::Ptrace => &["T1055.008"],
         Signal::ProcessWrite => &["T1055"],
-        Signal::Memfd => &["T1620"],
-        Signal::ExecMemory => &["T1620"],
+        Signal::Memfd | Signal::ExecMemory => &["T1620"],
         Signal::Namespace | Signal::RootChange | Signal::Mount => &["T1611"],
         Signal::Keyctl => &["T1003"],
         Signal::Userfaultfd => &["T1068"],
@@ -120,15 +123,8 @@ fn of_file(operation: &Operation, fact: &mut Vec<u8>) -> Option<Kind> {
     let reads = reads(operation);
     if let Some((_, technique)) = COVETED.iter().find(|(coveted, _)| lies_in(path, coveted)) {
         fact.extend_from_slice(path);
-        return Some(Kind {
-            source: if reads {
-                "coveted file read"
-            } else {
-                "coveted file changed"
-            },
-            techniques: std::slice::from_ref(technique),
-            is_coveted: true,
-        });
+        let source = if reads { COVETED_READ } else { COVETED_CHANGED };
+        return Some(kind(source, std::slice::from_ref(technique)));
     }
     directory(path, fact);
     Some(kind(

@@ -111,13 +111,17 @@ impl Normal {
         if process.kernel_thread || SubjectKind::of(&process.workload).is_none() {
             return Judged::default();
         }
-        let context = [kind.source.as_bytes(), b" ", &process.image.executable].concat();
-        let cause = stable_hash(&[process.workload.name.as_bytes(), &context, &self.fact]);
+        let cause = stable_hash(&[
+            process.workload.name.as_bytes(),
+            kind.source.as_bytes(),
+            &process.image.executable,
+            &self.fact,
+        ]);
         if self.was_asked(cause, event.time) {
             return Judged::default();
         }
         self.end_probations(event.time);
-        self.look(event, process, kind, &context, cause, processes)
+        self.look(event, process, kind, cause, processes)
     }
 
     /// Takes note of what another model found.
@@ -151,10 +155,10 @@ impl Normal {
         event: &Arc<Event>,
         process: &Arc<Process>,
         kind: Kind,
-        context: &[u8],
         cause: u64,
         processes: &Tree,
     ) -> Judged {
+        let context = &[kind.source.as_bytes(), b" ", &process.image.executable].concat();
         let image = format!("image:{}", printable(&process.image.executable));
         let scopes = [&*process.workload.name, &*image, "host"];
         let opinion = self.model.observe(&scopes, context, &self.fact, event.time.0);
@@ -223,7 +227,7 @@ impl Normal {
         let stakes = evidence
             .iter()
             .chain([signal])
-            .any(|signal| signal.source.starts_with("coveted"));
+            .any(|signal| Kind::is_coveted(signal.source));
         let rare = opened.expected_per_day * 100.0 < opened.budget_per_day;
         let severity = if stakes || rare {
             Severity::High
