@@ -5,7 +5,6 @@
 //! process can change them. That is what better rungs are for.
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_pid_tgid, bpf_get_current_task},
     macros::{btf_tracepoint, map},
     maps::Array,
     programs::BtfTracePointContext,
@@ -22,10 +21,11 @@ use sensor_common::{
 use crate::{
     credential,
     emit::{self, Admitted},
-    file, filter,
+    file::{self, Facts, Open},
+    filter,
     fold::{self, Folding},
     identity,
-    kernel::{Access, Address, Direct, Probe, offset},
+    kernel::{Access, Address, Current, Direct, Probe, offset},
     path,
     scratch::{self, Caller, Draft},
     sequence,
@@ -41,7 +41,7 @@ const AT_FDCWD: i32 = -100;
 const FMODE_CREATED: u64 = 0x0010_0000;
 /// `f_mode`, bits of reading and writing.
 const FMODE_ACCESS: u32 = 3;
-const FMODE_WRITE: u64 = 2;
+const FMODE_WRITE: u32 = 2;
 
 /// By number of the call.
 #[map]
@@ -81,7 +81,7 @@ pub fn call_exit(ctx: BtfTracePointContext) -> i32 {
     if rule.signal == 0 || result < 0 {
         return 0;
     }
-    if report(registers, number as u32, result, rule) && rule.credentials == 0 {
+    if is_reported(registers, number as u32, result, rule) && rule.credentials == 0 {
         credential::after_call(Change::None as u32, number as u32);
     }
     0
@@ -97,16 +97,16 @@ fn is_ruled(number: u64) -> bool {
     bits >> (number % 64) & 1 != 0
 }
 
-/// Whether the call is one that counts, reported or not.
+/// Reports the call, if it is one that counts; false if it is not, and where it is one more of what was reported.
 #[inline(always)]
-fn report(registers: Address, number: u32, result: i64, rule: &CallRule) -> bool {
+fn is_reported(registers: Address, number: u32, result: i64, rule: &CallRule) -> bool {
     let Some(Draft { header, body, tail }) = scratch::begin::<Operation>(Caller::Call) else {
         return false;
     };
     // SAFETY: the scratch memory is this CPU's and this program's alone; addresses come from the kernel.
     unsafe {
-        let task = bpf_get_current_task() as Address;
-        let status: u32 = Probe::load(task, offset!(task_thread_status));
+        let task = identity::current();
+        let status: u32 = Current::load(task, offset!(task_thread_status));
         if status & TS_COMPAT != 0 {
             return false;
         }
@@ -122,26 +122,32 @@ fn report(registers: Address, number: u32, result: i64, rule: &CallRule) -> bool
         (*body).fold = 0;
         (*body).fold_generation = 0;
 
-        let mut file: Address = core::ptr::null();
+        let mut opened: Address = core::ptr::null();
         if rule.file != 0 {
             let descriptor = if rule.file == RESULT {
                 result as i32
             } else {
                 argument(values, rule.file) as i32
             };
-            file = file_of(task, descriptor);
-            (*values)[FILE_MODE as usize] = u64::from(Probe::load::<u32>(file, offset!(file_mode)));
+            opened = file_of::<Current>(task, descriptor);
         }
+        let open = Open::read(opened);
+        (*values)[FILE_MODE as usize] = u64::from(open.mode());
         if rule.peek != 0 {
             (*values)[PEEKED as usize] = u64::from(user_word(argument(values, rule.peek)));
         }
-        if !passes(rule, values) && !(rule.watched != 0 && is_watched(file)) {
+        if !passes(rule, values) && !(rule.watched != 0 && is_watched(&open)) {
             return false;
         }
         let created = rule.created != 0 && (*values)[FILE_MODE as usize] & FMODE_CREATED != 0;
         let mut signal = u32::from(if created { rule.created } else { rule.signal }) - 1;
+        let facts = if open.is_none() {
+            Facts::NONE
+        } else {
+            file::facts(open.inode())
+        };
         if rule.kernel != 0 {
-            match changed_by(file, (*values)[FILE_MODE as usize]) {
+            match changed_by(&open, &facts) {
                 Some(kernel) => signal = kernel as u32,
                 None if rule.kernel == KERNEL_ALONE => return false,
                 None => {}
@@ -150,21 +156,29 @@ fn report(registers: Address, number: u32, result: i64, rule: &CallRule) -> bool
         let Some(admitted) = emit::admit_number(signal) else {
             return true;
         };
-        let Some(admitted) = unless_muted(admitted, task, header) else {
+        let tgid: u32 = Current::load(task, offset!(task_tgid));
+        let Some(admitted) = unless_muted(admitted, tgid, task, header) else {
             return true;
         };
         let settings = admitted.settings();
         let mut slot = None;
         if rule.folds != 0 && !created {
             let mode = (*values)[FILE_MODE as usize] as u32 & FMODE_ACCESS;
-            match fold::fold(settings, &fold_key(file, signal | mode << 16 | number << 18)) {
+            let key = fold::Key {
+                start_time: identity::began::<Current>(task),
+                inode: facts.inode,
+                tgid,
+                device: facts.device,
+                kind: signal | mode << 16 | number << 18,
+            };
+            match fold::fold(settings, &key) {
                 Folding::Again(0) => {
                     admitted.fold();
-                    return true;
+                    return false;
                 }
                 Folding::Again(rule) => {
                     admitted.mute_by(rule - 1);
-                    return true;
+                    return false;
                 }
                 Folding::First(fold, index) => {
                     (*body).fold = index;
@@ -177,7 +191,7 @@ fn report(registers: Address, number: u32, result: i64, rule: &CallRule) -> bool
         if settings.mutes == 0 {
             identify();
         }
-        if let Some(muting) = describe_all(task, file, rule, values, body, tail) {
+        if let Some(muting) = describe_all(task, &open, &facts, rule, values, body, tail) {
             if let Some(slot) = slot {
                 fold::mute(slot, settings, muting);
             }
@@ -191,8 +205,13 @@ fn report(registers: Address, number: u32, result: i64, rule: &CallRule) -> bool
 
 /// Mutes it if the agent did it, or a process that a rule mutes. Afterwards the header says who it is if there are any rules.
 #[inline(always)]
-unsafe fn unless_muted(admitted: Admitted, task: Address, header: *const Header) -> Option<Admitted> {
-    let admitted = admitted.unless_own((bpf_get_current_pid_tgid() >> 32) as u32)?;
+unsafe fn unless_muted(
+    admitted: Admitted,
+    tgid: u32,
+    task: Address,
+    header: *const Header,
+) -> Option<Admitted> {
+    let admitted = admitted.unless_own(tgid)?;
     let settings = admitted.settings();
     if settings.mutes == 0 {
         return Some(admitted);
@@ -215,40 +234,18 @@ extern "C" fn identify() -> u32 {
     1
 }
 
-/// What is the same in repetitions.
-#[inline(always)]
-unsafe fn fold_key(file: Address, kind: u32) -> fold::Key {
-    // SAFETY: `Probe` checks every address.
-    unsafe {
-        let (mut inode, mut device) = (0, 0);
-        if !file.is_null() {
-            let address: Address = Probe::load(file, offset!(file_inode));
-            inode = Probe::load(address, offset!(inode_ino));
-            device = filter::device(address);
-        }
-        fold::Key {
-            start_time: identity::current_start_time(),
-            inode,
-            tgid: (bpf_get_current_pid_tgid() >> 32) as u32,
-            device,
-            kind,
-        }
-    }
-}
-
 /// Whether the file, or the directory that it is in, is watched.
 #[inline(always)]
-unsafe fn is_watched(file: Address) -> bool {
-    if file.is_null() || emit::settings().is_none_or(|settings| settings.watches == 0) {
+unsafe fn is_watched(open: &Open) -> bool {
+    if open.is_none() || emit::settings().is_none_or(|settings| settings.watches == 0) {
         return false;
     }
     // SAFETY: `Probe` checks every address.
     unsafe {
-        if filter::is_watched(Probe::load(file, offset!(file_inode))) {
+        if filter::is_watched(open.inode()) {
             return true;
         }
-        let dentry: Address = Probe::load(file, offset!(file_dentry));
-        let parent: Address = Probe::load(dentry, offset!(dentry_parent));
+        let parent: Address = Probe::load(open.place().0, offset!(dentry_parent));
         filter::is_watched(Probe::load(parent, offset!(dentry_inode)))
     }
 }
@@ -257,7 +254,8 @@ unsafe fn is_watched(file: Address) -> bool {
 #[inline(always)]
 unsafe fn describe_all(
     task: Address,
-    file: Address,
+    open: &Open,
+    facts: &Facts,
     rule: &CallRule,
     values: *const [u64; VALUES],
     body: *mut Operation,
@@ -276,8 +274,8 @@ unsafe fn describe_all(
                 muting = walked & 0xffff;
             }
         };
-        if !file.is_null() {
-            note(describe(file, body, tail));
+        if !open.is_none() {
+            note(describe(open, facts, body, tail));
         }
         note(path_argument(task, &rule.paths[0], values, body, tail, 0));
         note(path_argument(task, &rule.paths[1], values, body, tail, 2));
@@ -341,41 +339,40 @@ unsafe fn passes(rule: &CallRule, values: *const [u64; VALUES]) -> bool {
 
 /// What a file changes of the kernel, if it was opened for writing and no better hook reports that.
 #[inline(always)]
-unsafe fn changed_by(file: Address, mode: u64) -> Option<Signal> {
-    if mode & FMODE_WRITE == 0 {
+unsafe fn changed_by(open: &Open, facts: &Facts) -> Option<Signal> {
+    if open.mode() & FMODE_WRITE == 0 {
         return None;
     }
     // SAFETY: the caller's file.
-    let kernel = unsafe { file::changes_of_kernel(file) }?;
+    let kernel = unsafe { file::changes_of_kernel(facts.super_block, open.place().0) }?;
     (!emit::settings()?.is_taken_over(kernel)).then_some(kernel)
 }
 
-/// The file behind a descriptor of the task; null where there is none.
+/// The file behind a descriptor of the task, which `A` can read; null where there is none.
 #[inline(always)]
-unsafe fn file_of(task: Address, descriptor: i32) -> Address {
-    // SAFETY: `Probe` checks every address.
+unsafe fn file_of<A: Access>(task: Address, descriptor: i32) -> Address {
+    // SAFETY: `A` and `Probe` check every address.
     unsafe {
-        let files: Address = Probe::load(task, offset!(task_files));
-        let table: Address = Probe::load(files, offset!(files_fdt));
-        let count: u32 = Probe::load(table, offset!(fdtable_max_fds));
+        let files: Address = A::load(task, offset!(task_files));
+        let table: Address = A::load(files, offset!(files_fdt));
+        let count: u32 = A::load(table, offset!(fdtable_max_fds));
         if descriptor < 0 || descriptor as u32 >= count {
             return core::ptr::null();
         }
-        let array: Address = Probe::load(table, offset!(fdtable_fd));
+        let array: Address = A::load(table, offset!(fdtable_fd));
         Probe::load(array, (descriptor as u32).wrapping_mul(8))
     }
 }
 
 /// Which file it is, and its path: how far that was walked.
 #[inline(always)]
-unsafe fn describe(file: Address, body: *mut Operation, tail: path::Tail) -> u32 {
-    // SAFETY: `Probe` checks every address.
+unsafe fn describe(open: &Open, facts: &Facts, body: *mut Operation, tail: path::Tail) -> u32 {
+    // SAFETY: the caller's body and tail.
     unsafe {
-        let facts = file::facts(Probe::load(file, offset!(file_inode)));
         (*body).inode = facts.inode;
         (*body).device = facts.device;
         (*body).mode = facts.mode;
-        let (dentry, mnt) = file::place(file);
+        let (dentry, mnt) = open.place();
         let walked = path::walk(Caller::Call, dentry, mnt);
         if walked == path::CUT {
             (*body).flags |= operation_flags::TRUNCATED;
@@ -434,7 +431,7 @@ unsafe fn directory_of(
 ) -> (Address, Address) {
     // SAFETY: `Probe` checks every address.
     unsafe {
-        let fs: Address = Probe::load(task, offset!(task_fs));
+        let fs: Address = Current::load(task, offset!(task_fs));
         if user_byte(source) == b'/' {
             return (
                 Probe::load(fs, offset!(fs_root_dentry)),
@@ -448,7 +445,7 @@ unsafe fn directory_of(
                 Probe::load(fs, offset!(fs_pwd_mnt)),
             );
         }
-        file::place(file_of(task, descriptor))
+        file::place(file_of::<Current>(task, descriptor))
     }
 }
 

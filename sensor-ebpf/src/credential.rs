@@ -10,7 +10,7 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_task, generated::bpf_probe_read_kernel},
+    helpers::bpf_get_current_task,
     macros::{btf_tracepoint, fentry, map},
     maps::LruHashMap,
     programs::{BtfTracePointContext, FEntryContext},
@@ -22,7 +22,7 @@ use sensor_common::{
 
 use crate::{
     emit, identity,
-    kernel::{Access, Address, Direct, Probe, features, offset},
+    kernel::{Access, Address, Current, Direct, Probe, features, offset},
     twin::{self, Twin},
 };
 
@@ -102,7 +102,7 @@ pub fn credential_fork(ctx: BtfTracePointContext) -> i32 {
     unsafe {
         let mut noted = MaybeUninit::uninit();
         let cred: Address = Direct::load(child, offset!(task_real_cred));
-        note(child as u64, fill(noted.as_mut_ptr(), child, cred));
+        note(child as u64, fill::<Direct>(noted.as_mut_ptr(), child, cred));
     }
     0
 }
@@ -154,19 +154,19 @@ pub fn of_32_bit(number: u64) -> Option<(Change, u32)> {
 extern "C" fn compare(moment: u32, change: u32, tid: u32, detail: u32) -> u32 {
     // SAFETY: `Probe` checks every address.
     unsafe {
-        let task = bpf_get_current_task() as Address;
-        let flags: u32 = Probe::load(task, offset!(task_flags));
+        let task = identity::current();
+        let flags: u32 = Current::load(task, offset!(task_flags));
         if flags & PF_KTHREAD != 0 {
             return 0;
         }
         // An end may come while the kernel lends the task other credentials; at every other moment these are what it acts by.
-        let cred: Address = if moment == Moment::Exit as u32 {
-            Probe::load(task, offset!(task_real_cred))
-        } else {
-            Probe::load(task, offset!(task_cred))
-        };
         let mut now = MaybeUninit::uninit();
-        let now = fill(now.as_mut_ptr(), task, cred);
+        let cred: Address = if moment == Moment::Exit as u32 {
+            Current::load(task, offset!(task_real_cred))
+        } else {
+            Current::load(task, offset!(task_cred))
+        };
+        let now = fill::<Current>(now.as_mut_ptr(), task, cred);
         let tid = if tid == UNSET_ID { now.tid } else { tid };
         let key = task as u64;
         let Some(known) = ACCOUNTED.get_ptr(key) else {
@@ -254,7 +254,7 @@ extern "C" fn note_commit() -> u32 {
         let key = task as u64;
         let tid: u32 = Probe::load(task, offset!(task_pid));
         let mut now = MaybeUninit::uninit();
-        let now = fill(now.as_mut_ptr(), task, Probe::load(task, offset!(task_real_cred)));
+        let now = fill::<Probe>(now.as_mut_ptr(), task, Probe::load(task, offset!(task_real_cred)));
         let Some(known) = ACCOUNTED.get_ptr(key) else {
             return 0;
         };
@@ -285,23 +285,39 @@ fn note(key: u64, accounted: &Accounted) {
     }
 }
 
-/// What `task` has by `cred`, field by field: the stack has no room for copies.
+/// What `task` has by `cred`, field by field: the stack has no room for copies. `A` can read both.
 #[inline(always)]
-unsafe fn fill<'a>(out: *mut Accounted, task: Address, cred: Address) -> &'a mut Accounted {
-    // SAFETY: the caller's memory is valid for writes and is written whole; the ids are eight in a row, as in the kernel; the helpers
-    // write zeroes where an address is bad.
+unsafe fn fill<'a, A: Access>(out: *mut Accounted, task: Address, cred: Address) -> &'a mut Accounted {
+    // SAFETY: the caller's memory is valid for writes and is written whole; what is read are numbers and an address.
     unsafe {
         let to = &raw mut (*out).cred;
-        let ids = cred.wrapping_add(offset!(cred_uid) as usize);
-        bpf_probe_read_kernel(to.cast(), 32, ids.cast());
-        (*to).permitted = Probe::load(cred, offset!(cred_permitted));
-        (*to).effective = Probe::load(cred, offset!(cred_effective));
-        let user_ns: Address = Probe::load(cred, offset!(cred_user_ns));
-        (*to).user_ns = Probe::load(user_ns, offset!(user_namespace_inum));
+        let ids = offset!(cred_uid);
+        (*to).uid = A::load(cred, ids);
+        (*to).gid = A::load(cred, ids.wrapping_add(4));
+        (*to).suid = A::load(cred, ids.wrapping_add(8));
+        (*to).sgid = A::load(cred, ids.wrapping_add(12));
+        (*to).euid = A::load(cred, ids.wrapping_add(16));
+        (*to).egid = A::load(cred, ids.wrapping_add(20));
+        (*to).fsuid = A::load(cred, ids.wrapping_add(24));
+        (*to).fsgid = A::load(cred, ids.wrapping_add(28));
+        (*to).permitted = capabilities::<A>(cred, offset!(cred_permitted));
+        (*to).effective = capabilities::<A>(cred, offset!(cred_effective));
+        let user_ns: Address = A::load(cred, offset!(cred_user_ns));
+        (*to).user_ns = A::load(user_ns, offset!(user_namespace_inum));
         (*to).reserved = 0;
-        (*out).tid = Probe::load(task, offset!(task_pid));
+        (*out).tid = A::load(task, offset!(task_pid));
         (*out).flags = 0;
         &mut *out
+    }
+}
+
+/// Two halves: before 6.3 they are an array, of which the verifier allows no load across its elements.
+#[inline(always)]
+unsafe fn capabilities<A: Access>(cred: Address, offset: u32) -> u64 {
+    // SAFETY: numbers.
+    unsafe {
+        let (low, high): (u32, u32) = (A::load(cred, offset), A::load(cred, offset.wrapping_add(4)));
+        u64::from(low) | u64::from(high) << 32
     }
 }
 

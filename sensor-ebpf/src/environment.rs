@@ -1,6 +1,8 @@
 //! Variables of a new program that make a loader or an interpreter run somebody else's code. No other variable leaves the kernel.
 
-use aya_ebpf::helpers::generated::{bpf_probe_read_user, bpf_probe_read_user_str};
+use core::arch::asm;
+
+use aya_ebpf::helpers::generated::bpf_probe_read_user_str;
 use sensor_common::record::PATH_MAX;
 
 use crate::scratch::{self, Caller};
@@ -40,21 +42,30 @@ extern "C" fn push_variables(start: u64, end: u64, caller: u32) -> u32 {
         }
         // SAFETY: the helpers check the addresses of the process; the tail checks its own bounds.
         unsafe {
-            let mut head = 0_u64;
-            bpf_probe_read_user((&raw mut head).cast(), 8, at as *const _);
             let Some(room) = tail.end() else { return 0 };
             let copied = bpf_probe_read_user_str(room.cast(), PATH_MAX as u32, at as *const _);
             // What is longer is cut, and what follows the cut is not the beginning of a variable.
             if copied <= 0 || copied >= PATH_MAX as i64 {
                 return 0;
             }
-            if counts(head) {
+            if counts(first_bytes(room)) {
                 tail.advance(copied as u64);
             }
             at += copied as u64;
         }
     }
     0
+}
+
+/// The first eight bytes of a text in the tail; what lies behind its end may be anything, and is not in any of the names.
+#[inline(always)]
+unsafe fn first_bytes(text: *const u8) -> u64 {
+    let bytes: u64;
+    // SAFETY: the tail has more room than that behind every beginning; the kernels' processors load from any address.
+    unsafe {
+        asm!("{bytes} = *(u64 *)({text} + 0)", bytes = out(reg) bytes, text = in(reg) text, options(readonly, nostack));
+    }
+    bytes
 }
 
 #[inline(always)]

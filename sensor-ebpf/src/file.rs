@@ -2,7 +2,7 @@
 
 use sensor_common::{Signal, layout::ABSENT};
 
-use crate::kernel::{Access, Address, Probe, offset};
+use crate::kernel::{Access, Address, Head, Probe, offset};
 
 // include/uapi/linux/magic.h
 const PROC_MAGIC: u64 = 0x9fa0;
@@ -10,7 +10,49 @@ const SECURITYFS_MAGIC: u64 = 0x7363_6673;
 const TRACEFS_MAGIC: u64 = 0x7472_6163;
 const OVERLAYFS_SUPER_MAGIC: u64 = 0x794c_7630;
 
+/// A file that a process has open: what lies in the first words of the kernel's structures is read with one call each.
+pub struct Open {
+    address: Address,
+    file: Head<10>,
+}
+
+impl Open {
+    #[inline(always)]
+    pub fn read(file: Address) -> Self {
+        Self {
+            address: file,
+            file: Head::read(file),
+        }
+    }
+
+    #[inline(always)]
+    pub fn is_none(&self) -> bool {
+        self.address.is_null()
+    }
+
+    /// How it was opened (`f_mode`).
+    #[inline(always)]
+    pub fn mode(&self) -> u32 {
+        // SAFETY: a number.
+        unsafe { self.file.field(offset!(file_mode)) }
+    }
+
+    #[inline(always)]
+    pub fn inode(&self) -> Address {
+        // SAFETY: an address, which is not followed here.
+        unsafe { self.file.field(offset!(file_inode)) }
+    }
+
+    /// Its dentry and mount.
+    #[inline(always)]
+    pub fn place(&self) -> (Address, Address) {
+        // SAFETY: as above.
+        unsafe { (self.file.field(offset!(file_dentry)), self.file.field(offset!(file_mnt))) }
+    }
+}
+
 /// What identifies a file, and what kind it is.
+#[derive(Clone, Copy)]
 pub struct Facts {
     pub inode: u64,
     /// In the kernel's encoding (major << 20 | minor).
@@ -19,6 +61,19 @@ pub struct Facts {
     pub mode: u32,
     /// Names that it has in directories.
     pub links: u32,
+    /// Of the file system that it lies in.
+    pub super_block: Address,
+}
+
+impl Facts {
+    /// Of no file at all.
+    pub const NONE: Self = Self {
+        inode: 0,
+        device: 0,
+        mode: 0,
+        links: 0,
+        super_block: core::ptr::null(),
+    };
 }
 
 /// Of an inode; zeroes where there is none.
@@ -26,12 +81,13 @@ pub struct Facts {
 pub fn facts(inode: Address) -> Facts {
     // SAFETY: `Probe` checks every address.
     unsafe {
-        let super_block: Address = Probe::load(inode, offset!(inode_sb));
+        let head = Head::<10>::read(inode);
         Facts {
-            inode: Probe::load(inode, offset!(inode_ino)),
-            device: Probe::load(super_block, offset!(super_block_dev)),
-            mode: u32::from(Probe::load::<u16>(inode, offset!(inode_mode))),
-            links: Probe::load(inode, offset!(inode_nlink)),
+            inode: head.field(offset!(inode_ino)),
+            device: Probe::load(head.field(offset!(inode_sb)), offset!(super_block_dev)),
+            mode: u32::from(head.field::<u16>(offset!(inode_mode))),
+            links: head.field(offset!(inode_nlink)),
+            super_block: head.field(offset!(inode_sb)),
         }
     }
 }
@@ -39,17 +95,19 @@ pub fn facts(inode: Address) -> Facts {
 /// Whether an inode of an overlay file system has a file in the upper layer: it was made or changed there. False for other file
 /// systems, and where the kernel does not say how it keeps that.
 #[inline(always)]
-pub fn is_in_upper_layer(inode: Address) -> bool {
+pub fn is_in_upper_layer(inode: Address, super_block: Address) -> bool {
     let (vfs_inode, upper) = (offset!(overlay_vfs_inode), offset!(overlay_upper));
     if vfs_inode == ABSENT || upper == ABSENT {
         return false;
     }
     // SAFETY: `Probe` checks every address.
     unsafe {
-        let super_block: Address = Probe::load(inode, offset!(inode_sb));
         let magic: u64 = Probe::load(super_block, offset!(super_block_magic));
+        if magic != OVERLAYFS_SUPER_MAGIC {
+            return false;
+        }
         let upper: Address = Probe::load(inode.wrapping_sub(vfs_inode as usize), upper);
-        magic == OVERLAYFS_SUPER_MAGIC && !upper.is_null()
+        !upper.is_null()
     }
 }
 
@@ -65,18 +123,16 @@ pub fn place(file: Address) -> (Address, Address) {
     }
 }
 
-/// What a file changes of the kernel when it is written to: told by its file system, since that may be mounted anywhere.
+/// What a file changes of the kernel when it is written to: told by its file system, `super_block`, since that may be mounted
+/// anywhere.
 #[inline(always)]
-pub unsafe fn changes_of_kernel(file: Address) -> Option<Signal> {
+pub unsafe fn changes_of_kernel(super_block: Address, dentry: Address) -> Option<Signal> {
     // SAFETY: `Probe` checks every address.
     unsafe {
-        let inode: Address = Probe::load(file, offset!(file_inode));
-        let super_block: Address = Probe::load(inode, offset!(inode_sb));
         let magic: u64 = Probe::load(super_block, offset!(super_block_magic));
         if magic == TRACEFS_MAGIC {
             return Some(Signal::Tracing);
         }
-        let dentry: Address = Probe::load(file, offset!(file_dentry));
         if magic == SECURITYFS_MAGIC && name(dentry) == u64::from_le_bytes(*b"lockdown") {
             return Some(Signal::Lockdown);
         }

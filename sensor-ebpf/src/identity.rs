@@ -24,19 +24,27 @@ pub unsafe fn write_current(out: *mut Identity) {
     }
 }
 
-/// When the current process began.
+/// The current task, to be read by [`Current`].
 #[inline(always)]
-pub fn current_start_time() -> u64 {
-    // SAFETY: as in `write_current`.
+pub fn current() -> Address {
+    // SAFETY: helpers without arguments; before 5.11 only the one without a type exists.
     unsafe {
         if features().current_task_btf == 1 {
-            let task: Address = bpf_get_current_task_btf().cast_const().cast();
-            start_time::<Direct>(Direct::load(task, offset!(task_group_leader)))
+            bpf_get_current_task_btf().cast_const().cast()
         } else {
-            let task = bpf_get_current_task() as Address;
-            start_time::<Probe>(Probe::load(task, offset!(task_group_leader)))
+            bpf_get_current_task() as Address
         }
     }
+}
+
+/// When the process of `task` began.
+///
+/// # Safety
+/// `task` must be a task that `A` can read.
+#[inline(always)]
+pub unsafe fn began<A: Access>(task: Address) -> u64 {
+    // SAFETY: as promised.
+    unsafe { start_time::<A>(A::load(task, offset!(task_group_leader))) }
 }
 
 /// The same for programs that can be in the middle of it twice on one CPU, hence have no scratch memory, and that may

@@ -89,6 +89,61 @@ impl Access for Probe {
     }
 }
 
+/// Plain loads where the kernel tells the type of the current task (5.11), else loads by helper: for [`identity::current`] and what
+/// its fields lead to.
+///
+/// [`identity::current`]: crate::identity::current
+pub struct Current;
+
+impl Access for Current {
+    #[inline(always)]
+    unsafe fn load<T: Copy>(base: Address, offset: u32) -> T {
+        // SAFETY: as the caller's.
+        unsafe {
+            if features().current_task_btf == 1 {
+                Direct::load(base, offset)
+            } else {
+                Probe::load(base, offset)
+            }
+        }
+    }
+}
+
+/// The first words of a structure, read at once: what a helper costs is its call, hardly what it copies.
+pub struct Head<const WORDS: usize> {
+    base: Address,
+    words: MaybeUninit<[u64; WORDS]>,
+}
+
+impl<const WORDS: usize> Head<WORDS> {
+    /// Zeroes where the address is bad.
+    #[inline(always)]
+    pub fn read(base: Address) -> Self {
+        let mut head = Self {
+            base,
+            words: MaybeUninit::uninit(),
+        };
+        // SAFETY: the helper writes all words, zeroes where the address is bad.
+        unsafe { bpf_probe_read_kernel(head.words.as_mut_ptr().cast(), 8 * WORDS as u32, base.cast()) };
+        head
+    }
+
+    /// The value at `offset`, wherever the kernel has it.
+    ///
+    /// # Safety
+    /// `T` must be valid for any bytes.
+    #[inline(always)]
+    pub unsafe fn field<T: Copy>(&self, offset: u32) -> T {
+        // SAFETY: within the words, which were written; the verifier, which knows the offset, sees one of both ways.
+        unsafe {
+            if offset as usize + size_of::<T>() > 8 * WORDS {
+                return Probe::load(self.base, offset);
+            }
+            ptr::read_volatile(self.words.as_ptr().cast::<u8>().add(offset as usize).cast::<T>())
+        }
+    }
+}
+
 /// From 1 to `N`, a power of two, in a way that the verifier follows.
 #[inline(always)]
 pub fn bounded<const N: usize>(length: u32) -> u32 {

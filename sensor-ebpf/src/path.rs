@@ -5,7 +5,7 @@ use sensor_common::{MuteKind, record::PATH_MAX};
 
 use crate::{
     emit, filter,
-    kernel::{Access, Address, Probe, offset},
+    kernel::{Access, Address, Head, Probe, offset},
     scratch::{self, Caller},
 };
 
@@ -132,15 +132,17 @@ extern "C" fn push_path(dentry: u64, vfsmount: u64, caller: u32) -> u32 {
         && emit::settings().is_some_and(|settings| settings.has(MuteKind::Path));
     let mut dentry = dentry as Address;
     let mut vfsmount = vfsmount as Address;
+    // SAFETY: `Probe` checks every address.
+    let mut root: Address = unsafe { Probe::load(vfsmount, offset!(vfsmount_root)) };
     let mut step = 0;
     while step < STEPS_MAX {
         step += 1;
         // SAFETY: `Probe` checks every address; the tail checks its own bounds.
         unsafe {
-            if mutes && let Some(rule) = filter::path(Probe::load(dentry, offset!(dentry_inode))) {
+            let head = Head::<7>::read(dentry);
+            if mutes && let Some(rule) = filter::path(head.field(offset!(dentry_inode))) {
                 return MUTED | rule & 0xffff;
             }
-            let root: Address = Probe::load(vfsmount, offset!(vfsmount_root));
             if dentry == root {
                 let mount = vfsmount.wrapping_sub(offset!(mount_mnt) as usize);
                 let above: Address = Probe::load(mount, offset!(mount_parent));
@@ -149,10 +151,11 @@ extern "C" fn push_path(dentry: u64, vfsmount: u64, caller: u32) -> u32 {
                 }
                 dentry = Probe::load(mount, offset!(mount_mountpoint));
                 vfsmount = above.wrapping_add(offset!(mount_mnt) as usize);
+                root = Probe::load(vfsmount, offset!(vfsmount_root));
                 continue;
             }
             let Some(end) = tail.end() else { return CUT };
-            let name: Address = Probe::load(dentry, offset!(dentry_name));
+            let name: Address = head.field(offset!(dentry_name));
             let copied = bpf_probe_read_kernel_str(end.cast(), NAME_MAX, name.cast());
             if copied <= 0 {
                 return CUT;
@@ -162,7 +165,7 @@ extern "C" fn push_path(dentry: u64, vfsmount: u64, caller: u32) -> u32 {
                 return DETACHED;
             }
             tail.advance(copied as u64);
-            let parent: Address = Probe::load(dentry, offset!(dentry_parent));
+            let parent: Address = head.field(offset!(dentry_parent));
             // A file without a directory, as a memfd or a pipe.
             if parent == dentry {
                 return DETACHED;

@@ -21,7 +21,7 @@ use crate::{
     emit,
     hook::EMPTY,
     identity,
-    kernel::{Access, Address, Probe, features, offset},
+    kernel::{Access, Address, Current, Probe, features, offset},
 };
 
 /// Ten seconds, in nanoseconds.
@@ -89,7 +89,8 @@ fn submitted(opcode: u8) {
         return;
     };
     let kind = Kind {
-        start_time: identity::current_start_time(),
+        // SAFETY: the current task.
+        start_time: unsafe { identity::began::<Current>(identity::current()) },
         tgid,
         opcode: u32::from(opcode),
     };

@@ -46,13 +46,21 @@ pub fn lsm_file_open(ctx: LsmContext) -> i32 {
         return report(Signal::FileCreate, Hook::FileOpen, fill);
     }
     // SAFETY: a file, as above.
-    match unsafe { file::changes_of_kernel(file) } {
+    match unsafe { changes_of_kernel(file) } {
         Some(Signal::Tracing) => report(Signal::Tracing, Hook::FileOpen, fill),
         Some(Signal::Lockdown) => report(Signal::Lockdown, Hook::FileOpen, fill),
         // The call tells, where no hook of its own does.
         Some(Signal::Sysctl) if !is_taken_over(Signal::Sysctl) => 0,
         _ => report(Signal::FileOpen, Hook::FileOpen, fill),
     }
+}
+
+/// See [`file::changes_of_kernel`].
+#[inline(always)]
+unsafe fn changes_of_kernel(file: Address) -> Option<Signal> {
+    let open = file::Open::read(file);
+    // SAFETY: `Probe` checks the address.
+    unsafe { file::changes_of_kernel(Probe::load(open.inode(), offset!(inode_sb)), open.place().0) }
 }
 
 /// `path_mkdir(const struct path *dir, struct dentry *dentry, umode_t mode)`.
