@@ -112,16 +112,6 @@ fn is_reported(registers: Address, number: u32, result: i64, rule: &CallRule) ->
         }
         let values = &raw mut (*body).values;
         read_arguments(registers, values);
-        (*body).result = result;
-        (*body).call = number;
-        (*body).flags = 0;
-        (*body).lengths = [0; 4];
-        (*body).inode = 0;
-        (*body).device = 0;
-        (*body).mode = 0;
-        (*body).fold = 0;
-        (*body).fold_generation = 0;
-
         let mut opened: Address = core::ptr::null();
         if rule.file != 0 {
             let descriptor = if rule.file == RESULT {
@@ -161,7 +151,7 @@ fn is_reported(registers: Address, number: u32, result: i64, rule: &CallRule) ->
             return true;
         };
         let settings = admitted.settings();
-        let mut slot = None;
+        let (mut slot, mut index, mut generation) = (None, 0, 0);
         if rule.folds != 0 && !created {
             let mode = (*values)[FILE_MODE as usize] as u32 & FMODE_ACCESS;
             let key = fold::Key {
@@ -180,18 +170,26 @@ fn is_reported(registers: Address, number: u32, result: i64, rule: &CallRule) ->
                     admitted.mute_by(rule - 1);
                     return false;
                 }
-                Folding::First(fold, index) => {
-                    (*body).fold = index;
-                    (*body).fold_generation = fold.generation;
+                Folding::First(fold, place) => {
+                    (index, generation) = (place, fold.generation);
                     slot = Some(fold);
                 }
                 Folding::Alone => {}
             }
         }
+        (*body).result = result;
+        (*body).call = number;
+        (*body).flags = 0;
+        (*body).lengths = [0; 4];
+        (*body).inode = facts.inode;
+        (*body).device = facts.device;
+        (*body).mode = facts.mode;
+        (*body).fold = index;
+        (*body).fold_generation = generation;
         if settings.mutes == 0 {
             identify();
         }
-        if let Some(muting) = describe_all(task, &open, &facts, rule, values, body, tail) {
+        if let Some(muting) = describe_all(task, &open, rule, values, body, tail) {
             if let Some(slot) = slot {
                 fold::mute(slot, settings, muting);
             }
@@ -255,7 +253,6 @@ unsafe fn is_watched(open: &Open) -> bool {
 unsafe fn describe_all(
     task: Address,
     open: &Open,
-    facts: &Facts,
     rule: &CallRule,
     values: *const [u64; VALUES],
     body: *mut Operation,
@@ -275,7 +272,7 @@ unsafe fn describe_all(
             }
         };
         if !open.is_none() {
-            note(describe(open, facts, body, tail));
+            note(describe(open, body, tail));
         }
         note(path_argument(task, &rule.paths[0], values, body, tail, 0));
         note(path_argument(task, &rule.paths[1], values, body, tail, 2));
@@ -364,14 +361,11 @@ unsafe fn file_of<A: Access>(task: Address, descriptor: i32) -> Address {
     }
 }
 
-/// Which file it is, and its path: how far that was walked.
+/// The file's path: how far that was walked.
 #[inline(always)]
-unsafe fn describe(open: &Open, facts: &Facts, body: *mut Operation, tail: path::Tail) -> u32 {
+unsafe fn describe(open: &Open, body: *mut Operation, tail: path::Tail) -> u32 {
     // SAFETY: the caller's body and tail.
     unsafe {
-        (*body).inode = facts.inode;
-        (*body).device = facts.device;
-        (*body).mode = facts.mode;
         let (dentry, mnt) = open.place();
         let walked = path::walk(Caller::Call, dentry, mnt);
         if walked == path::CUT {
