@@ -5,6 +5,7 @@
 //! process can change them. That is what better rungs are for.
 
 use aya_ebpf::{
+    helpers::bpf_get_current_task,
     macros::{btf_tracepoint, map},
     maps::Array,
     programs::BtfTracePointContext,
@@ -105,23 +106,18 @@ fn is_reported(registers: Address, number: u32, result: i64, rule: &CallRule) ->
     };
     // SAFETY: the scratch memory is this CPU's and this program's alone; addresses come from the kernel.
     unsafe {
-        let task = identity::current();
-        let status: u32 = Current::load(task, offset!(task_thread_status));
-        if status & TS_COMPAT != 0 {
-            return false;
-        }
         let values = &raw mut (*body).values;
         read_arguments(registers, values);
-        let mut opened: Address = core::ptr::null();
-        if rule.file != 0 {
-            let descriptor = if rule.file == RESULT {
-                result as i32
-            } else {
-                argument(values, rule.file) as i32
-            };
-            opened = file_of::<Current>(task, descriptor);
+        let descriptor = match rule.file {
+            0 => NO_FILE,
+            RESULT => result as u32,
+            position => argument(values, position) as u32,
+        };
+        let opened = look_up(descriptor);
+        if opened == OF_32_BIT {
+            return false;
         }
-        let open = Open::read(opened);
+        let open = Open::read(opened as Address);
         (*values)[FILE_MODE as usize] = u64::from(open.mode());
         if rule.peek != 0 {
             (*values)[PEEKED as usize] = u64::from(user_word(argument(values, rule.peek)));
@@ -146,8 +142,7 @@ fn is_reported(registers: Address, number: u32, result: i64, rule: &CallRule) ->
         let Some(admitted) = emit::admit_number(signal) else {
             return true;
         };
-        let tgid: u32 = Current::load(task, offset!(task_tgid));
-        let Some(admitted) = unless_muted(admitted, tgid, task, header) else {
+        let Some(admitted) = unless_muted(admitted, header) else {
             return true;
         };
         let settings = admitted.settings();
@@ -155,9 +150,9 @@ fn is_reported(registers: Address, number: u32, result: i64, rule: &CallRule) ->
         if rule.folds != 0 && !created {
             let mode = (*values)[FILE_MODE as usize] as u32 & FMODE_ACCESS;
             let key = fold::Key {
-                start_time: identity::began::<Current>(task),
+                start_time: (*header).identity.start_time,
                 inode: facts.inode,
-                tgid,
+                tgid: (*header).identity.tgid,
                 device: facts.device,
                 kind: signal | mode << 16 | number << 18,
             };
@@ -189,7 +184,7 @@ fn is_reported(registers: Address, number: u32, result: i64, rule: &CallRule) ->
         if settings.mutes == 0 {
             identify();
         }
-        if let Some(muting) = describe_all(task, &open, rule, values, body, tail) {
+        if let Some(muting) = describe_all(&open, rule, values, body, tail) {
             if let Some(slot) = slot {
                 fold::mute(slot, settings, muting);
             }
@@ -203,21 +198,49 @@ fn is_reported(registers: Address, number: u32, result: i64, rule: &CallRule) ->
 
 /// Mutes it if the agent did it, or a process that a rule mutes. Afterwards the header says who it is if there are any rules.
 #[inline(always)]
-unsafe fn unless_muted(
-    admitted: Admitted,
-    tgid: u32,
-    task: Address,
-    header: *const Header,
-) -> Option<Admitted> {
-    let admitted = admitted.unless_own(tgid)?;
+unsafe fn unless_muted(admitted: Admitted, header: *const Header) -> Option<Admitted> {
+    // SAFETY: the caller's header, in which `look_up` has written that.
+    let admitted = admitted.unless_own(unsafe { (*header).identity.tgid })?;
     let settings = admitted.settings();
     if settings.mutes == 0 {
         return Some(admitted);
     }
     identify();
-    // SAFETY: the caller's header, which was just written.
+    // SAFETY: as above; all of it was just written.
     let admitted = admitted.unless_muted(unsafe { &(*header).identity })?;
+    // SAFETY: a helper without arguments.
+    let task = unsafe { bpf_get_current_task() } as Address;
     admitted.unless_by(filter::executable(settings, task))
+}
+
+/// What [`look_up`] is asked for a call that has no file, …
+const NO_FILE: u32 = u32::MAX;
+/// … and what it says of one of a 32-bit program. No file has this address.
+const OF_32_BIT: u64 = 1;
+
+/// Writes into the header which process it is and when that began, and finds the file behind a descriptor: its address, 0 if there is none.
+/// A function of its own: the kernel verifies it once, not on each way that leads here, and to follow typed addresses takes it long.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn look_up(descriptor: u32) -> u64 {
+    let Some(Draft { header, .. }) = scratch::begin::<Operation>(Caller::Call) else {
+        return OF_32_BIT;
+    };
+    // SAFETY: the scratch memory is this CPU's and this program's alone; the current task is read as what it is.
+    unsafe {
+        let task = identity::current();
+        let status: u32 = Current::load(task, offset!(task_thread_status));
+        if status & TS_COMPAT != 0 {
+            return OF_32_BIT;
+        }
+        (*header).identity.tgid = Current::load(task, offset!(task_tgid));
+        (*header).identity.start_time = identity::began::<Current>(task);
+        if descriptor == NO_FILE {
+            return 0;
+        }
+        let files: Address = Current::load(task, offset!(task_files));
+        file_of::<Current>(files, descriptor as i32) as u64
+    }
 }
 
 /// Writes who is acting into the header. A function of its own, verified once, by itself.
@@ -251,7 +274,6 @@ unsafe fn is_watched(open: &Open) -> bool {
 /// Writes the file and both paths. The rule that mutes all that has a path, if one does.
 #[inline(always)]
 unsafe fn describe_all(
-    task: Address,
     open: &Open,
     rule: &CallRule,
     values: *const [u64; VALUES],
@@ -274,8 +296,8 @@ unsafe fn describe_all(
         if !open.is_none() {
             note(describe(open, body, tail));
         }
-        note(path_argument(task, &rule.paths[0], values, body, tail, 0));
-        note(path_argument(task, &rule.paths[1], values, body, tail, 2));
+        note(path_argument(&rule.paths[0], values, body, tail, 0));
+        note(path_argument(&rule.paths[1], values, body, tail, 2));
         if muted > 0 && muted == paths {
             Some(muting)
         } else {
@@ -345,12 +367,11 @@ unsafe fn changed_by(open: &Open, facts: &Facts) -> Option<Signal> {
     (!emit::settings()?.is_taken_over(kernel)).then_some(kernel)
 }
 
-/// The file behind a descriptor of the task, which `A` can read; null where there is none.
+/// The file behind a descriptor in a table of them, which `A` can read; null where there is none.
 #[inline(always)]
-unsafe fn file_of<A: Access>(task: Address, descriptor: i32) -> Address {
+unsafe fn file_of<A: Access>(files: Address, descriptor: i32) -> Address {
     // SAFETY: `A` and `Probe` check every address.
     unsafe {
-        let files: Address = A::load(task, offset!(task_files));
         let table: Address = A::load(files, offset!(files_fdt));
         let count: u32 = A::load(table, offset!(fdtable_max_fds));
         if descriptor < 0 || descriptor as u32 >= count {
@@ -379,7 +400,6 @@ unsafe fn describe(open: &Open, body: *mut Operation, tail: path::Tail) -> u32 {
 /// The directory that a path is relative to, and its text: how far the directory was walked.
 #[inline(always)]
 unsafe fn path_argument(
-    task: Address,
     arguments: &PathArguments,
     values: *const [u64; VALUES],
     body: *mut Operation,
@@ -395,7 +415,7 @@ unsafe fn path_argument(
         let source = argument(values, arguments.text);
         if arguments.directory != PLAIN {
             let before = tail.length();
-            let directory = directory_of(task, source, arguments.directory, values);
+            let directory = directory_of(source, arguments.directory, values);
             walked = path::walk(Caller::Call, directory.0, directory.1);
             if walked == path::CUT {
                 (*body).flags |= operation_flags::TRUNCATED;
@@ -417,15 +437,11 @@ unsafe fn path_argument(
 
 /// Dentry and mount that the path begins at.
 #[inline(always)]
-unsafe fn directory_of(
-    task: Address,
-    source: u64,
-    position: u8,
-    values: *const [u64; VALUES],
-) -> (Address, Address) {
+unsafe fn directory_of(source: u64, position: u8, values: *const [u64; VALUES]) -> (Address, Address) {
     // SAFETY: `Probe` checks every address.
     unsafe {
-        let fs: Address = Current::load(task, offset!(task_fs));
+        let task = bpf_get_current_task() as Address;
+        let fs: Address = Probe::load(task, offset!(task_fs));
         if user_byte(source) == b'/' {
             return (
                 Probe::load(fs, offset!(fs_root_dentry)),
@@ -439,7 +455,8 @@ unsafe fn directory_of(
                 Probe::load(fs, offset!(fs_pwd_mnt)),
             );
         }
-        file::place(file_of::<Current>(task, descriptor))
+        let files: Address = Probe::load(task, offset!(task_files));
+        file::place(file_of::<Probe>(files, descriptor))
     }
 }
 

@@ -47,7 +47,12 @@ impl Open {
     #[inline(always)]
     pub fn place(&self) -> (Address, Address) {
         // SAFETY: as above.
-        unsafe { (self.file.field(offset!(file_dentry)), self.file.field(offset!(file_mnt))) }
+        unsafe {
+            (
+                self.file.field(offset!(file_dentry)),
+                self.file.field(offset!(file_mnt)),
+            )
+        }
     }
 }
 

@@ -85,9 +85,22 @@ fn exec(admitted: Admitted, caller: Caller, task: Address, bprm: Address) {
         (*exec).filename_length = tail.push_str(filename);
         variables(exec, caller, tail, mm);
 
-        identity::write::<Direct>(task, &raw mut (*header).identity);
+        identify_exec(caller.number());
         admitted.output::<Exec>(header, tail);
     }
+}
+
+/// Writes who has the new program, the current task. A function of its own: the kernel verifies it once, not on each way that leads
+/// here, and to follow typed addresses takes it long.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn identify_exec(caller: u32) -> u32 {
+    let Some(Draft { header, .. }) = scratch::begin_numbered::<Exec>(caller) else {
+        return 0;
+    };
+    // SAFETY: the scratch memory is this CPU's and the caller's alone.
+    unsafe { identity::write_current(&raw mut (*header).identity) };
+    1
 }
 
 #[inline(always)]

@@ -52,8 +52,14 @@ pub struct Draft<T> {
 /// A new record with an empty tail; header and body hold whatever they held.
 #[inline(always)]
 pub fn begin<T>(caller: Caller) -> Option<Draft<T>> {
+    begin_numbered(caller.number())
+}
+
+/// The same for a function that is verified by itself and knows the caller by number.
+#[inline(always)]
+pub fn begin_numbered<T>(caller: u32) -> Option<Draft<T>> {
     const { assert!(size_of::<Header>() + size_of::<T>() <= FRONT && size_of::<T>().is_multiple_of(8)) };
-    let scratch = SCRATCH_RECORDS.get_ptr_mut(caller.number())?;
+    let scratch = SCRATCH_RECORDS.get_ptr_mut(caller)?;
     let tail = tail_of(scratch);
     // SAFETY: only addresses within the map's value are taken; the body lies right before the tail, the header before it.
     unsafe {

@@ -4,6 +4,8 @@ use std::{
     collections::HashMap,
     io,
     os::fd::{AsFd as _, OwnedFd},
+    panic::resume_unwind,
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -206,10 +208,11 @@ impl Prepared {
     /// # Errors
     /// If not a single one is accepted.
     pub fn attach(mut self, wanted: Wanted) -> Result<Loaded, LoadError> {
-        let mut tried = Tried::new();
+        let mut tried = Tried::default();
         if self.features.preempted == 0 {
-            tried.extend(TWINS.map(|(_, twin)| (twin, Ok(()))));
+            tried.attached.extend(TWINS.map(|(_, twin)| (twin, Ok(()))));
         }
+        while self.load_ahead(wanted, &mut tried) {}
         let mut asked = None;
         let mut hooks = Vec::new();
         for signal in Signal::ALL {
@@ -245,6 +248,9 @@ impl Prepared {
                 first.map(|(_, reason)| reason.clone()).unwrap_or_default(),
             ));
         }
+        for name in tried.loaded.into_keys() {
+            self.ebpf.program_mut(name).map(unload);
+        }
         drop(self.hooks);
         return_memory();
         Ok(Loaded {
@@ -256,6 +262,58 @@ impl Prepared {
         })
     }
 }
+
+impl Prepared {
+    /// Loads what the best rungs consist of that were not refused yet, on all processors at once: nearly all of the time goes into the
+    /// kernel's verification, and it verifies programs of different threads side by side. False if there is nothing more to load.
+    fn load_ahead(&mut self, wanted: Wanted, tried: &mut Tried) -> bool {
+        let has_lsm = self.features.rename_flags == 1;
+        let is_possible = |rung: &&Rung| {
+            let mut parts = rung.parts();
+            (has_lsm || rung.hook.level() != Level::Lsm)
+                && !parts.any(|part| !part.optional && matches!(tried.loaded.get(part.program), Some(Err(_))))
+        };
+        let is_new = |name: &str| !tried.loaded.contains_key(name) && !tried.attached.contains_key(name);
+        let mut hooks: HashMap<&'static str, Hook> = Signal::ALL
+            .into_iter()
+            .filter_map(|signal| wanted.of(signal).0.into_iter().find(is_possible))
+            .flat_map(Rung::parts)
+            .filter(|part| part.hook != Hook::HostRecords && is_new(part.program))
+            .map(|part| (part.program, part.hook))
+            .collect();
+        // A program that the object lacks is told of when it is to be attached.
+        hooks.retain(|name, _| self.ebpf.program(name).is_some());
+        if hooks.is_empty() {
+            return false;
+        }
+        let programs = self.ebpf.programs_mut();
+        let programs = programs.filter_map(|(name, program)| {
+            let (name, hook) = hooks.remove_entry(name)?;
+            Some((name, program, hook))
+        });
+        let queue = Mutex::new(programs);
+        let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let btf = &self.hooks;
+        let load_some = || {
+            std::iter::from_fn(next)
+                .map(|(name, program, hook)| (name, load(program, hook, btf)))
+                .collect::<Vec<_>>()
+        };
+        std::thread::scope(|scope| {
+            let others = (1..LOADERS_MAX.min(possible_cpus())).map(|_| scope.spawn(load_some));
+            let others: Vec<_> = others.collect();
+            tried.loaded.extend(load_some());
+            for other in others {
+                let loaded = other.join().unwrap_or_else(|panic| resume_unwind(panic));
+                tried.loaded.extend(loaded);
+            }
+        });
+        true
+    }
+}
+
+/// Threads that load programs.
+const LOADERS_MAX: usize = 4;
 
 /// Whether the kernel asks BPF programs as a security module. It attaches them all the same if not: without `bpf` among those chosen at boot, no
 /// hook is ever asked. Found out by doing something: each use of `bpf()` asks a hook whose program notes that.
@@ -318,17 +376,21 @@ fn hooks() -> impl Iterator<Item = Hook> {
 }
 
 /// Programs that were tried, for whichever rung, and the kernel's answers.
-type Tried = HashMap<&'static str, Result<(), String>>;
+#[derive(Default)]
+struct Tried {
+    /// Loaded ahead, and not attached.
+    loaded: HashMap<&'static str, Result<(), String>>,
+    attached: HashMap<&'static str, Result<(), String>>,
+}
 
 /// All programs of a rung, or none: half of a rung would be in the way of the next. A program that another rung has attached stays.
 fn attach_all(ebpf: &mut Ebpf, rung: &Rung, btf: &Btf, tried: &mut Tried) -> Result<(), String> {
     let mut attached = Vec::new();
     for part in rung.parts() {
-        let is_new = !tried.contains_key(part.program);
-        let result = tried
-            .entry(part.program)
-            .or_insert_with(|| attach(ebpf, part, btf))
-            .clone();
+        let known = tried.attached.get(part.program).cloned();
+        let is_new = known.is_none();
+        let result = known.unwrap_or_else(|| attach(ebpf, part, btf, tried.loaded.remove(part.program)));
+        tried.attached.insert(part.program, result.clone());
         match result {
             Ok(()) if is_new => attached.push(part.program),
             Ok(()) => {}
@@ -336,7 +398,7 @@ fn attach_all(ebpf: &mut Ebpf, rung: &Rung, btf: &Btf, tried: &mut Tried) -> Res
             Err(reason) => {
                 for name in attached {
                     ebpf.program_mut(name).map(unload);
-                    tried.insert(name, Err(reason.clone()));
+                    tried.attached.insert(name, Err(reason.clone()));
                 }
                 return Err(reason);
             }
@@ -362,8 +424,8 @@ fn unload(program: &mut Program) {
     }
 }
 
-/// The kernel's own words, where it refuses.
-fn attach(ebpf: &mut Ebpf, part: Part, btf: &Btf) -> Result<(), String> {
+/// Attaches a program, which is loaded unless it was `loaded` ahead. The kernel's own words, where it refuses.
+fn attach(ebpf: &mut Ebpf, part: Part, btf: &Btf, loaded: Option<Result<(), String>>) -> Result<(), String> {
     if part.hook == Hook::HostRecords {
         return Ok(());
     }
@@ -371,53 +433,47 @@ fn attach(ebpf: &mut Ebpf, part: Part, btf: &Btf) -> Result<(), String> {
     let Some(program) = ebpf.program_mut(part.program) else {
         return Err(format!("the kernel object has no program '{}'", part.program));
     };
-    let result = match (program, part.hook) {
-        (Program::BtfTracePoint(program), Hook::Tracepoint(name)) => {
-            program.load(name, btf).and_then(|()| program.attach().map(drop))
-        }
-        (Program::Iter(program), Hook::Iterator(name)) => program.load(name, btf),
-        (Program::CgroupSysctl(program), Hook::Cgroup(Cgroup::Sysctl)) => {
-            let root = cgroup::root().map_err(|error| error.to_string())?;
-            program
-                .load()
-                .and_then(|()| program.attach(root, CgroupAttachMode::Single))
-                .map(drop)
-        }
-        (Program::FExit(program), Hook::FunctionExit(name)) => {
-            program.load(name, btf).and_then(|()| program.attach().map(drop))
-        }
-        (Program::Lsm(program), Hook::Lsm(name)) => {
-            program.load(name, btf).and_then(|()| program.attach().map(drop))
-        }
-        (Program::FEntry(program), Hook::FunctionEntry(name)) => {
-            program.load(name, btf).and_then(|()| program.attach().map(drop))
-        }
-        (Program::CgroupSkb(program), Hook::Cgroup(packets)) => {
-            let direction = if packets == Cgroup::Egress {
+    loaded.unwrap_or_else(|| load(program, part.hook, btf))?;
+    let result = match program {
+        Program::BtfTracePoint(program) => program.attach().map(drop),
+        Program::FEntry(program) => program.attach().map(drop),
+        Program::FExit(program) => program.attach().map(drop),
+        Program::Lsm(program) => program.attach().map(drop),
+        Program::CgroupSysctl(program) => program.attach(root()?, CgroupAttachMode::Single).map(drop),
+        Program::CgroupSock(program) => program.attach(root()?, CgroupAttachMode::Single).map(drop),
+        Program::CgroupSkb(program) => {
+            let direction = if part.hook == Hook::Cgroup(Cgroup::Egress) {
                 CgroupSkbAttachType::Egress
             } else {
                 CgroupSkbAttachType::Ingress
             };
-            let root = cgroup::root().map_err(|error| error.to_string())?;
+            // A link stands beside what others attach, without a flag that says so.
             program
-                .load()
-                // A link stands beside what others attach, without a flag that says so.
-                .and_then(|()| program.attach(root, direction, CgroupAttachMode::Single))
+                .attach(root()?, direction, CgroupAttachMode::Single)
                 .map(drop)
         }
-        (Program::CgroupSock(program), Hook::Cgroup(_)) => {
-            let root = cgroup::root().map_err(|error| error.to_string())?;
-            program
-                .load()
-                .and_then(|()| program.attach(root, CgroupAttachMode::Single))
-                .map(drop)
-        }
-        _ => {
-            return Err(format!(
-                "program '{}' is of another kind than its rung",
-                part.program
-            ));
-        }
+        // An iterator runs when it is read.
+        _ => Ok(()),
+    };
+    result.map_err(|error| reason(&error))
+}
+
+fn root() -> Result<std::fs::File, String> {
+    cgroup::root().map_err(|error| error.to_string())
+}
+
+/// Has the kernel verify a program.
+fn load(program: &mut Program, hook: Hook, btf: &Btf) -> Result<(), String> {
+    let result = match (program, hook) {
+        (Program::BtfTracePoint(program), Hook::Tracepoint(name)) => program.load(name, btf),
+        (Program::Iter(program), Hook::Iterator(name)) => program.load(name, btf),
+        (Program::FEntry(program), Hook::FunctionEntry(name)) => program.load(name, btf),
+        (Program::FExit(program), Hook::FunctionExit(name)) => program.load(name, btf),
+        (Program::Lsm(program), Hook::Lsm(name)) => program.load(name, btf),
+        (Program::CgroupSysctl(program), Hook::Cgroup(Cgroup::Sysctl)) => program.load(),
+        (Program::CgroupSkb(program), Hook::Cgroup(_)) => program.load(),
+        (Program::CgroupSock(program), Hook::Cgroup(_)) => program.load(),
+        (_, hook) => return Err(format!("the program is of another kind than its rung, {hook}")),
     };
     result.map_err(|error| reason(&error))
 }
