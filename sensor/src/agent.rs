@@ -6,6 +6,7 @@
 use std::{
     io,
     os::fd::{AsFd as _, OwnedFd},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -29,6 +30,7 @@ use crate::{
     host::{CgroupMount, Host, Listener, Profiles, Profiling, WallClock},
     links::OwnLinks,
     mute::{Board, Mutes},
+    orders::Orders,
     pipeline::{Command, Pipeline, Stages, Vitals},
     preflight::{self, Unfit},
     reload::{self, Reloader},
@@ -79,6 +81,7 @@ pub async fn run(
 
     let (commands, orders) = mpsc::channel();
     let (pipeline, status) = start(&config, name, &hub, links, users, orders)?;
+    let orders_desk = Orders::new(commands.clone());
     let reloader = Arc::new(Reloader::new(config.clone(), read, commands));
     announce(&config, &status);
     let service = LocalService {
@@ -87,6 +90,7 @@ pub async fn run(
         status: Arc::new(status),
         uplink: monitor,
         reloader: Some(Arc::clone(&reloader)),
+        orders: Some(orders_desk),
     };
     let serving = tokio::spawn(local.serve(service));
     let delivering = tokio::spawn(async move {
@@ -208,7 +212,7 @@ fn start(
         host,
         profiles,
         detector,
-        responder: Responder::new(&config.respond),
+        responder: Responder::new(&config.respond, state_directory(config)),
         protected: capture.take_protected(),
         sessions,
         hub: hub.clone(),
@@ -231,13 +235,18 @@ fn profiles(
 ) -> Option<Profiles> {
     let sequences = capture.take_sequences()?;
     let (profiling, learning) = (config.capture.sequences, config.capture.sequence_learning);
-    let state = Some(config.host.state.as_path()).filter(|state| !state.as_os_str().is_empty());
+    let state = state_directory(config);
     let mut profiles = Profiles::new(profiling, learning, sequences, cgroups, state);
     let now = BootTime::now();
     for process in host.tree().iter().filter(|process| !process.kernel_thread) {
         profiles.consider(&process.workload, now);
     }
     Some(profiles)
+}
+
+/// Where what outlives the agent is kept, if anywhere.
+fn state_directory(config: &Config) -> Option<&Path> {
+    Some(config.host.state.as_path()).filter(|state| !state.as_os_str().is_empty())
 }
 
 fn spawn(pipeline: Pipeline) -> io::Result<Running> {

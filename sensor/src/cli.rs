@@ -1,11 +1,13 @@
 //! The command line, a file for each command.
 
+pub mod audit;
 pub mod connect;
 pub mod doctor;
 pub mod events;
 pub mod json;
 pub mod reload;
 pub mod render;
+pub mod respond;
 pub mod run;
 pub mod sequences;
 pub mod status;

@@ -22,7 +22,7 @@ use crate::{
     capture::Level,
     detect::{Severity, SubjectKind},
     host::Profiling,
-    respond::Mode,
+    respond::{ActionKind, Mode, ResponseRule},
 };
 
 /// The whole file.
@@ -281,8 +281,16 @@ impl Detect {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Respond {
-    /// `observe`: say what would be done. `act`: do it.
+    /// `observe`: say what would be done. `ask`: do it once a person approves. `act`: do it.
     pub mode: Mode,
+    /// What is done: `kill` a process, `kill_tree` with all that descends from it, `suspend` it.
+    pub action: ActionKind,
+    /// How long a person has to approve; then it lapses. `1s` to `24h`.
+    #[serde(
+        serialize_with = "humantime_serde::serialize",
+        deserialize_with = "values::duration::<_, 1, 86_400>"
+    )]
+    pub ask_within: Duration,
     /// The least severity to which there is a response.
     pub min_severity: Severity,
     /// Executables that are never killed, beside the built-in ones: absolute paths, a `*` at the end for any ending.
@@ -296,17 +304,22 @@ pub struct Respond {
     /// Kills in any day of event time, at most. 0 to 10,000.
     #[serde(deserialize_with = "values::bounded::<_, _, 0, 10_000>")]
     pub max_kills_per_day: usize,
+    /// What is done about some incidents; the first that fits decides.
+    pub rules: Vec<ResponseRule>,
 }
 
 impl Default for Respond {
     fn default() -> Self {
         Self {
             mode: Mode::Observe,
+            action: ActionKind::Kill,
+            ask_within: Duration::from_secs(900),
             min_severity: Severity::High,
             protected: Vec::new(),
             protect_ancestors: true,
             max_kills_per_minute: 20,
             max_kills_per_day: 500,
+            rules: Vec::new(),
         }
     }
 }

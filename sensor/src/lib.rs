@@ -12,6 +12,7 @@ pub mod export;
 pub mod host;
 pub mod links;
 pub mod mute;
+pub mod orders;
 pub mod pipeline;
 pub mod preflight;
 pub mod priority;

@@ -5,7 +5,7 @@ use std::{io::IsTerminal as _, process::ExitCode};
 use clap::{Parser, Subcommand};
 use sensor::{
     agent::AgentError,
-    cli::{doctor, events, reload, run, sequences, status},
+    cli::{audit, doctor, events, reload, respond, run, sequences, status},
     config::ConfigError,
     priority::DELIVERY,
 };
@@ -25,6 +25,8 @@ enum Command {
     Events(events::EventsArgs),
     Status(status::StatusArgs),
     Reload(reload::ReloadArgs),
+    Respond(respond::RespondArgs),
+    Audit(audit::AuditArgs),
     /// Look at, and put together, what agents keep of the system calls of workloads.
     Sequences(sequences::SequencesArgs),
     /// Tell whether and how this host can be watched, and what stays invisible.
@@ -41,6 +43,8 @@ fn main() -> ExitCode {
         Command::Sequences(args) => sequences::run(&args),
         Command::Status(args) => block_on(status::run(args)),
         Command::Reload(args) => block_on(reload::run(args)),
+        Command::Respond(args) => block_on(respond::run(args)),
+        Command::Audit(args) => audit::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

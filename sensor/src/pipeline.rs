@@ -14,7 +14,7 @@ use std::{
 };
 
 use folded::{Folded, Slots};
-use sensor_common::Signal;
+use sensor_common::{Class, Signal};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
     links::OwnLinks,
     mute::{Mutes, Reason},
     priority::DELIVERY,
-    respond::Responder,
+    respond::{Answer, Person, Responder, Responses, Wish},
     session::{Sessions, Told},
     time::{BootTime, WallTime},
 };
@@ -52,6 +52,10 @@ pub struct Vitals {
 pub enum Command {
     /// Put this into force, and say in the kernel's words why not.
     Apply(Box<config::Capture>, oneshot::Sender<Result<(), String>>),
+    /// Do what a person wants done.
+    Fulfil(Wish, Person, oneshot::Sender<Result<Answer, String>>),
+    /// Say what waits for a person, and what was done.
+    Responses(oneshot::Sender<Responses>),
 }
 
 /// All stages, composed.
@@ -165,11 +169,32 @@ impl Pipeline {
             self.housekept = now;
             self.keep_house(now, before);
         }
+        while let Ok(command) = self.orders.try_recv() {
+            self.obey(command);
+        }
+        self.work.tell_outcomes();
         self.work.publish();
-        while let Ok(Command::Apply(config, answer)) = self.orders.try_recv() {
-            let result = self.work.stages.mutes.apply(&config, self.capture.filters());
-            // Nobody to hear it is no reason not to have done it.
-            let _ = answer.send(result.map_err(|error| error.to_string()));
+    }
+
+    /// Nobody to hear the answer is no reason not to have done it.
+    fn obey(&mut self, command: Command) {
+        let Stages {
+            mutes,
+            responder,
+            host,
+            ..
+        } = &mut self.work.stages;
+        match command {
+            Command::Apply(config, answer) => {
+                let result = mutes.apply(&config, self.capture.filters());
+                let _ = answer.send(result.map_err(|error| error.to_string()));
+            }
+            Command::Fulfil(wish, person, answer) => {
+                let _ = answer.send(responder.fulfil(&wish, &person, host.tree()));
+            }
+            Command::Responses(answer) => {
+                let _ = answer.send(responder.responses());
+            }
         }
     }
 
@@ -193,8 +218,10 @@ impl Pipeline {
             vitals,
             host,
             profiles,
+            responder,
             ..
         } = &mut work.stages;
+        responder.keep_house(now);
         if let Some(profiles) = profiles {
             profiles.refresh(now);
         }
@@ -236,6 +263,7 @@ impl Work {
     }
 
     fn consider(&mut self, event: Arc<Event>) {
+        self.stages.responder.note(&event);
         self.stages.protect(&event);
         let Stages {
             accounts,
@@ -307,14 +335,19 @@ impl Work {
         }
         for incident in findings.incidents {
             // The response first: every microsecond of it is the attacker's.
-            let outcome = self.stages.responder.respond(&incident);
+            let Stages { responder, host, .. } = &mut self.stages;
+            responder.respond(&incident, host.tree());
             if incident.count == 1 {
                 self.stages.vitals.incidents.fetch_add(1, Ordering::Relaxed);
             }
             self.put(Entry::Incident(incident));
-            if let Some(outcome) = outcome {
-                self.put(Entry::Outcome(Arc::new(outcome)));
-            }
+            self.tell_outcomes();
+        }
+    }
+
+    fn tell_outcomes(&mut self) {
+        for outcome in self.stages.responder.outcomes() {
+            self.put(Entry::Outcome(outcome));
         }
     }
 
@@ -440,6 +473,9 @@ impl Losses {
                 let count = lost.saturating_sub(*reported);
                 if count > 0 {
                     *reported = lost;
+                    if signal.class() == Class::Critical {
+                        work.stages.responder.distrust(BootTime::now());
+                    }
                     work.put(Entry::Loss(loss(signal, reason, count, self.since, now)));
                 }
             }

@@ -1,4 +1,13 @@
-//! What is done about it: the [`Policy`] proposes, the [`Guard`] disposes, and what became of it is said.
+//! What is done about it: the [`Policy`] proposes, the [`Guard`] disposes, a person is asked where the policy says so, and every
+//! step is in the [`Audit`] and in the stream.
+//!
+//! ```text
+//! incident ─▶ policy ─▶ guard ─┬─ observe ─▶ said
+//!                              ├─ ask ─▶ pending ─┬─ approve ─▶ guard ─▶ done
+//!                              │                  └─ deny, or nobody in time
+//!                              └─ act ─▶ done
+//! person ───────────▶ guard ─▶ done
+//! ```
 //!
 //! Invariants:
 //! - Nothing is done in observe mode, and every path to an action, whoever asks for it, goes through the guard.
@@ -6,16 +15,22 @@
 //!   process's id and start time, and whose executable was shown to the guard once more.
 //! - PID 1, kernel threads, sensor and the protected executables cannot be targeted; configuration adds to that list
 //!   and takes nothing from it.
-//! - The thread that detects does not wait for a process to die longer than [`WAIT`].
+//! - Where events were lost, or more was done than is allowed in a time, nothing is done any more without a person.
+//! - The thread that detects does not wait for a process to die longer than [`WAIT`]. Families are ended by a thread of their own.
 
 mod action;
+mod audit;
 mod guard;
 mod kill;
+mod pending;
 mod policy;
 mod responder;
+mod tree;
 
 pub use action::{Action, ActionKind, ActionResult, Outcome};
+pub use audit::{Audit, AuditError, FILE as AUDIT_FILE, Mark, Reader as AuditReader, Record, Step};
 pub use guard::{Guard, Refusal};
 pub use kill::WAIT;
-pub use policy::{Mode, Policy};
-pub use responder::Responder;
+pub use pending::Proposal;
+pub use policy::{Mode, Policy, ResponseRule};
+pub use responder::{Answer, Person, Responder, Responses, Wish};

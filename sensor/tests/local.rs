@@ -34,6 +34,7 @@ fn start(path: &Path) -> (Hub, JoinHandle<Result<(), LocalError>>) {
         }),
         uplink: None,
         reloader: None,
+        orders: None,
     };
     let server = LocalServer::bind(path).expect("binds");
     (hub, tokio::spawn(server.serve(service)))

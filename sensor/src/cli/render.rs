@@ -86,7 +86,8 @@ fn facts(entry: &Entry) -> Facts<'_> {
 }
 
 /// Time of day in UTC; the date is in the JSON.
-fn clock(time_ns: u64) -> String {
+/// The time of day.
+pub(super) fn clock(time_ns: u64) -> String {
     let whole = WallTime(time_ns).to_string();
     whole
         .split_once('T')
@@ -493,11 +494,15 @@ fn concluded(origin: &v1::Origin) -> String {
     }
 }
 
-fn became(outcome: &v1::Outcome) -> String {
+/// What became of an action.
+pub(super) fn became(outcome: &v1::Outcome) -> String {
     let result = match outcome.result() {
         v1::Result::Unspecified => "?",
         v1::Result::Done => "done",
         v1::Result::Observed => "observed only",
+        v1::Result::Asked => "waits for a person",
+        v1::Result::Denied => "denied",
+        v1::Result::Lapsed => "lapsed",
         v1::Result::Refused => "refused",
         v1::Result::Failed => "failed",
         v1::Result::Gone => "already gone",
@@ -505,10 +510,7 @@ fn became(outcome: &v1::Outcome) -> String {
     let Some(action) = &outcome.action else {
         return result.into();
     };
-    let kind = match action.kind() {
-        v1::ActionKind::Unspecified => "?",
-        v1::ActionKind::Kill => "kill",
-    };
+    let kind = action_name(action.kind());
     let target = action.target.map_or(0, |target| target.tgid);
     let mut what = format!("{kind} [{target}]: {result}");
     if !outcome.detail.is_empty() {
@@ -516,9 +518,24 @@ fn became(outcome: &v1::Outcome) -> String {
     }
     format!(
         "{what} ({}, after {})",
-        short(&action.incident_id, 64),
+        if action.incident_id.is_empty() {
+            "by order".into()
+        } else {
+            short(&action.incident_id, 64)
+        },
         duration(outcome.latency_ns)
     )
+}
+
+/// A kind of action for people.
+pub(super) fn action_name(kind: v1::ActionKind) -> &'static str {
+    match kind {
+        v1::ActionKind::Unspecified => "?",
+        v1::ActionKind::Kill => "kill",
+        v1::ActionKind::KillTree => "kill with descendants",
+        v1::ActionKind::Suspend => "suspend",
+        v1::ActionKind::Resume => "resume",
+    }
 }
 
 fn lost(loss: &v1::Loss) -> String {

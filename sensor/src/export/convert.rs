@@ -74,6 +74,12 @@ impl Converter {
         }
     }
 
+    /// Name of a user; empty where there is none.
+    #[must_use]
+    pub fn user(&self, uid: u32) -> String {
+        self.users.name(uid)
+    }
+
     /// Name of the host.
     #[must_use]
     pub fn host(&self) -> &str {
@@ -523,34 +529,46 @@ fn end(address: SocketAddr) -> (String, u32) {
     (address.ip().to_canonical().to_string(), u32::from(address.port()))
 }
 
-fn convert_outcome(outcome: &Outcome) -> v1::Outcome {
-    let Action {
-        kind,
-        target,
-        incident,
-        reason,
-    } = &outcome.action;
-    let kind = match kind {
+/// Something to do, for the wire.
+#[must_use]
+pub fn convert_action(action: &Action) -> v1::Action {
+    let kind = match action.kind {
         ActionKind::Kill => v1::ActionKind::Kill,
+        ActionKind::KillTree => v1::ActionKind::KillTree,
+        ActionKind::Suspend => v1::ActionKind::Suspend,
+        ActionKind::Resume => v1::ActionKind::Resume,
     };
+    v1::Action {
+        kind: kind.into(),
+        target: Some(convert_id(action.target)),
+        incident_id: action.incident.to_string(),
+        reason: action.reason.clone(),
+    }
+}
+
+/// What became of something, for the wire.
+#[must_use]
+pub fn convert_outcome(outcome: &Outcome) -> v1::Outcome {
     let result = match outcome.result {
         ActionResult::Done => v1::Result::Done,
         ActionResult::Observed => v1::Result::Observed,
+        ActionResult::Asked => v1::Result::Asked,
+        ActionResult::Denied => v1::Result::Denied,
+        ActionResult::Lapsed => v1::Result::Lapsed,
         ActionResult::Refused => v1::Result::Refused,
         ActionResult::Failed => v1::Result::Failed,
         ActionResult::Gone => v1::Result::Gone,
     };
     v1::Outcome {
-        action: Some(v1::Action {
-            kind: kind.into(),
-            target: Some(convert_id(*target)),
-            incident_id: incident.to_string(),
-            reason: reason.clone(),
-        }),
+        action: Some(convert_action(&outcome.action)),
         result: result.into(),
         detail: outcome.detail.clone(),
         time_ns: outcome.time.0,
         latency_ns: outcome.latency.as_nanos() as u64,
+        number: outcome.number,
+        who: outcome.who.to_string(),
+        audit_number: outcome.mark.number,
+        audit_digest: outcome.mark.digest.to_string(),
     }
 }
 

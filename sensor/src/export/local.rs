@@ -16,17 +16,28 @@ use std::{
 use sensor_proto::{
     DESCRIPTORS, Entries, MESSAGE_BYTES_MAX,
     v1::{
-        GetStatusRequest, ReloadRequest, ReloadResponse, Status as AgentStatus, SubscribeRequest,
+        self, GetStatusRequest, ListResponsesRequest, ListResponsesResponse, Proposal, ReloadRequest,
+        ReloadResponse, RespondRequest, RespondResponse, Status as AgentStatus, SubscribeRequest,
         SubscribeResponse,
         agent_server::{Agent, AgentServer},
+        respond_request, respond_response,
     },
 };
 use tokio::net::UnixListener;
 use tokio_stream::{Stream, wrappers::UnixListenerStream};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, transport::server::UdsConnectInfo};
 
-use super::{Converter, Entry, Hub, UplinkMonitor, encode::Encoder};
-use crate::reload::Reloader;
+use super::{
+    Converter, Entry, Hub, UplinkMonitor,
+    convert::{convert_action, convert_outcome},
+    encode::Encoder,
+};
+use crate::{
+    orders::{NoAnswer, Orders},
+    reload::Reloader,
+    respond::{ActionKind, Answer, Person, Wish},
+    time::BootTime,
+};
 
 /// Where the socket is, where nobody says otherwise.
 pub const SOCKET: &str = "/run/sensor/sensor.sock";
@@ -84,6 +95,8 @@ pub struct LocalService {
     pub uplink: Option<UplinkMonitor>,
     /// What reads the configuration again, where there is one.
     pub reloader: Option<Arc<Reloader>>,
+    /// Who does what people want done, where there is somebody.
+    pub orders: Option<Orders>,
 }
 
 #[tonic::async_trait]
@@ -135,6 +148,103 @@ impl Agent for LocalService {
             needs_restart: reloaded.needs_restart,
         }))
     }
+
+    async fn list_responses(
+        &self,
+        _request: Request<ListResponsesRequest>,
+    ) -> Result<Response<ListResponsesResponse>, Status> {
+        let responses = self.orders()?.responses().await.map_err(unavailable)?;
+        let now = BootTime::now();
+        let pending = responses.pending.iter().map(|proposal| Proposal {
+            number: proposal.number,
+            action: Some(convert_action(&proposal.action)),
+            process: Some(self.converter.process_of(&proposal.process, None)),
+            because: proposal.because.clone(),
+            lapses_in_ns: proposal.until.since(now).as_nanos() as u64,
+        });
+        Ok(Response::new(ListResponsesResponse {
+            pending: pending.collect(),
+            history: responses
+                .history
+                .iter()
+                .map(|outcome| convert_outcome(outcome))
+                .collect(),
+        }))
+    }
+
+    async fn respond(&self, request: Request<RespondRequest>) -> Result<Response<RespondResponse>, Status> {
+        let orders = self.orders()?;
+        let name = caller(&request, &self.converter)?;
+        let request = request.into_inner();
+        let wish = wish(&request)?;
+        let person = Person {
+            name,
+            why: request.why,
+        };
+        let answer = orders.fulfil(wish, person).await.map_err(unavailable)?;
+        let answer = match answer.map_err(Status::failed_precondition)? {
+            Answer::Outcome(outcome) => respond_response::Answer::Outcome(convert_outcome(&outcome)),
+            Answer::Begun(number) => respond_response::Answer::Begun(number),
+            Answer::Plan(plan) => respond_response::Answer::Plan(plan),
+        };
+        Ok(Response::new(RespondResponse { answer: Some(answer) }))
+    }
+}
+
+impl LocalService {
+    fn orders(&self) -> Result<&Orders, Status> {
+        let missing = || Status::unimplemented("nothing is done here about anything");
+        self.orders.as_ref().ok_or_else(missing)
+    }
+}
+
+fn unavailable(error: NoAnswer) -> Status {
+    Status::unavailable(error.to_string())
+}
+
+/// Who is on the other end of the socket, which its group may use too: root alone may act.
+fn caller<T>(request: &Request<T>, converter: &Converter) -> Result<Box<str>, Status> {
+    let credentials = request
+        .extensions()
+        .get::<UdsConnectInfo>()
+        .and_then(|connection| connection.peer_cred);
+    let uid = credentials
+        .ok_or_else(|| Status::permission_denied("the kernel does not say who asks"))?
+        .uid();
+    if uid != 0 {
+        return Err(Status::permission_denied("only root may decide about responses"));
+    }
+    Ok(match converter.user(uid).as_str() {
+        "" => format!("uid {uid}").into(),
+        name => format!("{name} (uid {uid})").into(),
+    })
+}
+
+fn wish(request: &RespondRequest) -> Result<Wish, Status> {
+    let wish = request.wish.as_ref();
+    Ok(
+        match wish.ok_or_else(|| Status::invalid_argument("nothing is wished for"))? {
+            respond_request::Wish::Approve(number) => Wish::Approve(*number),
+            respond_request::Wish::Deny(number) => Wish::Deny(*number),
+            respond_request::Wish::Undo(number) => Wish::Undo(*number),
+            respond_request::Wish::Order(order) => {
+                let kind = match order.kind() {
+                    v1::ActionKind::Kill => ActionKind::Kill,
+                    v1::ActionKind::KillTree => ActionKind::KillTree,
+                    v1::ActionKind::Suspend => ActionKind::Suspend,
+                    v1::ActionKind::Resume => ActionKind::Resume,
+                    v1::ActionKind::Unspecified => {
+                        return Err(Status::invalid_argument("this agent does not know that action"));
+                    }
+                };
+                if order.dry_run {
+                    Wish::Try(kind, order.pid)
+                } else {
+                    Wish::Do(kind, order.pid)
+                }
+            }
+        },
+    )
 }
 
 /// A socket that is listened on, but not served yet. Removed when it is dropped.

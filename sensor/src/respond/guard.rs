@@ -91,7 +91,7 @@ pub enum Refusal {
 }
 
 /// Decides what may be acted upon.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Guard {
     sensor: u32,
     ancestors: Vec<ProcessId>,
@@ -164,6 +164,23 @@ impl Guard {
             return Err(Refusal::Protected(path.escape_debug().to_string()));
         }
         Ok(())
+    }
+
+    /// Whether a descendant of a target may be acted upon, which runs `executable`.
+    ///
+    /// # Errors
+    /// If it may not.
+    pub fn check_member(&self, tgid: u32, executable: &[u8]) -> Result<(), Refusal> {
+        if tgid == 1 {
+            return Err(Refusal::Init);
+        }
+        if tgid == self.sensor {
+            return Err(Refusal::Sensor);
+        }
+        if self.ancestors.iter().any(|ancestor| ancestor.tgid == tgid) {
+            return Err(Refusal::Ancestor(tgid));
+        }
+        self.check_executable(executable)
     }
 
     /// Whether the guard itself stands before this process, whatever else speaks against acting upon it.

@@ -1,6 +1,6 @@
-//! Ending a process, and no other.
+//! Signals to a process, and to no other.
 
-use std::{os::fd::AsFd, time::Duration};
+use std::{os::fd::OwnedFd, time::Duration};
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -15,13 +15,9 @@ use crate::host::{ProcessId, proc::ProcDir};
 /// that reads the rings.
 pub const WAIT: Duration = Duration::from_millis(2);
 
-/// What became of a kill.
+/// Why a process did not get a signal.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Killed {
-    /// It has ended.
-    Ended,
-    /// The signal is on its way: the process had not ended when the wait was over.
-    Signalled,
+pub(super) enum Missed {
     /// It had ended before.
     Gone(&'static str),
     /// What it runs now is protected.
@@ -30,47 +26,63 @@ pub(super) enum Killed {
     Failed(String),
 }
 
-/// Kills the process `id` if `allow` lets what it runs be killed.
-///
-/// The pidfd is opened first and keeps naming one process whatever happens to the process id; then `/proc` tells
-/// whether that is the process that was meant. Were the id reused between the two, the pidfd would
-/// name the process that has ended, and the signal would fail. What it runs is read again because it may have
-/// executed something else since: that does not save it, unless it is protected.
-pub(super) fn kill(id: ProcessId, allow: impl FnOnce(&[u8]) -> Result<(), Refusal>) -> Killed {
-    let Some(pid) = i32::try_from(id.tgid).ok().and_then(Pid::from_raw) else {
-        return Killed::Gone("there is no process of this id");
-    };
-    let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
-        Ok(pidfd) => pidfd,
-        Err(Errno::SRCH) => return Killed::Gone("the process had ended"),
-        Err(error) => return Killed::Failed(format!("pidfd_open: {error}")),
-    };
-    let Some((process, stat)) = ProcDir::open_same(id) else {
-        return Killed::Gone("the process had ended, and its id is free or another's");
-    };
-    if matches!(stat.state, b'Z' | b'X') {
-        return Killed::Gone("the process had ended and was not yet waited for");
-    }
-    if let Err(refusal) = allow(&process.executable().0) {
-        return Killed::Refused(refusal);
-    }
-    match pidfd_send_signal(&pidfd, Signal::KILL) {
-        Ok(()) => {}
-        Err(Errno::SRCH) => return Killed::Gone("the process had ended"),
-        Err(error) => return Killed::Failed(format!("pidfd_send_signal: {error}; is CAP_KILL there?")),
-    }
-    if ended_within(&pidfd, WAIT) {
-        Killed::Ended
-    } else {
-        Killed::Signalled
-    }
+/// A process that was identified, by a descriptor that names it for good.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) id: ProcessId,
+    pidfd: OwnedFd,
+    process: ProcDir,
 }
 
-fn ended_within(pidfd: &impl AsFd, wait: Duration) -> bool {
-    let mut polled = [PollFd::new(pidfd, PollFlags::IN)];
-    let timeout = Timespec {
-        tv_sec: 0,
-        tv_nsec: i64::from(wait.subsec_nanos()),
-    };
-    poll(&mut polled, Some(&timeout)).is_ok_and(|ready| ready > 0)
+impl Held {
+    /// The process `id`, if `allow` lets what it runs be acted upon.
+    ///
+    /// The pidfd is opened first and keeps naming one process whatever happens to the process id; then `/proc` tells
+    /// whether that is the process that was meant. Were the id reused between the two, the pidfd would
+    /// name the process that has ended, and a signal would fail. What it runs is read again because it may have
+    /// executed something else since: that does not save it, unless it is protected.
+    pub(super) fn new(
+        id: ProcessId,
+        allow: impl FnOnce(&[u8]) -> Result<(), Refusal>,
+    ) -> Result<Self, Missed> {
+        let pid = i32::try_from(id.tgid).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or(Missed::Gone("there is no process of this id"))?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| match error {
+            Errno::SRCH => Missed::Gone("the process had ended"),
+            error => Missed::Failed(format!("pidfd_open: {error}")),
+        })?;
+        let Some((process, stat)) = ProcDir::open_same(id) else {
+            return Err(Missed::Gone(
+                "the process had ended, and its id is free or another's",
+            ));
+        };
+        if matches!(stat.state, b'Z' | b'X') {
+            return Err(Missed::Gone("the process had ended and was not yet waited for"));
+        }
+        allow(&process.executable().0).map_err(Missed::Refused)?;
+        Ok(Self { id, pidfd, process })
+    }
+
+    pub(super) fn signal(&self, signal: Signal) -> Result<(), Missed> {
+        pidfd_send_signal(&self.pidfd, signal).map_err(|error| match error {
+            Errno::SRCH => Missed::Gone("the process had ended"),
+            error => Missed::Failed(format!("pidfd_send_signal: {error}; is CAP_KILL there?")),
+        })
+    }
+
+    /// Whether it has ended by then.
+    pub(super) fn ended_within(&self, wait: Duration) -> bool {
+        let mut polled = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        let timeout = Timespec {
+            tv_sec: wait.as_secs() as i64,
+            tv_nsec: i64::from(wait.subsec_nanos()),
+        };
+        poll(&mut polled, Some(&timeout)).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Whether it runs no instruction any more: stopped, being traced, or ended.
+    pub(super) fn is_at_rest(&self) -> bool {
+        let state = self.process.stat().map(|stat| stat.state);
+        state.is_none_or(|state| matches!(state, b'T' | b't' | b'Z' | b'X'))
+    }
 }

@@ -1,37 +1,123 @@
-//! From an incident to an outcome.
+//! From an incident, or a person's order, to an outcome.
+
+use std::{
+    collections::VecDeque,
+    path::Path,
+    sync::{Arc, mpsc},
+    time::Duration,
+};
+
+use rustix::process::Signal;
 
 use super::{
-    Action, ActionResult, Guard, Mode, Outcome, Policy,
-    kill::{Killed, WAIT, kill},
+    Action, ActionKind, ActionResult, Audit, Guard, Mode, Outcome, Policy, Proposal, Record, Step,
+    kill::{Held, Missed, WAIT},
+    pending::{self, Pending},
+    tree::{self, Condemned, Felled},
 };
 use crate::{
     config,
     detect::Incident,
-    host::Process,
+    host::{Event, Process, ProcessId, Tree},
     time::{BootTime, WallTime},
 };
 
-/// Policy, guard and action, composed.
+/// Outcomes that are remembered, for people who ask.
+const HISTORY_MAX: usize = 256;
+
+/// For how long after a loss of events nothing is done without a person: what was lost may be what explains the incident.
+const DISTRUST: Duration = Duration::from_secs(60);
+
+/// What a person wants.
+#[derive(Clone, Debug)]
+pub enum Wish {
+    /// Do what was proposed under this number.
+    Approve(u64),
+    /// Don't.
+    Deny(u64),
+    /// Undo what was done under it.
+    Undo(u64),
+    /// Do this to the process that has this id now.
+    Do(ActionKind, u32),
+    /// Say what that would do.
+    Try(ActionKind, u32),
+}
+
+/// Who wants it and why.
+#[derive(Clone, Debug, Default)]
+pub struct Person {
+    /// As the system knows them.
+    pub name: Box<str>,
+    /// In their words; may be empty.
+    pub why: String,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// It was decided and, if so decided, done.
+    Outcome(Arc<Outcome>),
+    /// It is being done; the outcome follows in the stream and in the history, under this number.
+    Begun(u64),
+    /// What would be hit, and what the guard says.
+    Plan(String),
+}
+
+/// What waits and what was.
+#[derive(Clone, Debug, Default)]
+pub struct Responses {
+    /// The oldest first.
+    pub pending: Vec<Proposal>,
+    /// The latest last.
+    pub history: Vec<Arc<Outcome>>,
+}
+
+/// A proposal that was decided for.
+struct Order {
+    number: u64,
+    action: Action,
+    process: Arc<Process>,
+    who: Box<str>,
+    /// When its event happened, or a person decided.
+    since: BootTime,
+}
+
+/// A family that was ended by a thread of its own.
+type Finished = (Order, Result<Felled, Missed>);
+
+/// Policy, guard, action and audit, composed.
 #[derive(Debug)]
 pub struct Responder {
     policy: Policy,
     guard: Guard,
+    audit: Audit,
+    ask_within: Duration,
+    pending: Pending,
+    history: VecDeque<Arc<Outcome>>,
+    condemned: Condemned,
+    lost_at: Option<BootTime>,
+    finished: (mpsc::Sender<Finished>, mpsc::Receiver<Finished>),
+    /// Outcomes that nobody has asked for yet.
+    outcomes: Vec<Arc<Outcome>>,
 }
 
 impl Responder {
-    /// A responder for the process that calls this: it and its ancestors are what the guard spares.
+    /// A responder for the process that calls this: it and its ancestors are what the guard spares. The audit is in the directory
+    /// `state`, if there is one.
     #[must_use]
-    pub fn new(config: &config::Respond) -> Self {
+    pub fn new(config: &config::Respond, state: Option<&Path>) -> Self {
         Self {
             policy: Policy::new(config),
             guard: Guard::new(config),
+            audit: Audit::open(state),
+            ask_within: config.ask_within,
+            pending: Pending::default(),
+            history: VecDeque::new(),
+            condemned: Condemned::default(),
+            lost_at: None,
+            finished: mpsc::channel(),
+            outcomes: Vec::new(),
         }
-    }
-
-    /// Whether anything is done at all.
-    #[must_use]
-    pub fn mode(&self) -> Mode {
-        self.policy.mode
     }
 
     /// Whether a process is one that no action may ever be directed at.
@@ -40,51 +126,451 @@ impl Responder {
         self.guard.protects(process)
     }
 
+    /// What waits and what was.
+    #[must_use]
+    pub fn responses(&self) -> Responses {
+        Responses {
+            pending: self.pending.iter().cloned().collect(),
+            history: self.history.iter().cloned().collect(),
+        }
+    }
+
+    /// What has come of anything since this was asked last.
+    pub fn outcomes(&mut self) -> Vec<Arc<Outcome>> {
+        while let Ok((order, felled)) = self.finished.1.try_recv() {
+            self.felled(order, felled);
+        }
+        std::mem::take(&mut self.outcomes)
+    }
+
+    /// Events of processes, credentials or responses were lost at `now`: for a minute, a person decides.
+    pub fn distrust(&mut self, now: BootTime) {
+        self.lost_at = Some(now);
+    }
+
+    /// Lets lapse what nobody answered to. To be called about once a second.
+    pub fn keep_house(&mut self, now: BootTime) {
+        for proposal in self.pending.lapsed(now) {
+            self.lapse(proposal, "nobody answered in time");
+        }
+        self.condemned.keep(now);
+        self.audit.keep();
+    }
+
+    fn lapse(&mut self, proposal: Proposal, why: &str) {
+        let order = order(proposal, "time".into(), BootTime::now());
+        self.end(&order, ActionResult::Lapsed, why.to_owned());
+    }
+
+    /// Ends what descends from a family that was ended, and was forked before it was.
+    pub fn note(&mut self, event: &Event) {
+        let (Some(number), Some(process)) = (self.condemned.of(event), &event.process) else {
+            return;
+        };
+        let order = Order {
+            number,
+            action: Action {
+                kind: ActionKind::Kill,
+                target: process.id,
+                incident: Box::default(),
+                reason: "it descends from processes that were killed with all that descends from them"
+                    .to_owned(),
+            },
+            process: Arc::clone(process),
+            who: "policy".into(),
+            since: event.time,
+        };
+        let (result, detail) = match self.guard.check(process) {
+            Ok(()) => self.signal(&order.action, Signal::KILL),
+            Err(refusal) => (ActionResult::Refused, refusal.to_string()),
+        };
+        self.end(&order, result, detail);
+    }
+
     /// Does what the incident asks for, if anything. Takes a few system calls and at most [`WAIT`] in act mode.
-    pub fn respond(&mut self, incident: &Incident) -> Option<Outcome> {
-        let action = self.policy.propose(incident)?;
-        let (result, detail) = self.carry_out(&action, &incident.process, incident.updated_boot);
-        let latency = BootTime::now().since(incident.updated_boot);
-        Some(Outcome {
+    pub fn respond(&mut self, incident: &Incident, processes: &Tree) {
+        let Some((mode, action)) = self.policy.propose(incident) else {
+            return;
+        };
+        // An incident grows with every event; it is not asked about with each.
+        if self.pending.has(&action) {
+            return;
+        }
+        let mut order = Order {
+            number: 0,
             action,
-            result,
-            detail,
-            time: WallTime::now(),
-            latency,
+            process: Arc::clone(&incident.process),
+            who: "policy".into(),
+            since: incident.updated_boot,
+        };
+        order.number = self.write(&order, Step::Proposed, &order.action.reason.clone());
+        self.decide(mode, order, processes);
+    }
+
+    fn decide(&mut self, mode: Mode, order: Order, processes: &Tree) {
+        let now = BootTime::now();
+        if let Err(refusal) = self.guard.check(&order.process) {
+            return self.end(&order, ActionResult::Refused, refusal.to_string());
+        }
+        if mode == Mode::Ask {
+            return self.ask(order, "respond.mode is \"ask\"".to_owned(), now);
+        }
+        if mode == Mode::Act && self.lost_at.is_some_and(|lost| now.since(lost) < DISTRUST) {
+            let because = "events were lost within the last minute: what is missing may explain it";
+            return self.ask(order, because.to_owned(), now);
+        }
+        if order.action.kind.is_kill()
+            && let Err(refusal) = self.guard.take(order.since)
+        {
+            return match mode {
+                Mode::Act => self.ask(order, refusal.to_string(), now),
+                _ => self.end(&order, ActionResult::Refused, refusal.to_string()),
+            };
+        }
+        if mode == Mode::Observe {
+            let detail = "respond.mode is \"observe\": nothing was done".to_owned();
+            return self.end(&order, ActionResult::Observed, detail);
+        }
+        self.carry_out(order, processes);
+    }
+
+    fn ask(&mut self, order: Order, because: String, now: BootTime) {
+        let number = order.number;
+        let detail = format!(
+            "{because}; to decide: `sensor respond approve {number}` or `deny {number}`, within {}",
+            humantime(self.ask_within)
+        );
+        self.end(&order, ActionResult::Asked, detail);
+        let oldest = self.pending.add(Proposal {
+            number,
+            action: order.action,
+            process: order.process,
+            because,
+            until: pending::until(now, self.ask_within),
+        });
+        if let Some(oldest) = oldest {
+            self.lapse(oldest, "too many others wait");
+        }
+    }
+
+    /// Does what a person wants, if the guard lets it.
+    ///
+    /// # Errors
+    /// If there is no such proposal, outcome or process; in words for the person.
+    pub fn fulfil(&mut self, wish: &Wish, person: &Person, processes: &Tree) -> Result<Answer, String> {
+        let now = BootTime::now();
+        match *wish {
+            Wish::Approve(number) => {
+                let order = order(self.waiting(number)?, person.name.clone(), now);
+                self.write(&order, Step::Approved, &person.why);
+                Ok(self.obey(order, processes))
+            }
+            Wish::Deny(number) => {
+                let order = order(self.waiting(number)?, person.name.clone(), now);
+                self.end(&order, ActionResult::Denied, person.why.clone());
+                Ok(self.answer(number))
+            }
+            Wish::Undo(number) => {
+                let (action, process) = self.undoing(number, person, processes)?;
+                self.order(action, process, person, Step::Undoing, processes)
+            }
+            Wish::Do(kind, pid) => {
+                let process = running(pid, processes)?;
+                let action = asked_for(kind, process.id, person);
+                self.order(action, process, person, Step::Proposed, processes)
+            }
+            Wish::Try(kind, pid) => {
+                let process = running(pid, processes)?;
+                Ok(Answer::Plan(self.plan(kind, &process, processes)))
+            }
+        }
+    }
+
+    fn waiting(&mut self, number: u64) -> Result<Proposal, String> {
+        self.pending.take(number).ok_or_else(|| {
+            format!("nothing waits under number {number}; `sensor respond pending` lists what does")
         })
     }
 
-    fn carry_out(&mut self, action: &Action, target: &Process, now: BootTime) -> (ActionResult, String) {
-        let allowed = self.guard.check(target).and_then(|()| self.guard.take(now));
-        if let Err(refusal) = allowed {
-            return (ActionResult::Refused, refusal.to_string());
+    /// What undoes the outcome `number`.
+    fn undoing(
+        &self,
+        number: u64,
+        person: &Person,
+        processes: &Tree,
+    ) -> Result<(Action, Arc<Process>), String> {
+        let done = |outcome: &&Arc<Outcome>| outcome.number == number && outcome.result == ActionResult::Done;
+        let outcome = self.history.iter().rev().find(done).ok_or_else(|| {
+            format!("nothing was done under number {number}; `sensor respond history` lists what was")
+        })?;
+        let action = &outcome.action;
+        let kind = action.kind.undone_by().ok_or_else(|| {
+            format!(
+                "number {number} cannot be undone: what {} does is for good",
+                action.kind.name()
+            )
+        })?;
+        let process = running(action.target.tgid, processes)?;
+        if process.id != action.target {
+            return Err(format!("the process of number {number} has ended"));
         }
-        if self.policy.mode == Mode::Observe {
-            return (
-                ActionResult::Observed,
-                "respond.mode is \"observe\": nothing was done".to_owned(),
-            );
+        Ok((asked_for(kind, process.id, person), process))
+    }
+
+    fn order(
+        &mut self,
+        action: Action,
+        process: Arc<Process>,
+        person: &Person,
+        step: Step,
+        processes: &Tree,
+    ) -> Result<Answer, String> {
+        let mut order = Order {
+            number: 0,
+            action,
+            process,
+            who: person.name.clone(),
+            since: BootTime::now(),
+        };
+        order.number = self.write(&order, step, &person.why);
+        Ok(self.obey(order, processes))
+    }
+
+    /// A person has decided; the guard has not yet.
+    fn obey(&mut self, order: Order, processes: &Tree) -> Answer {
+        let number = order.number;
+        let check = self.guard.check(&order.process);
+        let take = |guard: &mut Guard| match order.action.kind.is_kill() {
+            true => guard.take(order.since),
+            false => Ok(()),
+        };
+        match check.and_then(|()| take(&mut self.guard)) {
+            Ok(()) => self.carry_out(order, processes),
+            Err(refusal) => self.end(&order, ActionResult::Refused, refusal.to_string()),
         }
-        match kill(action.target, |executable| {
+        self.answer(number)
+    }
+
+    fn answer(&self, number: u64) -> Answer {
+        match self.history.back().filter(|outcome| outcome.number == number) {
+            Some(outcome) if outcome.result != ActionResult::Asked => Answer::Outcome(Arc::clone(outcome)),
+            _ => Answer::Begun(number),
+        }
+    }
+
+    fn plan(&self, kind: ActionKind, process: &Process, processes: &Tree) -> String {
+        let verdict = match self.guard.check(process) {
+            Ok(()) => "the guard lets it".to_owned(),
+            Err(refusal) => format!("the guard refuses it: {refusal}"),
+        };
+        let hit = match kind {
+            ActionKind::KillTree => tree::family(process.id, &descendants(process.id, processes)),
+            _ => vec![process.id.tgid],
+        };
+        let hit: Vec<String> = hit.iter().map(u32::to_string).collect();
+        format!(
+            "{} would hit {} process{}: {}; {verdict}",
+            kind.name(),
+            hit.len(),
+            if hit.len() == 1 { "" } else { "es" },
+            hit.join(" ")
+        )
+    }
+
+    /// Nothing stands against it any more but the process itself.
+    fn carry_out(&mut self, order: Order, processes: &Tree) {
+        let signal = match order.action.kind {
+            ActionKind::KillTree => return self.fell(order, processes),
+            ActionKind::Kill => Signal::KILL,
+            ActionKind::Suspend => Signal::STOP,
+            ActionKind::Resume => Signal::CONT,
+        };
+        let (result, detail) = self.signal(&order.action, signal);
+        self.end(&order, result, detail);
+    }
+
+    fn signal(&self, action: &Action, signal: Signal) -> (ActionResult, String) {
+        let held = Held::new(action.target, |executable| {
             self.guard.check_executable(executable)
-        }) {
-            Killed::Ended => (
+        });
+        let done = held.and_then(|held| held.signal(signal).map(|()| held));
+        match done {
+            Ok(_) if signal == Signal::STOP => (ActionResult::Done, "the process was stopped".to_owned()),
+            Ok(_) if signal == Signal::CONT => (ActionResult::Done, "the process goes on".to_owned()),
+            Ok(held) if held.ended_within(WAIT) => (
                 ActionResult::Done,
                 "the process was killed and has ended".to_owned(),
             ),
-            Killed::Signalled => {
+            Ok(_) => {
                 let detail = format!(
                     "the process was killed; it had not yet ended after {} ms",
                     WAIT.as_millis()
                 );
                 (ActionResult::Done, detail)
             }
-            Killed::Gone(why) => (ActionResult::Gone, why.to_owned()),
-            Killed::Refused(refusal) => (ActionResult::Refused, refusal.to_string()),
-            Killed::Failed(why) => (ActionResult::Failed, why),
+            Err(missed) => missed.into_result(),
+        }
+    }
+
+    /// On a thread of its own: it takes long, and the events that it causes must be read meanwhile.
+    fn fell(&mut self, order: Order, processes: &Tree) {
+        let guard = self.guard.clone();
+        let finished = self.finished.0.clone();
+        let known = descendants(order.action.target, processes);
+        let target = order.action.target;
+        // Until it is known who was killed: what descends from the root must go in any case.
+        self.condemned.add([target], order.number, BootTime::now());
+        let thread = std::thread::Builder::new().name("respond".to_owned());
+        let spawned = thread.spawn(move || {
+            let felled = tree::fell(target, &known, |tgid, executable| {
+                guard.check_member(tgid, executable)
+            });
+            // Nobody to hear it: the agent is ending.
+            let _ = finished.send((order, felled));
+        });
+        if let Err(error) = spawned {
+            tracing::error!(
+                "cannot start a thread to kill process {} and its descendants: {error}",
+                target.tgid
+            );
+        }
+    }
+
+    fn felled(&mut self, order: Order, felled: Result<Felled, Missed>) {
+        let felled = match felled {
+            Ok(felled) => felled,
+            Err(missed) => {
+                let (result, detail) = missed.into_result();
+                return self.end(&order, result, detail);
+            }
+        };
+        let mut detail = format!("{} processes were killed and have ended", felled.ended.len());
+        if felled.lingering > 0 {
+            detail.push_str(&format!(
+                "; {} were killed and had not yet ended",
+                felled.lingering
+            ));
+        }
+        for (tgid, refusal) in &felled.spared {
+            detail.push_str(&format!("; process {tgid} was spared: {refusal}"));
+        }
+        let mut result = ActionResult::Done;
+        if let Some(error) = felled.failed {
+            detail.push_str(&format!("; {error}"));
+            result = ActionResult::Failed;
+        }
+        self.condemned.add(felled.ended, order.number, BootTime::now());
+        self.end(&order, result, detail);
+    }
+
+    /// Writes a step down; its number.
+    fn write(&mut self, order: &Order, step: Step, why: &str) -> u64 {
+        self.audit.add(record(order, step, why)).number
+    }
+
+    /// That was it: for the audit, the history and the stream.
+    fn end(&mut self, order: &Order, result: ActionResult, detail: String) {
+        let mark = self.audit.add(record(order, Step::Ended(result), &detail));
+        let outcome = Arc::new(Outcome {
+            number: order.number,
+            action: order.action.clone(),
+            result,
+            detail,
+            who: order.who.clone(),
+            time: WallTime::now(),
+            latency: BootTime::now().since(order.since),
+            mark,
+        });
+        if self.history.len() >= HISTORY_MAX {
+            self.history.pop_front();
+        }
+        self.history.push_back(Arc::clone(&outcome));
+        self.outcomes.push(outcome);
+    }
+}
+
+impl Missed {
+    fn into_result(self) -> (ActionResult, String) {
+        match self {
+            Self::Gone(why) => (ActionResult::Gone, why.to_owned()),
+            Self::Refused(refusal) => (ActionResult::Refused, refusal.to_string()),
+            Self::Failed(why) => (ActionResult::Failed, why),
         }
     }
 }
 
+fn order(proposal: Proposal, who: Box<str>, since: BootTime) -> Order {
+    Order {
+        number: proposal.number,
+        action: proposal.action,
+        process: proposal.process,
+        who,
+        since,
+    }
+}
+
+fn asked_for(kind: ActionKind, target: ProcessId, person: &Person) -> Action {
+    let reason = match person.why.as_str() {
+        "" => format!("{} asked for it", person.name),
+        why => format!("{} asked for it: {why}", person.name),
+    };
+    Action {
+        kind,
+        target,
+        incident: Box::default(),
+        reason,
+    }
+}
+
+/// Who has this id now.
+fn running(pid: u32, processes: &Tree) -> Result<Arc<Process>, String> {
+    let process = processes.live_id(pid).and_then(|id| processes.get(id));
+    process
+        .cloned()
+        .ok_or_else(|| format!("there is no process {pid}, or sensor has not heard of it yet"))
+}
+
+/// What is known to descend from a process, wherever it is now.
+fn descendants(root: ProcessId, processes: &Tree) -> Vec<ProcessId> {
+    let descends = |process: &&Arc<Process>| {
+        let mut parent = process.parent;
+        // A process that is its own ancestor would be a defect of the tree, and no reason to hang.
+        for _ in 0..256 {
+            match parent {
+                Some(id) if id == root => return true,
+                Some(id) => parent = processes.get(id).and_then(|process| process.parent),
+                None => return false,
+            }
+        }
+        false
+    };
+    let found = processes.iter().filter(descends);
+    found.map(|process| process.id).collect()
+}
+
+fn record(order: &Order, step: Step, why: &str) -> Record {
+    Record {
+        number: 0,
+        time_ns: 0,
+        step,
+        proposal: order.number,
+        action: order.action.kind,
+        pid: order.action.target.tgid,
+        start_ns: order.action.target.start.0,
+        executable: String::from_utf8_lossy(&order.process.image.executable).into_owned(),
+        incident: order.action.incident.to_string(),
+        who: order.who.to_string(),
+        why: why.to_owned(),
+        previous: String::new(),
+    }
+}
+
+fn humantime(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds if seconds % 60 == 0 && seconds > 0 => format!("{} minutes", seconds / 60),
+        seconds => format!("{seconds} seconds"),
+    }
+}
+
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

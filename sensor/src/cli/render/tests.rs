@@ -210,6 +210,7 @@ fn conclusions() {
         detail: "SIGKILL sent".into(),
         time_ns: NOON,
         latency_ns: 1_200_000,
+        ..Outcome::default()
     };
     insta::assert_snapshot!(show(entry::Body::Outcome(outcome)), @"12:00:00.123Z outcome                                      kill [1234]: done, SIGKILL sent (i-7, after 1.2 ms)");
 }

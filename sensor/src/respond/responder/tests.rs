@@ -42,6 +42,37 @@ impl Drop for Victim {
     }
 }
 
+/// An incident whose process is nobody's.
+pub(in crate::respond) fn incident_of(
+    severity: Severity,
+    subject: &str,
+    technique: &'static str,
+) -> Incident {
+    let id = ProcessId {
+        tgid: u32::MAX,
+        start: BootTime(0),
+    };
+    let mut incident = incident(id, severity);
+    incident.subject = subject.into();
+    incident.signals = vec![Arc::new(crate::detect::Signal {
+        subject: subject.into(),
+        source: "test",
+        p_value: 0.1,
+        reasons: Vec::new(),
+        techniques: vec![technique],
+        event: Arc::new(Event {
+            time: BootTime(0),
+            wall: WallTime(0),
+            cpu: 0,
+            process: None,
+            parent: None,
+            thread: crate::host::Thread::default(),
+            body: crate::host::Body::Fork,
+        }),
+    })];
+    incident
+}
+
 fn incident(id: ProcessId, severity: Severity) -> Incident {
     let process = Process {
         id,
@@ -71,14 +102,23 @@ fn incident(id: ProcessId, severity: Severity) -> Incident {
 }
 
 fn responder(mode: Mode) -> Responder {
-    Responder::new(&config::Respond {
+    with(config::Respond {
         mode,
         ..config::Respond::default()
     })
 }
 
+fn with(config: config::Respond) -> Responder {
+    Responder::new(&config, None)
+}
+
+fn tree() -> Tree {
+    Tree::new(crate::host::Limits::default())
+}
+
 fn result(responder: &mut Responder, incident: &Incident) -> ActionResult {
-    let outcome = responder.respond(incident).unwrap();
+    responder.respond(incident, &tree());
+    let outcome = responder.outcomes().pop().unwrap();
     assert!(!outcome.detail.is_empty());
     assert_eq!(
         (&*outcome.action.incident, outcome.action.target),
@@ -105,10 +145,9 @@ fn and_lives_in_observe_mode_or_below_the_severity() {
         result(&mut responder(Mode::Observe), &high),
         ActionResult::Observed
     );
-    assert_eq!(
-        responder(Mode::Act).respond(&incident(victim.id(), Severity::Medium)),
-        None
-    );
+    let mut responder = responder(Mode::Act);
+    responder.respond(&incident(victim.id(), Severity::Medium), &tree());
+    assert!(responder.outcomes().is_empty());
     assert!(victim.lives());
 }
 
@@ -153,7 +192,7 @@ fn what_it_runs_now_is_what_counts() {
         ..config::Respond::default()
     };
     let high = incident(victim.id(), Severity::High);
-    assert_eq!(result(&mut Responder::new(&config), &high), ActionResult::Refused);
+    assert_eq!(result(&mut with(config), &high), ActionResult::Refused);
     assert!(victim.lives());
 }
 
@@ -167,13 +206,101 @@ fn sensor_is_refused_and_so_is_too_much() {
         result(&mut responder(Mode::Act), &incident(this, Severity::Critical)),
         ActionResult::Refused
     );
+}
+
+#[test]
+fn beyond_the_limit_and_after_a_loss_a_person_decides() {
+    let mut victim = Victim::new();
+    let high = incident(victim.id(), Severity::High);
     let config = config::Respond {
         mode: Mode::Act,
         max_kills_per_minute: 0,
         ..config::Respond::default()
     };
+    assert_eq!(result(&mut with(config), &high), ActionResult::Asked);
+    let mut responder = responder(Mode::Act);
+    responder.distrust(BootTime::now());
+    assert_eq!(result(&mut responder, &high), ActionResult::Asked);
+    assert!(victim.lives());
+    // It is not asked about twice.
+    responder.respond(&high, &tree());
+    assert!(responder.outcomes().is_empty());
+}
+
+fn person() -> Person {
+    Person {
+        name: "a person".into(),
+        why: "a reason".to_owned(),
+    }
+}
+
+fn fulfil(responder: &mut Responder, wish: &Wish) -> Result<Arc<Outcome>, String> {
+    match responder.fulfil(wish, &person(), &tree())? {
+        Answer::Outcome(outcome) => Ok(outcome),
+        other => Err(format!("{other:?}")),
+    }
+}
+
+#[test]
+fn a_person_approves_or_denies_or_is_too_late() {
     let mut victim = Victim::new();
     let high = incident(victim.id(), Severity::High);
-    assert_eq!(result(&mut Responder::new(&config), &high), ActionResult::Refused);
+    let mut responder = responder(Mode::Ask);
+    assert_eq!(result(&mut responder, &high), ActionResult::Asked);
+    let number = responder.responses().pending[0].number;
+    let denied = fulfil(&mut responder, &Wish::Deny(number)).unwrap();
+    assert_eq!((denied.result, &*denied.who), (ActionResult::Denied, "a person"));
     assert!(victim.lives());
+    let error = fulfil(&mut responder, &Wish::Approve(number)).unwrap_err();
+    assert!(error.contains("nothing waits"), "{error}");
+
+    responder.outcomes();
+    assert_eq!(result(&mut responder, &high), ActionResult::Asked);
+    responder.keep_house(BootTime(BootTime::now().0 + 901 * 1_000_000_000));
+    let lapsed = responder.outcomes().pop().unwrap();
+    assert_eq!((lapsed.result, &*lapsed.who), (ActionResult::Lapsed, "time"));
+    assert!(victim.lives());
+
+    assert_eq!(result(&mut responder, &high), ActionResult::Asked);
+    let number = responder.responses().pending[0].number;
+    let done = fulfil(&mut responder, &Wish::Approve(number)).unwrap();
+    assert_eq!((done.result, done.number), (ActionResult::Done, number));
+    assert_eq!(victim.0.wait().unwrap().signal(), Some(9));
+    let error = fulfil(&mut responder, &Wish::Undo(number)).unwrap_err();
+    assert!(error.contains("cannot be undone"), "{error}");
+}
+
+#[test]
+fn nobody_can_order_what_the_guard_forbids() {
+    let mut responder = responder(Mode::Ask);
+    let mut processes = tree();
+    let stat = ProcDir::open(1).unwrap().stat().unwrap();
+    processes.enter(
+        crate::host::Facts {
+            id: ProcessId {
+                tgid: 1,
+                start: stat.start,
+            },
+            parent: None,
+            credentials: Credentials::default(),
+            workload: Arc::default(),
+            namespaces: Namespaces::default(),
+            kernel_thread: false,
+        },
+        None,
+    );
+    let order = Wish::Do(ActionKind::Suspend, 1);
+    let answer = responder.fulfil(&order, &person(), &processes).unwrap();
+    let Answer::Outcome(outcome) = answer else {
+        panic!("{answer:?}")
+    };
+    assert_eq!(outcome.result, ActionResult::Refused);
+    let plan = responder.fulfil(&Wish::Try(ActionKind::Kill, 1), &person(), &processes);
+    let Ok(Answer::Plan(plan)) = plan else {
+        panic!("{plan:?}")
+    };
+    assert_eq!(
+        plan,
+        "kill would hit 1 process: 1; the guard refuses it: process 1 is never a target"
+    );
 }

@@ -1,0 +1,223 @@
+//! A process and all that descends from it, ended so that nothing of it gets away.
+//!
+//! A process that is about to be killed can fork meanwhile. So all of them are stopped first: whoever is stopped forks no more, and what
+//! it forked before is found as its child and stopped too, until a whole look at the host, begun when all were at rest, finds nothing new.
+//! Then all are killed at once. What left the family while it was looked at, because its parent ended, is known from the kernel's events:
+//! [`Condemned`] tells of it for [`GRACE`] afterwards.
+//!
+//! Takes some milliseconds for each hundred processes, and never longer than [`LIMIT`] for each of its halves.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+
+use super::{
+    Refusal,
+    kill::{Held, Missed},
+};
+use crate::{
+    host::{
+        Body, Event, ProcessId,
+        proc::{ProcDir, process_ids, same_tick},
+    },
+    time::BootTime,
+};
+
+/// How long processes are looked for and stopped, and how long they may take to end.
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// Most processes that are ended at once; a fork bomb may have more, and then more than once is needed.
+const MEMBERS_MAX: usize = 16_384;
+
+/// For how long a killed process's late descendants are ended.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What became of a family.
+#[derive(Debug, Default)]
+pub(super) struct Felled {
+    /// Processes that have ended.
+    pub(super) ended: Vec<ProcessId>,
+    /// Those that had not within [`LIMIT`]: they will once the kernel lets them.
+    pub(super) lingering: usize,
+    /// Those that the guard protects, with what it says; what descends from them is theirs.
+    pub(super) spared: Vec<(u32, Refusal)>,
+    /// Others could not be stopped, or there were too many.
+    pub(super) failed: Option<String>,
+}
+
+/// Ends `root` and what descends from it. `known` are descendants that may have lost their parents.
+///
+/// # Errors
+/// If the root itself cannot be acted upon.
+pub(super) fn fell(
+    root: ProcessId,
+    known: &[ProcessId],
+    allow: impl Fn(u32, &[u8]) -> Result<(), Refusal>,
+) -> Result<Felled, Missed> {
+    let mut felled = Felled::default();
+    let family = freeze(root, known, &allow, &mut felled)?;
+    for member in &family {
+        if let Err(Missed::Failed(error)) = member.signal(Signal::KILL) {
+            felled.failed = Some(error);
+        }
+    }
+    let deadline = Instant::now() + LIMIT;
+    for member in &family {
+        if member.ended_within(deadline.saturating_duration_since(Instant::now())) {
+            felled.ended.push(member.id);
+        } else {
+            felled.lingering += 1;
+        }
+    }
+    Ok(felled)
+}
+
+/// Who would be hit.
+pub(super) fn family(root: ProcessId, known: &[ProcessId]) -> Vec<u32> {
+    let mut members = HashSet::from([root.tgid]);
+    members.extend(
+        known
+            .iter()
+            .filter(|id| ProcDir::open_same(**id).is_some())
+            .map(|id| id.tgid),
+    );
+    loop {
+        let new = children(&members);
+        if new.is_empty() {
+            break;
+        }
+        members.extend(new.into_iter().map(|id| id.tgid));
+    }
+    let mut members: Vec<u32> = members.into_iter().collect();
+    members.sort_unstable();
+    members
+}
+
+/// Stops them all; the root is the first.
+fn freeze(
+    root: ProcessId,
+    known: &[ProcessId],
+    allow: &impl Fn(u32, &[u8]) -> Result<(), Refusal>,
+    felled: &mut Felled,
+) -> Result<Vec<Held>, Missed> {
+    allow_descriptors();
+    let stop = |id: ProcessId| {
+        let held = Held::new(id, |executable| allow(id.tgid, executable))?;
+        held.signal(Signal::STOP)?;
+        Ok(held)
+    };
+    let mut family = vec![stop(root)?];
+    // Whoever was found, stopped or not: nobody is looked at twice.
+    let mut seen = HashSet::from([root.tgid]);
+    let mut found: Vec<ProcessId> = known.to_vec();
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        for id in found
+            .drain(..)
+            .filter(|id| seen.insert(id.tgid))
+            .collect::<Vec<_>>()
+        {
+            match stop(id) {
+                Ok(held) => family.push(held),
+                Err(Missed::Gone(_)) => {}
+                Err(Missed::Refused(refusal)) => felled.spared.push((id.tgid, refusal)),
+                Err(Missed::Failed(error)) => felled.failed = Some(error),
+            }
+        }
+        // Asked before the look: who is at rest now can have no child that the look does not find.
+        let at_rest = family.iter().all(Held::is_at_rest);
+        let members: HashSet<u32> = family.iter().map(|held| held.id.tgid).collect();
+        found = children(&members);
+        found.retain(|id| !seen.contains(&id.tgid));
+        if found.is_empty() && at_rest {
+            return Ok(family);
+        }
+        if Instant::now() > deadline || family.len() >= MEMBERS_MAX {
+            felled.failed = Some(format!(
+                "{} processes were stopped, and there were still more",
+                family.len()
+            ));
+            return Ok(family);
+        }
+    }
+}
+
+/// Processes whose parents are among `members`, themselves not.
+fn children(members: &HashSet<u32>) -> Vec<ProcessId> {
+    let processes = process_ids(Path::new("/proc")).filter(|tgid| !members.contains(tgid));
+    processes
+        .filter_map(|tgid| {
+            let stat = ProcDir::open(tgid).ok()?.stat()?;
+            let id = ProcessId {
+                tgid,
+                start: stat.start,
+            };
+            (members.contains(&stat.parent) && !stat.kernel_thread).then_some(id)
+        })
+        .collect()
+}
+
+/// Two descriptors for each process are held until it has ended.
+fn allow_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    );
+}
+
+/// Families that were ended, for as long as the kernel may still tell of their forks.
+#[derive(Debug, Default)]
+pub(super) struct Condemned {
+    /// By process id, the process, and the proposal that it was ended for.
+    members: HashMap<u32, (ProcessId, u64)>,
+    until: VecDeque<(BootTime, ProcessId)>,
+}
+
+impl Condemned {
+    /// These were ended at `now`, for the proposal `number`.
+    pub(super) fn add(&mut self, ids: impl IntoIterator<Item = ProcessId>, number: u64, now: BootTime) {
+        for id in ids {
+            self.members.insert(id.tgid, (id, number));
+            self.until.push_back((now, id));
+        }
+    }
+
+    /// For which proposal a process must go that was just forked, if for one. Its own children must, too.
+    pub(super) fn of(&mut self, event: &Event) -> Option<u64> {
+        if self.members.is_empty() || !matches!(event.body, Body::Fork) {
+            return None;
+        }
+        let process = event.process.as_ref()?;
+        let parent = process.parent?;
+        let (known, number) = *self.members.get(&parent.tgid)?;
+        if !same_tick(known.start, parent.start) {
+            return None;
+        }
+        self.add([process.id], number, event.time);
+        Some(number)
+    }
+
+    /// Forgets what is too old.
+    pub(super) fn keep(&mut self, now: BootTime) {
+        while let Some((time, id)) = self.until.front()
+            && now.since(*time) > GRACE
+        {
+            // Another process may have the number by now, and be condemned itself.
+            if self.members.get(&id.tgid).is_some_and(|(known, _)| known == id) {
+                self.members.remove(&id.tgid);
+            }
+            self.until.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
