@@ -143,6 +143,11 @@ impl Correlation {
         &self.budget
     }
 
+    /// Goes on with what was counted elsewhere, as before a restart.
+    pub fn resume(&mut self, budget: Budget) {
+        self.budget = budget;
+    }
+
     /// An observation with a p-value, of everybody in `keys`, the narrowest first. Whether an incident is to be opened; later evidence of the
     /// same excursion belongs to it and opens none.
     pub fn observe(

@@ -139,12 +139,38 @@ impl Edges {
             }
             Err(_) => New::Unknown,
         };
-        let telling = source.window.add(attempt, key, new);
+        let telling = source.window.add(attempt, key, new) && source.window.is_due();
         let burst = telling.then(|| source.burst());
         while self.sources.len() > bounds.sources {
             self.sources.pop_lru();
         }
         burst.filter(|burst| burst.score > 0.0)
+    }
+
+    /// `source` is there, and silent so far: from now on it is known to be.
+    pub fn introduce(&mut self, source: &str, time_ns: u64) {
+        let number = time_ns / self.bounds.window_ns.max(1);
+        let name = &source[..source.floor_char_boundary(NAME_MAX)];
+        self.sources.get_or_insert_mut_ref(name, || Source::new(number));
+        while self.sources.len() > self.bounds.sources {
+            self.sources.pop_lru();
+        }
+    }
+
+    /// An attempt that was observed before as one that goes through has failed after all; the same otherwise.
+    pub fn fail(&mut self, attempt: &Attempt<'_>) -> Option<Burst> {
+        self.ordinal += 1;
+        let (bounds, ordinal) = (self.bounds, self.ordinal);
+        let number = attempt.time_ns / bounds.window_ns.max(1);
+        let name = &attempt.source[..attempt.source.floor_char_boundary(NAME_MAX)];
+        let source = self.sources.get_mut(name)?;
+        source.advance(number, &bounds, ordinal);
+        source.window.fail(attempt, key(attempt.target, attempt.port));
+        source
+            .window
+            .is_due()
+            .then(|| source.burst())
+            .filter(|burst| burst.score > 0.0)
     }
 
     /// Ends the windows that are over at `time_ns`; what they scored at last, for calibration, with the names of their sources, in their
@@ -170,6 +196,13 @@ impl Edges {
         if let Some(source) = self.sources.get_mut(name) {
             source.know(key(target, port), self.ordinal, self.bounds.edges);
         }
+    }
+
+    /// Forgets a source; whether there was one.
+    pub fn forget(&mut self, source: &str) -> bool {
+        self.sources
+            .pop(&source[..source.floor_char_boundary(NAME_MAX)])
+            .is_some()
     }
 
     /// Adds what another learned: edges that either knows are known, counts add up.

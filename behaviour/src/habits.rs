@@ -276,6 +276,12 @@ impl Habits {
         self.share();
     }
 
+    /// Whether anything was learned of a person.
+    #[must_use]
+    pub fn knows(&self, person: &str) -> bool {
+        self.people.contains_key(person)
+    }
+
     /// Bytes that are held, at most [`Bounds::max_bytes`].
     #[must_use]
     pub fn memory_bytes(&self) -> usize {

@@ -18,6 +18,7 @@ pub mod sentences;
 pub mod sequence;
 mod snapshot;
 mod special;
+mod tail;
 pub mod vectors;
 pub mod windows;
 
@@ -26,3 +27,4 @@ pub use calibration::{Bounds as CalibrationBounds, Calibration};
 pub use conformal::Conformal;
 pub use fusion::fuse;
 pub use snapshot::{SNAPSHOT_MAX, SnapshotError};
+pub use tail::{Tail, Tails};

@@ -6,7 +6,7 @@
 //! How likely is something new here? Of *N* observations of which *n₁* were of facts seen just once, the chance that the next is of a
 //! fact never seen is about *n₁ / N* (I. J. Good: *The population frequencies of species and the estimation of population parameters*,
 //! Biometrika 40, 1953). One is added to both, so that little evidence never makes certainty: *m = (n₁ + 1) / (N + 1)*, reckoned in the fact's
-//! context, and of the whole scope where the context is new too. The p-value of a fact, the chance of one that is as rare or rarer, is
+//! context; where the context is new too, of contexts, so that who is inventive in one makes no other likely. The p-value of a fact, the chance of one that is as rare or rarer, is
 //!
 //! - *m + (1 − m) · (observations of facts that are as rare or rarer) / N*, where the scope knows the fact,
 //! - *m · (the same one scope wider)*, where it does not; 1 beyond the last scope, and for a scope of which nothing is known.
@@ -79,6 +79,17 @@ pub enum Opinion {
     Surprise(Surprise),
 }
 
+/// What the model makes of an observation, where it does not matter how rare is what is known.
+#[derive(Clone, Debug, PartialEq)]
+pub enum News {
+    /// The subject is still being learned, and the fact was learned.
+    Learned,
+    /// Seen before by the narrowest scope.
+    None,
+    /// Never seen by the narrowest scope in all that it learned.
+    Surprise(Surprise),
+}
+
 /// Why a fact is surprising.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Surprise {
@@ -129,31 +140,41 @@ impl Novelty {
     /// `fact` was observed in `context` at `time_ns` of event time, of the subject that `scopes` names, the narrowest first. Nothing is
     /// known of nobody: without a scope it counts as learned.
     pub fn observe(&mut self, scopes: &[&str], context: &[u8], fact: &[u8], time_ns: u64) -> Opinion {
+        let (key, hashed) = scope::keys(context, fact);
+        let narrowest = scopes.first().and_then(|scope| self.scopes.peek(cut(scope)));
+        // How rare it is before it is learned once more.
+        let known = narrowest.and_then(|scope| scope.known(hashed, key));
+        match (self.news(scopes, context, fact, time_ns, 1.0), known) {
+            (News::Surprise(surprise), _) => Opinion::Surprise(surprise),
+            (News::None, Some(known)) => Opinion::Known(known),
+            _ => Opinion::Learned,
+        }
+    }
+
+    /// The same as [`observe`](Self::observe), without a look at all facts of the context: how rare one is that is known is not reckoned, and
+    /// alternatives are looked for only where the p-value is `notable` at most.
+    pub fn news(&mut self, scopes: &[&str], context: &[u8], fact: &[u8], time_ns: u64, notable: f64) -> News {
         let Some((narrowest, wider)) = scopes.split_first() else {
-            return Opinion::Learned;
+            return News::Learned;
         };
         self.ordinal += 1;
         let learning = self.learning;
         let (key, context) = scope::keys(context, fact);
         let subject = self.scope(narrowest, time_ns);
         let learned = subject.is_learned(&learning);
-        let known = subject.known(context, key);
-        match known {
-            None if learned => {
-                let here = subject.level(context, key);
-                let alternatives = subject.frequent(context, ALTERNATIVES);
-                let surprise = self.surprise(here, alternatives, wider, context, key);
-                self.keep_bounds();
-                Opinion::Surprise(surprise)
+        if learned && !subject.knows(context, key) {
+            let here = subject.level(context, key);
+            let mut surprise = self.surprise(here, wider, context, key);
+            if surprise.p_value <= notable
+                && let Some(subject) = self.scopes.peek(cut(narrowest))
+            {
+                surprise.alternatives = subject.frequent(context, ALTERNATIVES);
             }
-            known => {
-                self.learn(scopes, context, key, fact);
-                match known {
-                    Some(known) if learned => Opinion::Known(known),
-                    _ => Opinion::Learned,
-                }
-            }
+            self.keep_bounds();
+            return News::Surprise(surprise);
         }
+        self.learn(scopes, context, key, fact);
+        if learned { News::None } else { News::Learned }
     }
 
     /// `fact` is normal for the subject in `context`, however it was found.
@@ -176,6 +197,29 @@ impl Novelty {
     #[must_use]
     pub fn unseen(&self, scope: &str) -> f64 {
         self.scopes.peek(cut(scope)).map_or(1.0, Scope::unseen)
+    }
+
+    /// Whether a scope is learned: what it does not know is news.
+    #[must_use]
+    pub fn is_learned(&self, scope: &str) -> bool {
+        let scope = self.scopes.peek(cut(scope));
+        scope.is_some_and(|scope| scope.is_learned(&self.learning))
+    }
+
+    /// The facts of a scope that were observed most, in whatever context, with their counts.
+    #[must_use]
+    pub fn facts(&self, scope: &str, most: usize) -> Vec<(Box<[u8]>, u64)> {
+        self.scopes
+            .peek(cut(scope))
+            .map(|scope| scope.top(most))
+            .unwrap_or_default()
+    }
+
+    /// Forgets a scope; whether there was one.
+    pub fn forget(&mut self, scope: &str) -> bool {
+        let forgotten = self.scopes.pop(cut(scope));
+        self.bytes -= forgotten.as_ref().map_or(0, Scope::bytes);
+        forgotten.is_some()
     }
 
     /// Adds what another model learned: counts add up, and so do the spans of learning. What does not fit is given up as always.
@@ -208,14 +252,7 @@ impl Novelty {
             .map(|(name, scope)| (name.as_str(), scope.observed(), scope.facts()))
     }
 
-    fn surprise(
-        &self,
-        here: Level,
-        alternatives: Vec<(Box<[u8]>, u64)>,
-        wider: &[&str],
-        context: u64,
-        key: u64,
-    ) -> Surprise {
+    fn surprise(&self, here: Level, wider: &[&str], context: u64, key: u64) -> Surprise {
         let mut p_value = here.unseen;
         let mut levels = Vec::new();
         for name in wider {
@@ -233,7 +270,7 @@ impl Novelty {
             p_value,
             here,
             wider: levels,
-            alternatives,
+            alternatives: Vec::new(),
         }
     }
 

@@ -89,7 +89,12 @@ struct Running {
     /// Number of the period under way, and what came in it.
     period: u64,
     value: f64,
+    /// The value at which it is judged again.
+    due: f64,
 }
+
+/// How much a period has to grow until it is judged again before its end.
+const GROWTH: f64 = 1.5;
 
 impl Rates {
     /// Knows nothing. Hours are those of clocks that are `offset_seconds` ahead of UTC.
@@ -102,21 +107,28 @@ impl Rates {
         }
     }
 
-    /// `amount` more at `unix_seconds`. What was before is not ended by it: that is [`Rates::advance`]'s, to be called first.
-    pub fn add(&mut self, name: &str, unix_seconds: u64, amount: f64) {
+    /// `amount` more at `unix_seconds`. What was before is not ended by it: that is [`Rates::advance`]'s, to be called first. What there is to say of
+    /// the period so far, whenever it has grown by half since that was last said.
+    pub fn add(&mut self, name: &str, unix_seconds: u64, amount: f64) -> Option<Judgement> {
         let period = self.period(unix_seconds);
         let name = &name[..name.floor_char_boundary(NAME_MAX)];
         let running = self.series.get_or_insert_mut_ref(name, || Running {
             series: Series::new(),
             period,
             value: 0.0,
+            due: 0.0,
         });
         if amount.is_finite() && amount > 0.0 {
             running.value += amount;
         }
+        let due = running.value > running.due;
+        if due {
+            running.due = running.value * GROWTH;
+        }
         while self.series.len() > self.bounds.series {
             self.series.pop_lru();
         }
+        if due { self.so_far(name) } else { None }
     }
 
     /// What there is to say of the period under way, by what came in it so far: what is too much now is so at its end.
@@ -144,9 +156,17 @@ impl Rates {
                 ended.push((name.clone(), running.series.observe(hour, value)));
             }
             running.period = now;
+            running.due = 0.0;
         }
         ended.sort_by(|(a, _), (b, _)| a.cmp(b));
         ended
+    }
+
+    /// Forgets a series; whether there was one.
+    pub fn forget(&mut self, name: &str) -> bool {
+        self.series
+            .pop(&name[..name.floor_char_boundary(NAME_MAX)])
+            .is_some()
     }
 
     /// Adds what another knows of the same series: means by the weight of their evidence, and the latest residues of both.

@@ -25,6 +25,7 @@ pub(crate) enum Kind {
     Forest = 6,
     Budget = 7,
     Windows = 8,
+    Tails = 9,
 }
 
 impl Kind {
@@ -38,6 +39,7 @@ impl Kind {
             6 => "a forest",
             7 => "a budget of alerts",
             8 => "windows of system calls",
+            9 => "tails of scores",
             _ => "a kind of model that this version does not know",
         }
     }

@@ -1,9 +1,14 @@
 //! What happened in the window under way.
 
+use std::collections::BTreeSet;
+
 use super::{Attempt, Burst};
 
 /// Edges of a window that are told apart.
 const EDGES: usize = 64;
+
+/// New edges that are counted once beyond those; what comes after that is counted each time.
+const OTHERS: usize = 1_024;
 
 /// Longest name of a target that is kept.
 const NAME_MAX: usize = 64;
@@ -54,10 +59,15 @@ pub(super) struct Window {
     pub(super) failures: u32,
     pub(super) attempts: u32,
     edges: Vec<Edge>,
+    /// New edges beyond those that are told apart: they are counted once as well.
+    others: BTreeSet<u64>,
+    /// New edges and failures when the window was last looked at as a whole.
+    looked_at: u32,
 }
 
 impl Window {
-    pub(super) const MAX_BYTES: usize = EDGES * (size_of::<Edge>() + NAME_MAX + 16);
+    pub(super) const MAX_BYTES: usize =
+        EDGES * (size_of::<Edge>() + NAME_MAX + 16) + 2 * OTHERS * size_of::<u64>();
 
     pub(super) fn new(number: u64) -> Self {
         Self {
@@ -66,7 +76,20 @@ impl Window {
             failures: 0,
             attempts: 0,
             edges: Vec::new(),
+            others: BTreeSet::new(),
+            looked_at: 0,
         }
+    }
+
+    /// Whether there is enough that is new since it was last looked at as a whole, which costs more than to count. Where there is little, all of
+    /// it is.
+    pub(super) fn is_due(&mut self) -> bool {
+        let now = self.new.saturating_add(self.failures);
+        let due = now < 4 * EDGES as u32 || now - self.looked_at > self.looked_at / 8;
+        if due {
+            self.looked_at = now;
+        }
+        due
     }
 
     /// Whether it says anything: it was a new edge, or failed, or went through where others had failed.
@@ -81,9 +104,13 @@ impl Window {
             edge.recovered |= recovers;
             return attempt.failed || recovers;
         }
-        let new = new == New::Unknown;
+        let known_by_now = self.edges.len() >= EDGES && self.others.contains(&key);
+        let new = new == New::Unknown && !known_by_now;
         if !new && !attempt.failed {
             return false;
+        }
+        if new && self.edges.len() >= EDGES && self.others.len() < OTHERS {
+            self.others.insert(key);
         }
         self.new = self.new.saturating_add(u32::from(new));
         if self.edges.len() < EDGES {
@@ -98,6 +125,24 @@ impl Window {
             });
         }
         true
+    }
+
+    /// An attempt that was added has failed.
+    pub(super) fn fail(&mut self, attempt: &Attempt<'_>, key: u64) {
+        self.failures = self.failures.saturating_add(1);
+        if let Some(edge) = self.edges.iter_mut().find(|edge| edge.key == key) {
+            edge.failures = edge.failures.saturating_add(1);
+        } else if self.edges.len() < EDGES {
+            self.edges.push(Edge {
+                key,
+                new: false,
+                target: attempt.target[..attempt.target.len().min(NAME_MAX)].into(),
+                port: attempt.port,
+                attempts: 1,
+                failures: 1,
+                recovered: false,
+            });
+        }
     }
 
     /// Of the new edges that were told apart.

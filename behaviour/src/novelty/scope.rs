@@ -9,8 +9,8 @@ use super::Learning;
 /// Longest name of a fact that is kept; the fact is known by a hash of the whole.
 pub(super) const NAME_MAX: usize = 96;
 
-/// What a fact costs beside its name: itself, twice where a list has just grown.
-pub(super) const FACT_BYTES: usize = 2 * size_of::<Fact>() + 16;
+/// What a fact costs beside its name: itself and its key, twice where a node of the tree is half empty.
+pub(super) const FACT_BYTES: usize = 2 * (size_of::<Fact>() + size_of::<u64>()) + 16;
 
 /// What a context costs: itself, its key, its share of a tree node.
 pub(super) const CONTEXT_BYTES: usize = size_of::<Context>() + 2 * size_of::<u64>() + 16;
@@ -29,7 +29,7 @@ pub struct Known {
     pub observations: u64,
 }
 
-/// What a scope has to say of a fact: in its context, or of the whole scope where the context is new.
+/// What a scope has to say of a fact: in its context, or of contexts where that is new.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Level {
     /// Observations of this fact in this context.
@@ -67,7 +67,7 @@ pub(super) struct Fact {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Context {
     /// By key.
-    facts: Vec<Fact>,
+    facts: BTreeMap<u64, Fact>,
     total: u64,
     once: usize,
 }
@@ -128,10 +128,16 @@ impl Scope {
         unseen(self.once, self.total)
     }
 
+    pub(super) fn knows(&self, context: u64, key: u64) -> bool {
+        self.contexts
+            .get(&context)
+            .is_some_and(|known| known.fact(key).is_some())
+    }
+
     pub(super) fn known(&self, context: u64, key: u64) -> Option<Known> {
         let context = self.contexts.get(&context)?;
         let count = context.fact(key)?.count;
-        let rarer = context.facts.iter().filter(|fact| fact.count <= count);
+        let rarer = context.facts.values().filter(|fact| fact.count <= count);
         let rarer: u64 = rarer.map(|fact| u64::from(fact.count)).sum();
         let unseen = unseen(context.once, context.total);
         Some(Known {
@@ -155,25 +161,34 @@ impl Scope {
                 observations: self.total,
                 distinct: self.facts,
                 context_is_new: true,
-                unseen: self.unseen(),
+                unseen: self.unseen_context(),
             },
         }
     }
 
-    /// The `most` frequent facts of a context.
-    pub(super) fn frequent(&self, context: u64, most: usize) -> Vec<(Box<[u8]>, u64)> {
-        let facts = self
+    /// The chance that the next observation is in a context never seen.
+    fn unseen_context(&self) -> f64 {
+        let once = self
             .contexts
-            .get(&context)
-            .map_or(&[][..], |context| &context.facts);
-        let mut facts: Vec<&Fact> = facts.iter().collect();
-        facts.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.name.cmp(&b.name)));
-        let facts = facts.into_iter().take(most);
-        facts
-            .map(|fact| (fact.name.clone(), u64::from(fact.count)))
-            .collect()
+            .values()
+            .filter(|context| context.total == 1)
+            .count();
+        unseen(once, self.total)
     }
 
+    /// The `most` frequent facts of a context.
+    pub(super) fn frequent(&self, context: u64, most: usize) -> Vec<(Box<[u8]>, u64)> {
+        let facts = self.contexts.get(&context);
+        most_frequent(facts.into_iter().flat_map(|context| context.facts.values()), most)
+    }
+
+    /// The `most` frequent facts of all contexts.
+    pub(super) fn top(&self, most: usize) -> Vec<(Box<[u8]>, u64)> {
+        most_frequent(
+            self.contexts.values().flat_map(|context| context.facts.values()),
+            most,
+        )
+    }
     /// Whether it was new.
     pub(super) fn learn(&mut self, context: u64, key: u64, name: &[u8], ordinal: u64, limit: usize) -> bool {
         self.observed = self.observed.saturating_add(1);
@@ -207,7 +222,7 @@ impl Scope {
             return false;
         }
         if self.facts >= limit.max(1) {
-            self.forget_one();
+            self.forget_oldest();
         }
         let bytes = &mut self.bytes;
         let known = self.contexts.entry(context).or_insert_with(|| {
@@ -242,64 +257,89 @@ impl Scope {
     pub(super) fn by_age(&self) -> Vec<(u64, &Fact)> {
         let contexts = self.contexts.iter();
         let mut facts: Vec<(u64, &Fact)> = contexts
-            .flat_map(|(&context, known)| known.facts.iter().map(move |fact| (context, fact)))
+            .flat_map(|(&context, known)| known.facts.values().map(move |fact| (context, fact)))
             .collect();
         facts.sort_by_key(|(_, fact)| fact.last);
         facts
     }
 
-    fn forget_one(&mut self) {
-        let oldest = self
+    /// A sixteenth of the facts, at least one: looking for the oldest costs a look at all of them, and who meets something new at every turn
+    /// shall not have to pay that each time.
+    fn forget_oldest(&mut self) {
+        let mut ages: Vec<u64> = self
             .contexts
-            .iter()
-            .flat_map(|(&context, known)| known.facts.iter().map(move |fact| (fact.last, context, fact.key)))
-            .min();
-        let Some((_, context, key)) = oldest else { return };
-        let Some(known) = self.contexts.get_mut(&context) else {
+            .values()
+            .flat_map(|known| known.facts.values().map(|fact| fact.last))
+            .collect();
+        if ages.is_empty() {
             return;
-        };
-        let Some(fact) = known.remove(key) else { return };
-        self.facts -= 1;
-        self.once -= usize::from(fact.count == 1);
-        self.total -= u64::from(fact.count);
-        self.bytes -= FACT_BYTES + fact.name.len();
-        if known.facts.is_empty() {
-            self.contexts.remove(&context);
-            self.bytes -= CONTEXT_BYTES;
         }
+        let (_, &mut youngest, _) = ages.select_nth_unstable((self.facts / 16).saturating_sub(1));
+        let Self {
+            facts,
+            once,
+            total,
+            bytes,
+            contexts,
+            ..
+        } = self;
+        contexts.retain(|_, known| {
+            known.forget(youngest, |fact| {
+                *facts -= 1;
+                *once -= usize::from(fact.count == 1);
+                *total -= u64::from(fact.count);
+                *bytes -= FACT_BYTES + fact.name.len();
+            });
+            let kept = !known.facts.is_empty();
+            *bytes -= if kept { 0 } else { CONTEXT_BYTES };
+            kept
+        });
     }
 }
 
 impl Context {
-    fn place(&self, key: u64) -> Result<usize, usize> {
-        self.facts.binary_search_by_key(&key, |fact| fact.key)
-    }
-
     fn fact(&self, key: u64) -> Option<&Fact> {
-        self.facts.get(self.place(key).ok()?)
+        self.facts.get(&key)
     }
 
     fn fact_mut(&mut self, key: u64) -> Option<&mut Fact> {
-        let place = self.place(key).ok()?;
-        self.facts.get_mut(place)
+        self.facts.get_mut(&key)
     }
 
     fn insert(&mut self, fact: Fact) {
-        let (Ok(place) | Err(place)) = self.place(fact.key);
         self.total += u64::from(fact.count);
         self.once += usize::from(fact.count == 1);
-        if self.facts.is_empty() {
-            self.facts.reserve_exact(1);
-        }
-        self.facts.insert(place, fact);
+        self.facts.insert(fact.key, fact);
     }
 
-    fn remove(&mut self, key: u64) -> Option<Fact> {
-        let fact = self.facts.remove(self.place(key).ok()?);
-        self.total -= u64::from(fact.count);
-        self.once -= usize::from(fact.count == 1);
-        Some(fact)
+    /// Everything that was last observed at `youngest` or before; each is shown to `forgotten`.
+    fn forget(&mut self, youngest: u64, mut forgotten: impl FnMut(&Fact)) {
+        let Self { facts, total, once } = self;
+        facts.retain(|_, fact| {
+            let kept = fact.last > youngest;
+            if !kept {
+                *total -= u64::from(fact.count);
+                *once -= usize::from(fact.count == 1);
+                forgotten(fact);
+            }
+            kept
+        });
     }
+}
+
+/// A look at each, since there may be thousands and few are wanted.
+fn most_frequent<'a>(facts: impl Iterator<Item = &'a Fact>, most: usize) -> Vec<(Box<[u8]>, u64)> {
+    let rank = |a: &Fact, b: &Fact| b.count.cmp(&a.count).then_with(|| a.name.cmp(&b.name));
+    let mut top: Vec<&Fact> = Vec::with_capacity(most + 1);
+    for fact in facts {
+        let place = top.partition_point(|one| rank(one, fact).is_lt());
+        if place < most {
+            top.insert(place, fact);
+            top.truncate(most);
+        }
+    }
+    let counted = |fact: &Fact| (fact.name.clone(), u64::from(fact.count));
+    top.into_iter().map(counted).collect()
 }
 
 /// Good and Turing's estimate, with one added to both.

@@ -56,6 +56,7 @@ impl Rates {
                 series,
                 period,
                 value: 0.0,
+                due: 0.0,
             };
             if rates.series.put(name.to_owned(), running).is_some() {
                 return Err(SnapshotError::Inside("a series is there twice"));

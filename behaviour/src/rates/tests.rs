@@ -126,7 +126,7 @@ fn a_period_is_judged_while_it_runs_and_when_it_has_ended() {
         let ended = rates.advance(MONDAY + period * PERIOD);
         assert_eq!(ended.len(), if period == 0 { 0 } else { 2 });
         for name in ["b", "a"] {
-            (0..10).for_each(|_| rates.add(name, MONDAY + period * PERIOD, 1.0));
+            (0..10).for_each(|_| _ = rates.add(name, MONDAY + period * PERIOD, 1.0));
         }
     }
     rates.add("a", MONDAY + 50 * PERIOD - 1, 1e6);
