@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use sensor_behaviour::{
-    Budget,
+    Budget, Tails,
     edges::{self, Attempt, Edges},
     habits::{self, Habits},
     novelty::{Learning, Limits, Novelty},
@@ -18,8 +18,8 @@ const NOW: u64 = 1_700_000_000;
 fuzz_target!(|bytes: &[u8]| {
     let Some((&kind, payload)) = bytes.split_first() else { return };
     let _ = Sequence::from_snapshot(payload);
-    let number = kind % 8;
-    let sealed = seal([1, 2, 3, 4, 5, 6, 7, 8][usize::from(number)], payload);
+    let number = kind % 9;
+    let sealed = seal(number + 1, payload);
     match number {
         0 => sequence(&sealed, payload),
         1 => novelty(&sealed),
@@ -28,7 +28,8 @@ fuzz_target!(|bytes: &[u8]| {
         4 => habits(&sealed),
         5 => forest(&sealed, payload),
         6 => budget(&sealed),
-        _ => windows(&sealed),
+        7 => windows(&sealed),
+        _ => tails(&sealed),
     }
 });
 
@@ -52,6 +53,17 @@ fn sequence(sealed: &[u8], bytes: &[u8]) {
     model.learn(&symbols);
     model.unlearn(&symbols);
     assert!(model.reasons(&symbols, 1).len() <= 1);
+}
+
+fn tails(sealed: &[u8]) {
+    let Ok(mut all) = Tails::from_snapshot(sealed, 64) else { return };
+    let again = Tails::from_snapshot(&all.to_snapshot(), 64);
+    assert_eq!(again.map(|again| again.to_snapshot()), Ok(all.to_snapshot()));
+    let first = sealed.get(11..).and_then(|rest| rest.first_chunk());
+    let subject = first.map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    all.learn(subject, 7.0);
+    let p_value = all.p_value(subject, 7.0);
+    assert!(p_value > 0.0 && p_value <= 1.0, "{p_value}");
 }
 
 fn windows(sealed: &[u8]) {

@@ -28,6 +28,7 @@ use crate::{
         UplinkError, Users,
     },
     host::{CgroupMount, Host, Listener, Profiles, Profiling, WallClock},
+    knowledge::Knowledge,
     links::OwnLinks,
     mute::{Board, Mutes},
     orders::Orders,
@@ -195,6 +196,7 @@ fn start(
     capture.add_listeners(host.listeners().iter().map(Listener::to_kernel));
 
     let mut detector = Detector::new(&config.detect, &host_name);
+    let knowledge = state_directory(config).and_then(|state| Knowledge::resume(state, &mut detector));
     detector.seed(host.tree(), BootTime::now());
 
     let mut sessions = Sessions::new(&config.session, users);
@@ -212,6 +214,7 @@ fn start(
         host,
         profiles,
         detector,
+        knowledge,
         responder: Responder::new(&config.respond, state_directory(config)),
         protected: capture.take_protected(),
         sessions,

@@ -5,16 +5,30 @@
 //! - The models and the open incidents are bounded; an attacker can push out the oldest, not grow them.
 //! - What was flagged is not learned because it happens again.
 
+mod beacons;
 mod detector;
+mod dossier;
+mod exceptions;
 mod facts;
 mod incident;
 mod lineage;
+mod models;
 mod normal;
 mod origin;
+mod people;
+#[cfg(test)]
+mod poisoning;
+mod reach;
+mod recent;
 mod signal;
+#[cfg(test)]
+pub(crate) mod testing;
+mod volumes;
 
 pub use detector::{Detector, Findings};
+pub use exceptions::{EXCEPTIONS, Exception, Scope, Verdict};
 pub use incident::{Incident, Incidents, Severity};
 pub use lineage::{Lineage, SubjectKind};
+pub use models::{Model, StateError, Surprising};
 pub use origin::{Entry, Origin, Origins, Side};
 pub use signal::Signal;

@@ -5,7 +5,7 @@ use std::{io::IsTerminal as _, process::ExitCode};
 use clap::{Parser, Subcommand};
 use sensor::{
     agent::AgentError,
-    cli::{audit, doctor, events, reload, respond, run, sequences, status},
+    cli::{audit, doctor, events, feedback, models, record, reload, replay, respond, run, sequences, status},
     config::ConfigError,
     priority::DELIVERY,
 };
@@ -27,6 +27,10 @@ enum Command {
     Reload(reload::ReloadArgs),
     Respond(respond::RespondArgs),
     Audit(audit::AuditArgs),
+    Record(record::RecordArgs),
+    Models(models::ModelsArgs),
+    Feedback(feedback::FeedbackArgs),
+    Replay(replay::ReplayArgs),
     /// Look at, and put together, what agents keep of the system calls of workloads.
     Sequences(sequences::SequencesArgs),
     /// Tell whether and how this host can be watched, and what stays invisible.
@@ -45,6 +49,10 @@ fn main() -> ExitCode {
         Command::Reload(args) => block_on(reload::run(args)),
         Command::Respond(args) => block_on(respond::run(args)),
         Command::Audit(args) => audit::run(&args),
+        Command::Record(args) => block_on(record::run(args)),
+        Command::Models(args) => block_on(models::run(args)),
+        Command::Feedback(args) => block_on(feedback::run(args)),
+        Command::Replay(args) => replay::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

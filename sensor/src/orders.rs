@@ -5,6 +5,8 @@ use std::{sync::mpsc, time::Duration};
 use tokio::sync::oneshot;
 
 use crate::{
+    detect::Detector,
+    host::Tree,
     pipeline::Command,
     respond::{Answer, Person, Responses, Wish},
 };
@@ -44,6 +46,20 @@ impl Orders {
     /// If the pipeline does not answer.
     pub async fn responses(&self) -> Result<Responses, NoAnswer> {
         self.ask(Command::Responses).await
+    }
+
+    /// What `question` finds of what detection knows and of the processes; `None` if the pipeline does not answer.
+    pub async fn examine<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Detector, &Tree) -> T + Send + 'static,
+    ) -> Option<T> {
+        let ask = |answer: oneshot::Sender<T>| {
+            Command::Ask(Box::new(move |detector, processes| {
+                // Nobody to hear it is no reason not to have done it.
+                let _ = answer.send(question(detector, processes));
+            }))
+        };
+        self.ask(ask).await.ok()
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, NoAnswer> {

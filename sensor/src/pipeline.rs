@@ -22,7 +22,8 @@ use crate::{
     config,
     detect::Detector,
     export::{Entry, Hub, Loss},
-    host::{Attributed, Body, Event, Host, Profiles},
+    host::{Attributed, Body, Event, Host, Profiles, Tree},
+    knowledge::Knowledge,
     links::OwnLinks,
     mute::{Mutes, Reason},
     priority::DELIVERY,
@@ -56,7 +57,12 @@ pub enum Command {
     Fulfil(Wish, Person, oneshot::Sender<Result<Answer, String>>),
     /// Say what waits for a person, and what was done.
     Responses(oneshot::Sender<Responses>),
+    /// Look at what is known, or change it.
+    Ask(Question),
 }
+
+/// What is to be done with the detector and the processes, between two turns: it must not take long.
+pub type Question = Box<dyn FnOnce(&mut Detector, &Tree) + Send>;
 
 /// All stages, composed.
 pub struct Pipeline {
@@ -89,6 +95,8 @@ pub struct Stages {
     pub profiles: Option<Profiles>,
     /// Is it unusual?
     pub detector: Detector,
+    /// Where what it learns outlives the agent; `None`: nowhere.
+    pub knowledge: Option<Knowledge>,
     /// What to do about it.
     pub responder: Responder,
     /// Processes whose signals are reported: those that no response may be directed at.
@@ -155,6 +163,9 @@ impl Pipeline {
         if let Some(profiles) = &mut work.stages.profiles {
             profiles.finish(now);
         }
+        if let Some(knowledge) = &mut work.stages.knowledge {
+            knowledge.finish(&work.stages.detector);
+        }
     }
 
     fn turn(&mut self, alarm: &Alarm) {
@@ -182,6 +193,7 @@ impl Pipeline {
             mutes,
             responder,
             host,
+            detector,
             ..
         } = &mut self.work.stages;
         match command {
@@ -195,6 +207,7 @@ impl Pipeline {
             Command::Responses(answer) => {
                 let _ = answer.send(responder.responses());
             }
+            Command::Ask(question) => question(detector, host.tree()),
         }
     }
 
@@ -219,9 +232,14 @@ impl Pipeline {
             host,
             profiles,
             responder,
+            detector,
+            knowledge,
             ..
         } = &mut work.stages;
         responder.keep_house(now);
+        if let Some(knowledge) = knowledge {
+            knowledge.refresh(detector, now);
+        }
         if let Some(profiles) = profiles {
             profiles.refresh(now);
         }

@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: what the agent costs. The measuring itself is a benchmark of the tests' crate.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 
 use crate::{
@@ -27,10 +29,57 @@ enum Bench {
         #[arg(long)]
         only: Vec<String>,
     },
+    /// What detection costs for each event, and what it makes of attacks; writes `target/bench/detect.json`.
+    Detect {
+        /// Only what it costs.
+        #[arg(long)]
+        cost: bool,
+    },
 }
 
 pub(crate) fn main(args: &Args) -> Result<()> {
-    let Bench::Capture { quick, only } = &args.bench;
+    match &args.bench {
+        Bench::Capture { quick, only } => capture(*quick, only),
+        Bench::Detect { cost } => detect(*cost),
+    }
+}
+
+fn detect(cost: bool) -> Result<()> {
+    let toolchain = setup::for_build()?;
+    let output = folder()?.join("detect.json");
+    let mut bench = cargo::cargo(Some(toolchain));
+    bench.args(["bench", "-p", "sensor", "--bench", "detect", "--", "--output"]);
+    cargo::run(bench.arg(&output))?;
+    if cost {
+        return Ok(());
+    }
+    if !is_root() {
+        return Err(Remedy::error(
+            "only root can load kernel programs: run `cargo xtask bench` as root, or with --cost",
+        ));
+    }
+    let programs = binaries::programs(toolchain, "release")?;
+    let mut bench = cargo::cargo(Some(toolchain));
+    bench.args([
+        "bench",
+        "-p",
+        "sensor-tests",
+        "--bench",
+        "scenarios",
+        "--",
+        "--output",
+    ]);
+    bench.arg(&output).env("SENSOR_BIN", &programs.sensor);
+    cargo::run(&mut bench)
+}
+
+fn folder() -> Result<PathBuf> {
+    let folder = cargo::target().join("bench");
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+fn capture(quick: bool, only: &[String]) -> Result<()> {
     if !is_root() {
         return Err(Remedy::error(
             "only root can load kernel programs: run `cargo xtask bench` as root",
@@ -38,9 +87,6 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     }
     let toolchain = setup::for_build()?;
     let programs = binaries::programs(toolchain, "release")?;
-    let folder = cargo::target().join("bench");
-    std::fs::create_dir_all(&folder)?;
-
     let mut bench = cargo::cargo(Some(toolchain));
     bench.args([
         "bench",
@@ -51,8 +97,8 @@ pub(crate) fn main(args: &Args) -> Result<()> {
         "--",
         "--output",
     ]);
-    bench.arg(folder.join("capture.json"));
-    if *quick {
+    bench.arg(folder()?.join("capture.json"));
+    if quick {
         bench.arg("--quick");
     }
     for measurement in only {

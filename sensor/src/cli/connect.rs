@@ -13,7 +13,7 @@ use crate::export::local::SOCKET;
 #[derive(Clone, Debug, clap::Args)]
 pub struct SocketArgs {
     /// Socket of the agent.
-    #[arg(long, value_name = "PATH", default_value = SOCKET, env = "SENSOR_SOCKET")]
+    #[arg(long, value_name = "PATH", default_value = SOCKET, env = "SENSOR_SOCKET", global = true)]
     pub socket: PathBuf,
 }
 

@@ -1,13 +1,29 @@
 //! The models and the incidents, composed.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use super::{Incident, Incidents, Lineage, Origins, Severity, Signal, normal::Normal};
+use lru::LruCache;
+
+use super::{
+    Incident, Incidents, Lineage, Origins, Severity, Signal, SubjectKind,
+    dossier::{Dossiers, Notice},
+    exceptions::{Exception, Exceptions, Verdict},
+    incident::stable_hash,
+    models::{SURPRISED, Surprising},
+    normal::{Asking, Normal},
+    people::People,
+    reach::Reach,
+    recent::Recent,
+    volumes::Volumes,
+};
 use crate::{
     config,
-    host::{Event, Process, Tree},
+    host::{Body, Event, Process, Tree},
     time::BootTime,
 };
+
+/// How often a subject is introduced: models forget whom they have not heard of for long.
+const INTRODUCED: Duration = Duration::from_secs(600);
 
 /// What an event gave rise to.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,10 +48,19 @@ pub(super) struct Suspicion {
 /// All detection.
 #[derive(Debug)]
 pub struct Detector {
-    lineage: Lineage,
-    normal: Normal,
-    origins: Origins,
+    pub(super) lineage: Lineage,
+    pub(super) normal: Normal,
+    pub(super) volumes: Volumes,
+    pub(super) reach: Reach,
+    pub(super) people: People,
+    pub(super) dossiers: Dossiers,
+    pub(super) origins: Origins,
     incidents: Incidents,
+    pub(super) exceptions: Exceptions,
+    /// Subjects that models of how much have heard of lately.
+    introduced: Recent,
+    /// What was surprising of late, by subject.
+    pub(super) surprises: LruCache<Box<str>, VecDeque<Surprising>>,
 }
 
 impl Detector {
@@ -45,8 +70,15 @@ impl Detector {
         Self {
             lineage: Lineage::new(config),
             normal: Normal::new(config),
+            volumes: Volumes::default(),
+            reach: Reach::default(),
+            people: People::default(),
+            dossiers: Dossiers::new(config),
             origins: Origins::default(),
             incidents: Incidents::new(host, config),
+            exceptions: Exceptions::default(),
+            introduced: Recent::new(INTRODUCED),
+            surprises: LruCache::new(NonZeroUsize::new(SURPRISED).unwrap_or(NonZeroUsize::MIN)),
         }
     }
 
@@ -65,24 +97,112 @@ impl Detector {
     pub fn detect(&mut self, event: &Arc<Event>, processes: &Tree) -> Findings {
         self.origins.note(event);
         let mut findings = Findings::default();
-        if let Some(suspicion) = self.lineage.judge(event) {
-            self.normal.hear(&suspicion.signal, suspicion.cause, processes);
+        let suspicion = self.lineage.judge(event);
+        if let Some(suspicion) = suspicion.filter(|suspicion| !self.exceptions.cover(&suspicion.signal)) {
+            self.remember(&suspicion.signal);
+            self.dossiers.hear(&suspicion.signal, suspicion.cause, processes);
             findings.signals.push(Arc::clone(&suspicion.signal));
             self.join(suspicion, processes, &mut findings);
         }
-        let judged = self.normal.judge(event, processes);
-        findings.signals.extend(judged.signal);
-        if let Some(suspicion) = judged.incident {
-            self.join(suspicion, processes, &mut findings);
+        let Some(process) = &event.process else {
+            return findings;
+        };
+        if process.kernel_thread || SubjectKind::of(&process.workload).is_none() {
+            return findings;
+        }
+        self.introduce(event, process);
+        let mut notices = Vec::new();
+        self.normal.judge(&mut Asking {
+            event,
+            process,
+            processes,
+            dossiers: &mut self.dossiers,
+            notices: &mut notices,
+        });
+        self.volumes.judge(event, process, &mut notices);
+        notices.extend(self.reach.judge(event, process));
+        notices.extend(self.people.judge(event, process));
+        for notice in notices {
+            self.take(event, process, notice, processes, &mut findings);
         }
         findings
+    }
+
+    /// From its first program on a subject is known to be silent where it is.
+    fn introduce(&mut self, event: &Event, process: &Process) {
+        if !matches!(event.body, Body::Exec(_)) {
+            return;
+        }
+        let user = process.credentials.login_uid.unwrap_or(u32::MAX);
+        let subject = stable_hash(&[process.workload.name.as_bytes(), &user.to_le_bytes()]);
+        if !self.introduced.holds_back(subject, event.time) {
+            self.volumes.introduce(event, process);
+            self.reach.introduce(event, process);
+        }
+    }
+
+    /// Adds what a model found to what is known of those whom it belongs to.
+    fn take(
+        &mut self,
+        event: &Arc<Event>,
+        process: &Arc<Process>,
+        notice: Notice,
+        processes: &Tree,
+        findings: &mut Findings,
+    ) {
+        let keys = self.dossiers.keys(process, processes);
+        let grave = notice.grave;
+        let signal = notice.signal(event);
+        if self.exceptions.cover(&signal) {
+            self.dossiers.count(&keys, signal.source, event.time);
+            return;
+        }
+        let judged = self.dossiers.take(signal, &keys, grave);
+        if let Some(signal) = &judged.signal {
+            self.remember(signal);
+        }
+        findings.signals.extend(judged.signal);
+        if let Some(suspicion) = judged.incident {
+            self.join(suspicion, processes, findings);
+        }
+    }
+
+    /// An incident was none: what was found in it is normal, as far as the verdict goes. `None` where no such incident is open, or there are too many
+    /// exceptions.
+    pub fn except(&mut self, incident: &str, verdict: Verdict) -> Option<Exception> {
+        let incident = self.incidents.get(incident)?;
+        let exception = self.exceptions.add(&incident, verdict)?;
+        let causes: Vec<u64> = incident.signals.iter().map(|signal| signal.cause).collect();
+        self.dossiers.absolve(incident.cause);
+        self.normal.accept(&causes, incident.updated_boot);
+        for signal in incident
+            .signals
+            .iter()
+            .filter(|signal| signal.source == "lineage")
+        {
+            self.lineage.accept(&signal.event);
+        }
+        self.incidents.close(&incident.id);
+        Some(exception)
+    }
+
+    /// The exceptions there are.
+    #[must_use]
+    pub fn exceptions(&self) -> &[Exception] {
+        self.exceptions.list()
+    }
+
+    /// Takes an exception back; whether it was there. What was learned by it stays learned until it is forgotten.
+    pub fn remove_exception(&mut self, id: &str) -> bool {
+        self.exceptions.remove(id)
     }
 
     fn join(&mut self, suspicion: Suspicion, processes: &Tree, findings: &mut Findings) {
         let Self {
             origins, incidents, ..
         } = self;
-        let incident = incidents.join(suspicion, |process| origins.of(process, processes));
+        let event = Arc::clone(&suspicion.signal.event);
+        let incident = incidents.join(suspicion, |process| origins.behind(&event, process, processes));
         findings.incidents.extend(incident);
     }
 }

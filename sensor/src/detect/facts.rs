@@ -8,7 +8,7 @@ use std::{fmt::Write as _, io::Write as _, net::IpAddr};
 use sensor_common::Signal;
 
 use super::lineage::printable;
-use crate::host::{Body, Event, Flow, Operation};
+use crate::host::{Body, CredentialChange, Event, Flow, How, Operation};
 
 /// Components of a directory that count.
 const DEPTH: usize = 3;
@@ -20,50 +20,88 @@ pub(super) struct Kind {
     pub(super) techniques: &'static [&'static str],
 }
 
+/// Of people: when, and from where, they are at work. Of programs: that something comes back like clockwork.
+pub(super) const HOUR: Kind = kind("hour", &["T1078"]);
+pub(super) const LOGIN_SOURCE: Kind = kind("login source", &["T1078"]);
+pub(super) const PROGRAM: Kind = kind("program", &["T1059"]);
+pub(super) const REGULAR: Kind = kind("regular contact", &["T1071"]);
+
 const COVETED_READ: &str = "coveted file read";
 const COVETED_CHANGED: &str = "coveted file changed";
+const FORGED: &str = "privileges out of nowhere";
 
 impl Kind {
-    /// Whether a model of this name looks at what is bad whoever does it, more than new.
-    pub(super) fn is_coveted(source: &str) -> bool {
-        source == COVETED_READ || source == COVETED_CHANGED
+    /// Whether it is bad whoever does it, more than new.
+    pub(super) fn is_grave(self) -> bool {
+        matches!(self.source, COVETED_READ | COVETED_CHANGED | FORGED)
+    }
+
+    /// Whether nothing that is normal does it.
+    pub(super) fn is_forged(self) -> bool {
+        self.source == FORGED
     }
 }
 
-/// Files and directories by which attackers stay, rise or steal, and the technique. A `*` stands for one name.
-const COVETED: [(&str, &str); 26] = [
-    ("/etc/cron.d", "T1053.003"),
-    ("/etc/crontab", "T1053.003"),
-    ("/etc/cron.hourly", "T1053.003"),
-    ("/etc/cron.daily", "T1053.003"),
-    ("/var/spool/cron", "T1053.003"),
-    ("/etc/systemd/system", "T1543.002"),
-    ("/usr/lib/systemd/system", "T1543.002"),
-    ("/lib/systemd/system", "T1543.002"),
-    ("/root/.config/systemd", "T1543.002"),
-    ("/home/*/.config/systemd", "T1543.002"),
-    ("/root/.ssh/authorized_keys", "T1098.004"),
-    ("/home/*/.ssh/authorized_keys", "T1098.004"),
-    ("/etc/ld.so.preload", "T1574.006"),
-    ("/etc/ld.so.conf.d", "T1574.006"),
-    ("/etc/profile.d", "T1546.004"),
-    ("/root/.bashrc", "T1546.004"),
-    ("/home/*/.bashrc", "T1546.004"),
-    ("/etc/passwd", "T1098"),
-    ("/etc/shadow", "T1003.008"),
-    ("/etc/sudoers", "T1548.003"),
-    ("/etc/sudoers.d", "T1548.003"),
-    ("/etc/pam.d", "T1556.003"),
-    ("/etc/init.d", "T1037.004"),
-    ("/etc/rc.local", "T1037.004"),
-    ("/etc/udev/rules.d", "T1546.017"),
-    ("/lib/modules", "T1547.006"),
+/// A place by which attackers stay, rise or steal, and the technique. A `*` at its end stands for any ending.
+type Coveted = (&'static str, &'static str);
+
+/// Below `/etc`.
+const IN_ETC: [Coveted; 23] = [
+    ("cron.*", "T1053.003"),
+    ("crontab", "T1053.003"),
+    ("anacrontab", "T1053.003"),
+    ("systemd/system", "T1543.002"),
+    ("systemd/user", "T1543.002"),
+    ("ld.so.preload", "T1574.006"),
+    ("ld.so.conf.d", "T1574.006"),
+    ("environment", "T1574.006"),
+    ("profile", "T1546.004"),
+    ("profile.d", "T1546.004"),
+    ("bash.bashrc", "T1546.004"),
+    ("passwd", "T1098"),
+    ("shadow", "T1003.008"),
+    ("gshadow", "T1003.008"),
+    ("sudoers", "T1548.003"),
+    ("sudoers.d", "T1548.003"),
+    ("pam.d", "T1556.003"),
+    ("init.d", "T1037.004"),
+    ("rc.local", "T1037.004"),
+    ("udev/rules.d", "T1546.017"),
+    ("modules-load.d", "T1547.006"),
+    ("xdg/autostart", "T1547.013"),
+    ("ssh/ssh_host_*", "T1552.004"),
 ];
 
-/// Directories where names are made up by whoever puts something there.
-const MADE_UP: [&[u8]; 5] = [b"/tmp", b"/var/tmp", b"/dev/shm", b"/proc", b"/run/user"];
+/// Below somebody's home.
+const IN_HOMES: [Coveted; 11] = [
+    (".ssh/authorized_keys", "T1098.004"),
+    (".ssh/id_*", "T1552.004"),
+    (".bashrc", "T1546.004"),
+    (".bash_profile", "T1546.004"),
+    (".profile", "T1546.004"),
+    (".zshrc", "T1546.004"),
+    (".config/systemd", "T1543.002"),
+    (".config/autostart", "T1547.013"),
+    (".aws/credentials", "T1552.001"),
+    (".kube/config", "T1552.001"),
+    (".netrc", "T1552.001"),
+];
 
-/// The fact in `event`, appended to `fact`; `None` where there is none.
+/// Below `/var`, `/usr` and `/`, `/run`.
+const IN_VAR: [Coveted; 2] = [("spool/cron", "T1053.003"), ("spool/at", "T1053.002")];
+const IN_USR: [Coveted; 3] = [
+    ("lib/systemd/system", "T1543.002"),
+    ("local/lib/systemd/system", "T1543.002"),
+    ("lib/modules", "T1547.006"),
+];
+const IN_LIB: [Coveted; 2] = [("systemd/system", "T1543.002"), ("modules", "T1547.006")];
+const IN_RUN: [Coveted; 1] = [("systemd/system", "T1543.002")];
+
+/// Directories where names are made up by whoever puts something there.
+const MADE_UP: [&[u8]; 5] = [b"/tmp/", b"/var/tmp/", b"/dev/shm/", b"/proc/", b"/run/user/"];
+
+/// The fact in `event`, appended to `fact`; `None` where there is none. Which program it started is one only where
+/// [`Lineage`](super::Lineage) does not say so.
 pub(super) fn of(event: &Event, fact: &mut Vec<u8>) -> Option<Kind> {
     match &event.body {
         Body::Connect(flow) => {
@@ -75,7 +113,40 @@ pub(super) fn of(event: &Event, fact: &mut Vec<u8>) -> Option<Kind> {
             Some(kind("listener", &["T1205"]))
         }
         Body::Operation(operation) => of_operation(operation, fact),
+        Body::Credential(change) => of_credential(change, event, fact),
         _ => None,
+    }
+}
+
+/// Who became root by a program or a call: by which, where its directory's names are made up by the directory.
+fn of_credential(change: &CredentialChange, event: &Event, fact: &mut Vec<u8>) -> Option<Kind> {
+    let rises = change.after.euid == 0 && change.before.euid != 0
+        || change.after.effective & !change.before.effective != 0;
+    if !rises {
+        return None;
+    }
+    let executable = &event.process.as_ref()?.image.executable;
+    match change.how {
+        How::Exec => {
+            program(executable, fact);
+            Some(kind("privileges by program", &["T1548.001"]))
+        }
+        How::Call => {
+            program(executable, fact);
+            Some(kind("privileges by call", &["T1548"]))
+        }
+        How::Unexplained => {
+            fact.extend_from_slice(b"unexplained");
+            Some(kind(FORGED, &["T1068"]))
+        }
+    }
+}
+
+/// Appends the path of a program, or the directory where names are made up.
+pub(super) fn program(executable: &[u8], fact: &mut Vec<u8>) {
+    match MADE_UP.iter().find(|place| executable.starts_with(place)) {
+        Some(place) => fact.extend_from_slice(place),
+        None => fact.extend_from_slice(executable),
     }
 }
 
@@ -121,7 +192,7 @@ fn of_file(operation: &Operation, fact: &mut Vec<u8>) -> Option<Kind> {
         return None;
     }
     let reads = reads(operation);
-    if let Some((_, technique)) = COVETED.iter().find(|(coveted, _)| lies_in(path, coveted)) {
+    if let Some((_, technique)) = coveted(path) {
         fact.extend_from_slice(path);
         let source = if reads { COVETED_READ } else { COVETED_CHANGED };
         return Some(kind(source, std::slice::from_ref(technique)));
@@ -136,39 +207,78 @@ fn of_file(operation: &Operation, fact: &mut Vec<u8>) -> Option<Kind> {
 /// Whether an open is for reading alone.
 fn reads(operation: &Operation) -> bool {
     const ACCESS: u64 = 3;
-    let flags = operation
-        .call
-        .details
-        .iter()
-        .find(|detail| detail.name == "flags");
-    operation.signal == Signal::FileOpen
-        && flags.is_some_and(|detail| operation.values[detail.value] & ACCESS == 0)
+    operation.signal == Signal::FileOpen && flags(operation).is_some_and(|flags| flags & ACCESS == 0)
+}
+
+/// Whether an open is of a file that was there, to write something else into it.
+pub(super) fn rewrites(operation: &Operation) -> bool {
+    const ACCESS: u64 = 3;
+    const CREATE: u64 = 0o100;
+    const EXCLUSIVE: u64 = 0o200;
+    const TRUNCATE: u64 = 0o1000;
+    const APPEND: u64 = 0o2000;
+    let Some(flags) = flags(operation) else {
+        return false;
+    };
+    let in_place = flags & (CREATE | APPEND) == 0 && flags & ACCESS != 0;
+    operation.signal == Signal::FileOpen && flags & EXCLUSIVE == 0 && (in_place || flags & TRUNCATE != 0)
+}
+
+fn flags(operation: &Operation) -> Option<u64> {
+    let mut details = operation.call.details.iter();
+    let flags = details.find(|detail| detail.name == "flags")?;
+    operation.values.get(flags.value).copied()
+}
+
+/// The coveted place that `path` is or lies in. Most files are in none, which the first name tells.
+fn coveted(path: &[u8]) -> Option<&'static Coveted> {
+    let (first, rest) = split_name(path.strip_prefix(b"/")?);
+    let (places, rest): (&'static [Coveted], _) = match first {
+        b"etc" => (&IN_ETC, rest),
+        b"root" => (&IN_HOMES, rest),
+        b"home" => (&IN_HOMES, split_name(rest).1),
+        b"var" => (&IN_VAR, rest),
+        b"usr" => (&IN_USR, rest),
+        b"lib" => (&IN_LIB, rest),
+        b"run" => (&IN_RUN, rest),
+        _ => return None,
+    };
+    places.iter().find(|(place, _)| lies_in(rest, place))
+}
+
+/// The first name of a path that begins with one, and what follows.
+fn split_name(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().position(|byte| *byte == b'/') {
+        Some(end) => (&path[..end], &path[end + 1..]),
+        None => (path, &[]),
+    }
 }
 
 /// Whether `path` is `place` or lies in it.
 fn lies_in(path: &[u8], place: &str) -> bool {
-    let mut names = path.split(|byte| *byte == b'/');
-    place
-        .as_bytes()
-        .split(|byte| *byte == b'/')
-        .all(|wanted| names.next().is_some_and(|name| wanted == b"*" || wanted == name))
+    if let Some(begin) = place.strip_suffix('*') {
+        return path.starts_with(begin.as_bytes());
+    }
+    let rest = path.strip_prefix(place.as_bytes());
+    rest.is_some_and(|rest| rest.first().is_none_or(|byte| *byte == b'/'))
 }
 
 /// Appends the directory of `path`, as far as it counts.
 fn directory(path: &[u8], fact: &mut Vec<u8>) {
-    let made_up = MADE_UP.iter().find(|place| {
-        path.strip_prefix(**place)
-            .is_some_and(|rest| rest.first() == Some(&b'/'))
-    });
-    if let Some(place) = made_up {
-        fact.extend_from_slice(place);
+    if let Some(place) = MADE_UP.iter().find(|place| path.starts_with(place)) {
+        fact.extend_from_slice(&place[..place.len() - 1]);
         return;
     }
-    let end = path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
-    let names = path[..end]
-        .split(|byte| *byte == b'/')
-        .filter(|name| !name.is_empty());
-    for name in names.take(DEPTH) {
+    let mut rest = path.strip_prefix(b"/").unwrap_or(path);
+    for _ in 0..DEPTH {
+        let Some(end) = rest.iter().position(|byte| *byte == b'/') else {
+            return;
+        };
+        let name = &rest[..end];
+        rest = &rest[end + 1..];
+        if name.is_empty() {
+            continue;
+        }
         fact.push(b'/');
         let digits = name.iter().filter(|byte| byte.is_ascii_digit()).count();
         fact.extend_from_slice(if digits >= 4 { b"#" } else { name });
@@ -176,13 +286,10 @@ fn directory(path: &[u8], fact: &mut Vec<u8>) {
 }
 
 /// Appends who is at the other end: the name that was asked for, without what stands before its last three labels; else the network.
-fn far_end(flow: &Flow, fact: &mut Vec<u8>) {
+pub(super) fn far_end(flow: &Flow, fact: &mut Vec<u8>) {
     let port = flow.remote.port();
     let _ = match (&flow.remote_name, flow.remote.ip()) {
-        (Some(name), _) => {
-            let from = name.rmatch_indices('.').nth(2).map_or(0, |(at, _)| at + 1);
-            write!(fact, "{}:{port}", &name[from..])
-        }
+        (Some(name), _) => write!(fact, "{}:{port}", domain(name)),
         (None, IpAddr::V4(address)) => {
             let [a, b, c, _] = address.octets();
             write!(fact, "{a}.{b}.{c}.0/24:{port}")
@@ -192,6 +299,12 @@ fn far_end(flow: &Flow, fact: &mut Vec<u8>) {
             write!(fact, "[{a:x}:{b:x}:{c:x}::]/48:{port}")
         }
     };
+}
+
+/// The last three labels of a name.
+pub(super) fn domain(name: &str) -> &str {
+    let from = name.rmatch_indices('.').nth(2).map_or(0, |(at, _)| at + 1);
+    &name[from..]
 }
 
 /// What was done, as a sentence goes on after its subject.
@@ -208,6 +321,7 @@ pub(super) fn in_words(event: &Event) -> String {
             None => write!(text, "connected to {}", flow.remote),
         },
         Body::Listen { address, .. } => write!(text, "listens at {address}"),
+        Body::Credential(change) => write!(text, "{}", rise(change)),
         Body::Operation(operation) => {
             let path = printable(&operation.path);
             let target = printable(&operation.target);
@@ -226,6 +340,19 @@ pub(super) fn in_words(event: &Event) -> String {
         _ => Ok(()),
     };
     text
+}
+
+fn rise(change: &CredentialChange) -> String {
+    let how = match change.how {
+        How::Exec => "by running a program that has them",
+        How::Call => "by asking the kernel",
+        How::Unexplained => "without asking anybody: the kernel's memory was written to",
+    };
+    if change.after.euid == 0 && change.before.euid != 0 {
+        format!("went from user {} to root {how}", change.before.uid)
+    } else {
+        format!("as user {} got more capabilities {how}", change.before.uid)
+    }
 }
 
 #[cfg(test)]
@@ -254,15 +381,23 @@ mod tests {
 
     #[test]
     fn what_is_coveted_is_known_by_its_place() {
-        for (path, place, lies) in [
-            ("/home/alice/.bashrc", "/home/*/.bashrc", true),
-            ("/home/alice/x/.bashrc", "/home/*/.bashrc", false),
-            ("/etc/cron.d/job", "/etc/cron.d", true),
-            ("/etc/cron.deny", "/etc/cron.d", false),
-            ("/etc/passwd", "/etc/passwd", true),
-            ("/etc/passwd-", "/etc/passwd", false),
+        for (path, technique) in [
+            ("/home/alice/.bashrc", Some("T1546.004")),
+            ("/home/alice/x/.bashrc", None),
+            ("/root/.bashrc", Some("T1546.004")),
+            ("/root/.ssh/id_ed25519", Some("T1552.004")),
+            ("/etc/cron.d/job", Some("T1053.003")),
+            ("/etc/cron.deny", Some("T1053.003")),
+            ("/etc/crontabs", None),
+            ("/etc/passwd", Some("T1098")),
+            ("/etc/passwd-", None),
+            ("/etc/profile.d/x.sh", Some("T1546.004")),
+            ("/lib/systemd/system/x.service", Some("T1543.002")),
+            ("/var/spool/cron/crontabs/root", Some("T1053.003")),
+            ("/srv/etc/passwd", None),
         ] {
-            assert_eq!(lies_in(path.as_bytes(), place), lies, "{path} in {place}");
+            let found = coveted(path.as_bytes()).map(|(_, technique)| *technique);
+            assert_eq!(found, technique, "{path}");
         }
     }
 }

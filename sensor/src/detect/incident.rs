@@ -52,6 +52,8 @@ pub struct Incident {
     pub signals: Vec<Arc<Signal>>,
     /// How often the same was seen since it was opened.
     pub count: u64,
+    /// What makes two of them the same.
+    pub cause: u64,
 }
 
 /// The incidents that are open, a bounded number of them.
@@ -125,12 +127,28 @@ impl Incidents {
                 .take(EVIDENCE)
                 .collect(),
             count: 1,
+            cause,
         });
         self.open.push(key, Arc::clone(&incident));
         while self.open.len() > self.limit {
             self.open.pop_lru();
         }
         Some(incident)
+    }
+
+    /// The open incident of that id.
+    #[must_use]
+    pub fn get(&self, id: &str) -> Option<Arc<Incident>> {
+        let mut open = self.open.iter().map(|(_, incident)| incident);
+        open.find(|incident| *incident.id == *id).cloned()
+    }
+
+    /// It was none.
+    pub(super) fn close(&mut self, id: &str) {
+        let key = self.open.iter().find(|(_, incident)| *incident.id == *id);
+        if let Some(key) = key.map(|(key, _)| *key) {
+            self.open.pop(&key);
+        }
     }
 
     fn id(&self, signal: &Signal, cause: u64, process: &Process) -> String {

@@ -5,7 +5,10 @@
 
 use std::{fmt::Write, sync::Arc};
 
-use sensor_behaviour::novelty::{Limits, Novelty, Opinion, Surprise};
+use sensor_behaviour::{
+    SnapshotError,
+    novelty::{Learning, Limits, Novelty, Opinion, Surprise},
+};
 use serde::{Deserialize, Serialize};
 
 use super::{Severity, Signal, detector::Suspicion, incident::stable_hash};
@@ -67,6 +70,8 @@ impl SubjectKind {
 #[derive(Debug)]
 pub struct Lineage {
     model: Novelty,
+    limits: Limits,
+    learning: Learning,
     flagged: Vec<SubjectKind>,
     max_p_value: f64,
 }
@@ -81,8 +86,39 @@ impl Lineage {
         };
         Self {
             model: Novelty::new(limits, config.learning()),
+            limits,
+            learning: config.learning(),
             flagged: config.flag.clone(),
             max_p_value: config.max_p_value,
+        }
+    }
+
+    /// What was learned.
+    pub(super) fn model(&self) -> &Novelty {
+        &self.model
+    }
+
+    pub(super) fn model_mut(&mut self) -> &mut Novelty {
+        &mut self.model
+    }
+
+    /// A model with the same bounds that knows nothing.
+    pub(super) fn unlearned(&self) -> Novelty {
+        Novelty::new(self.limits, self.learning)
+    }
+
+    /// The same of a snapshot.
+    pub(super) fn read(&self, bytes: &[u8]) -> Result<Novelty, SnapshotError> {
+        Novelty::from_snapshot(bytes, self.limits, self.learning)
+    }
+
+    /// Somebody says that an exec is normal.
+    pub(super) fn accept(&mut self, event: &Event) {
+        if let (Body::Exec(exec), Some(process)) = (&event.body, &event.process) {
+            let context = context(exec, event.parent.as_deref());
+            let subject = &process.workload.name;
+            self.model
+                .accept(&[subject], context, &process.image.executable, event.time.0);
         }
     }
 
@@ -126,7 +162,9 @@ impl Lineage {
         let shell = interpreter(executable);
         let mut reasons = vec![sentence(process, context, &surprise)];
         reasons.extend(peculiarities(exec).map(str::to_owned));
+        let cause = stable_hash(&[b"lineage", context, executable]);
         let signal = Signal {
+            cause,
             subject: subject.clone(),
             source: "lineage",
             p_value: surprise.p_value,
@@ -139,7 +177,6 @@ impl Lineage {
         } else {
             Severity::Medium
         };
-        let cause = stable_hash(&[b"lineage", context, executable]);
         Some(Suspicion {
             signal: Arc::new(signal),
             evidence: Vec::new(),
@@ -150,7 +187,7 @@ impl Lineage {
 }
 
 /// What ran before, or the parent where that is not known.
-fn context<'a>(exec: &'a Exec, parent: Option<&'a Process>) -> &'a [u8] {
+pub(super) fn context<'a>(exec: &'a Exec, parent: Option<&'a Process>) -> &'a [u8] {
     let previous = exec.previous.as_ref().map(|image| &*image.executable);
     previous
         .or_else(|| parent.map(|parent| &*parent.image.executable))

@@ -1,331 +1,373 @@
-//! What is normal for whom, beside the programs that they start ([`Lineage`](super::Lineage)): where they connect, what they listen at, which files they
-//! touch, what they ask the kernel for. And what all that amounts to.
+//! What is normal for whom, beside the programs that services start ([`Lineage`](super::Lineage)): where they connect and what they listen at, what comes back
+//! like clockwork, which files they touch, what they ask the kernel for; and of people when they are at work, where from, with which programs.
 //!
-//! Each fact has a p-value from the subject's own past, backing off to others that run the same program and to the host. What falls
-//! on the same process tree, login session or user is added up and fades; an incident is opened when so much is rarer than the alert budget
-//! allows. So a single new address is one line of evidence, and five new things in ten minutes are an incident.
-//!
-//! A fact of a subject counts once in [`BURST`]. What is new is not learned at once: it waits for [`PROBATION`], and is forgotten instead if
+//! Each fact has a p-value from the subject's own past, backing off to others that run the same program and to the host, or from a person to everybody. A fact of a subject
+//! counts once in [`BURST`], and is told once in [`AGAIN`]. What is new is not learned at once: it waits for [`PROBATION`], and is forgotten instead if
 //! meanwhile an incident was opened on whom it belongs to.
 //!
-//! Bounds: the model by `detect.max_model_bytes`, the correlation by its keys; [`ASKED`] facts of late, [`ROOTS`] processes whose root is known, [`WAITING`]
-//! facts on probation, [`EVIDENCE`] signals of each of [`KEYS`] keys.
+//! Nothing is allocated for what was looked at a moment ago: one hash of the fact decides.
+//!
+//! Bounds: the model by `detect.max_model_bytes` and [`FACTS`] of a scope, [`Recent`] by its size; [`WAITING`] facts on probation.
 
-use std::{collections::VecDeque, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{collections::VecDeque, fmt::Write as _, sync::Arc, time::Duration};
 
-use lru::LruCache;
 use sensor_behaviour::{
-    Budget,
-    correlation::{Bounds, Correlation, Key, Opened},
-    novelty::{Limits, Novelty, Opinion, Surprise},
+    SnapshotError,
+    novelty::{Learning, Limits, News, Novelty, Surprise},
     sentences,
 };
+use siphasher::sip::SipHasher13;
 
 use super::{
-    Severity, Signal, SubjectKind,
-    detector::Suspicion,
+    SubjectKind,
+    beacons::Beacons,
+    dossier::{BELONGS, Dossiers, Keys, NOTABLE, Notice},
     facts::{self, Kind},
-    incident::stable_hash,
-    lineage::{printable, subject_in_words},
+    lineage::{self, printable, subject_in_words},
+    people,
+    recent::Recent,
 };
 use crate::{
     config,
-    host::{Event, Process, ProcessId, Tree},
+    host::{Body, Event, Exec, Process, Tree},
     time::BootTime,
 };
 
 const BURST: Duration = Duration::from_secs(60);
-const PROBATION: Duration = Duration::from_secs(3_600);
-const ASKED: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
-const ROOTS: NonZeroUsize = NonZeroUsize::new(8_192).unwrap();
-const KEYS: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
+/// What is new is told again only after that.
+const AGAIN: Duration = Duration::from_secs(600);
+const PROBATION: Duration = BELONGS;
+const FACTS: usize = 2_048;
 const WAITING: usize = 4_096;
-const EVIDENCE: usize = 16;
-const ANCESTORS: usize = 64;
 
-/// What is less rare than this is no evidence; the same as in [`Correlation`].
-const NOTABLE: f64 = 0.05;
+/// Of what nothing normal does.
+const FORGED: f64 = 1e-9;
 
-/// The models and what they add up to.
+/// Whose past a fact is looked for in.
+#[derive(Clone, Copy, Debug)]
+enum Whose {
+    /// The workload's, then that of what else runs the same program, then the host's.
+    Workload,
+    /// That of who logged in, then everybody's.
+    Person(u32),
+}
+
+/// The model, and what waits to be learned by it.
 #[derive(Debug)]
 pub(super) struct Normal {
     model: Novelty,
-    correlation: Correlation,
-    /// When a fact of a subject was last looked at, by a hash of both.
-    asked: LruCache<u64, BootTime>,
-    /// What a process tree is known by.
-    roots: LruCache<ProcessId, u64>,
-    /// What was notable of late, by whom it belongs to.
-    evidence: LruCache<Key, VecDeque<Arc<Signal>>>,
-    /// Whom an incident was opened on, when, and by which cause it is known.
-    open: LruCache<Key, (BootTime, u64)>,
+    limits: Limits,
+    learning: Learning,
+    asked: Recent,
+    /// What was said to be new.
+    told: Recent,
+    beacons: Beacons,
+    /// Kinds of workload whose programs [`Lineage`](super::Lineage) speaks of.
+    flagged: Vec<SubjectKind>,
     probation: VecDeque<Probation>,
+    /// Kept for their memory: the fact, its context, the names of the scopes.
     fact: Vec<u8>,
+    context: Vec<u8>,
+    scopes: [String; 3],
 }
 
 /// A new fact that is not learned yet.
 #[derive(Debug)]
 struct Probation {
     since: BootTime,
-    scopes: [Box<str>; 3],
+    cause: u64,
+    process: Arc<Process>,
+    whose: Whose,
     context: Box<[u8]>,
     fact: Box<[u8]>,
-    keys: Vec<Key>,
+    keys: Keys,
 }
 
-/// What there is to say of an event.
-#[derive(Debug, Default)]
-pub(super) struct Judged {
-    /// It is notable.
-    pub(super) signal: Option<Arc<Signal>>,
-    /// With what came before it is an incident.
-    pub(super) incident: Option<Suspicion>,
+/// Who asks, and where what is found goes.
+pub(super) struct Asking<'a> {
+    pub(super) event: &'a Event,
+    pub(super) process: &'a Arc<Process>,
+    pub(super) processes: &'a Tree,
+    pub(super) dossiers: &'a mut Dossiers,
+    pub(super) notices: &'a mut Vec<Notice>,
 }
 
 impl Normal {
     pub(super) fn new(config: &config::Detect) -> Self {
         let limits = Limits {
             bytes: config.max_model_bytes,
+            facts: FACTS,
             ..Limits::default()
         };
         Self {
             model: Novelty::new(limits, config.learning()),
-            correlation: Correlation::new(Bounds::default(), Budget::new(config.alert_budget)),
-            asked: LruCache::new(ASKED),
-            roots: LruCache::new(ROOTS),
-            evidence: LruCache::new(KEYS),
-            open: LruCache::new(KEYS),
+            limits,
+            learning: config.learning(),
+            asked: Recent::new(BURST),
+            told: Recent::new(AGAIN),
+            beacons: Beacons::default(),
+            flagged: config.flag.clone(),
             probation: VecDeque::new(),
             fact: Vec::new(),
+            context: Vec::new(),
+            scopes: Default::default(),
         }
     }
 
-    pub(super) fn judge(&mut self, event: &Arc<Event>, processes: &Tree) -> Judged {
-        let Some(process) = &event.process else {
-            return Judged::default();
-        };
+    /// What was learned.
+    pub(super) fn model(&self) -> &Novelty {
+        &self.model
+    }
+
+    pub(super) fn model_mut(&mut self) -> &mut Novelty {
+        &mut self.model
+    }
+
+    /// A model with the same bounds that knows nothing.
+    pub(super) fn unlearned(&self) -> Novelty {
+        Novelty::new(self.limits, self.learning)
+    }
+
+    /// The same of a snapshot.
+    pub(super) fn read(&self, bytes: &[u8]) -> Result<Novelty, SnapshotError> {
+        Novelty::from_snapshot(bytes, self.limits, self.learning)
+    }
+
+    /// Somebody says that these are normal: what waits to be learned of them waits no longer.
+    pub(super) fn accept(&mut self, causes: &[u64], now: BootTime) {
+        let (accepted, waiting): (VecDeque<_>, _) = std::mem::take(&mut self.probation)
+            .into_iter()
+            .partition(|waiting: &Probation| causes.contains(&waiting.cause));
+        self.probation = waiting;
+        accepted.iter().for_each(|waiting| self.learn(waiting, now));
+    }
+
+    /// What is new in an event.
+    pub(super) fn judge(&mut self, asking: &mut Asking<'_>) {
+        let Asking { event, process, .. } = *asking;
         self.fact.clear();
-        let Some(kind) = facts::of(event, &mut self.fact) else {
-            return Judged::default();
-        };
-        if process.kernel_thread || SubjectKind::of(&process.workload).is_none() {
-            return Judged::default();
+        if let Some(kind) = facts::of(event, &mut self.fact) {
+            self.consider(asking, kind, Whose::Workload, &process.image.executable, || {
+                facts::in_words(event)
+            });
         }
-        let cause = stable_hash(&[
-            process.workload.name.as_bytes(),
-            kind.source.as_bytes(),
-            &process.image.executable,
-            &self.fact,
-        ]);
-        if self.was_asked(cause, event.time) {
-            return Judged::default();
+        if let Some(beacon) = self.beacons.judge(event, process, &mut self.fact) {
+            let edge = format!("came back to {}", printable(&self.fact));
+            self.consider(
+                asking,
+                facts::REGULAR,
+                Whose::Workload,
+                &process.image.executable,
+                || sentences::beacon(&edge, &beacon).replacen("came back every", "every", 1),
+            );
         }
-        self.end_probations(event.time);
-        self.look(event, process, kind, cause, processes)
+        if let Body::Exec(exec) = &event.body {
+            self.consider_program(asking, exec);
+        }
+        if let Some(user) = process.credentials.login_uid {
+            self.fact.clear();
+            if let Some(kind) = people::circumstances(event, &mut self.fact) {
+                let fact = printable(&self.fact);
+                self.consider(asking, kind, Whose::Person(user), b"", || match kind {
+                    facts::HOUR => format!("is at work at {fact}, UTC,"),
+                    _ => format!("logged in from {fact}"),
+                });
+            }
+        }
     }
 
-    /// Takes note of what another model found.
-    pub(super) fn hear(&mut self, signal: &Arc<Signal>, cause: u64, processes: &Tree) {
-        let Some(process) = &signal.event.process else {
+    /// A program, of a person or of the host: what services start is told by the lineage.
+    fn consider_program(&mut self, asking: &mut Asking<'_>, exec: &Exec) {
+        let process = asking.process;
+        if SubjectKind::of(&process.workload).is_none_or(|kind| self.flagged.contains(&kind)) {
             return;
-        };
-        let keys = self.keys(process, processes);
-        let time = signal.event.time;
-        // It has opened an incident by itself; what is new here is how much there is beside it.
-        let _ = self
-            .correlation
-            .observe(&keys, signal.source, cause, signal.p_value, time.0);
-        self.keep(&keys, signal);
-        // What is notable from now on belongs to that incident.
-        keys.iter().for_each(|key| _ = self.open.put(*key, (time, cause)));
-    }
-
-    fn keep(&mut self, keys: &[Key], signal: &Arc<Signal>) {
-        for key in keys {
-            let evidence = self.evidence.get_or_insert_mut(*key, VecDeque::new);
-            if evidence.len() == EVIDENCE {
-                evidence.pop_front();
+        }
+        self.fact.clear();
+        facts::program(&process.image.executable, &mut self.fact);
+        let did = || format!("ran {}", printable(&process.image.executable));
+        match process.credentials.login_uid {
+            Some(user) => self.consider(asking, facts::PROGRAM, Whose::Person(user), b"", did),
+            None => {
+                let before = lineage::context(exec, asking.event.parent.as_deref());
+                self.consider(asking, facts::PROGRAM, Whose::Workload, before, did);
             }
-            evidence.push_back(Arc::clone(signal));
         }
     }
 
-    fn look(
+    /// The fact is looked for in the past of `whose`, in the context of `program`; `did` says it in words.
+    fn consider(
         &mut self,
-        event: &Arc<Event>,
-        process: &Arc<Process>,
+        asking: &mut Asking<'_>,
         kind: Kind,
-        cause: u64,
-        processes: &Tree,
-    ) -> Judged {
-        let context = &[kind.source.as_bytes(), b" ", &process.image.executable].concat();
-        let image = format!("image:{}", printable(&process.image.executable));
-        let scopes = [&*process.workload.name, &*image, "host"];
-        let opinion = self.model.observe(&scopes, context, &self.fact, event.time.0);
-        if opinion == Opinion::Learned {
-            return Judged::default();
+        whose: Whose,
+        program: &[u8],
+        did: impl FnOnce() -> String,
+    ) {
+        let cause = cause(
+            asking.process,
+            whose,
+            kind,
+            program,
+            &self.fact,
+            &mut self.context,
+        );
+        let Asking { event, process, .. } = *asking;
+        if self.asked.holds_back(cause, event.time) {
+            return;
         }
-        let keys = self.keys(process, processes);
-        // What is known is no news, however rare; that there is much of it makes a little news less.
-        let p_value = match &opinion {
-            Opinion::Surprise(surprise) => surprise.p_value,
-            _ => 1.0,
+        self.end_probations(event.time, asking.dossiers);
+        self.context.clear();
+        self.context.extend_from_slice(kind.source.as_bytes());
+        self.context.push(b' ');
+        self.context.extend_from_slice(program);
+        let number = self.name_scopes(whose, process);
+        let scopes = &self.scopes.each_ref().map(String::as_str)[..number];
+        let keys = asking.dossiers.keys(process, asking.processes);
+        let surprise = match self
+            .model
+            .news(scopes, &self.context, &self.fact, event.time.0, NOTABLE)
+        {
+            News::Surprise(surprise) => surprise,
+            // What is known is no news, however rare.
+            News::None => return asking.dossiers.count(&keys, kind.source, event.time),
+            News::Learned => return,
         };
-        let opened = self
-            .correlation
-            .observe(&keys, kind.source, cause, p_value, event.time.0);
-        let Opinion::Surprise(surprise) = opinion else {
-            return Judged::default();
-        };
-        self.put_on_probation(event.time, scopes, context, &keys);
-        if p_value > NOTABLE {
-            return Judged::default();
+        if self.told.holds_back(cause, event.time) {
+            return;
         }
-        let signal = Arc::new(Signal {
-            subject: process.workload.name.clone(),
+        self.put_on_probation(event.time, cause, process, whose, &keys);
+        if surprise.p_value > NOTABLE && !kind.is_forged() {
+            return asking.dossiers.count(&keys, kind.source, event.time);
+        }
+        asking.notices.push(Notice {
             source: kind.source,
-            p_value,
-            reasons: vec![reason(event, process, &surprise)],
-            techniques: kind.techniques.to_vec(),
-            event: Arc::clone(event),
-        });
-        self.keep(&keys, &signal);
-        let incident = match opened {
-            Some(opened) => {
-                let suspicion = self.suspicion(&opened, &signal);
-                let now = (event.time, suspicion.cause);
-                keys.iter().for_each(|key| _ = self.open.put(*key, now));
-                Some(suspicion)
-            }
-            None => self.more(&keys, &signal),
-        };
-        Judged {
-            signal: Some(signal),
-            incident,
-        }
-    }
-
-    /// What is notable of somebody on whom an incident is open belongs to it.
-    fn more(&self, keys: &[Key], signal: &Arc<Signal>) -> Option<Suspicion> {
-        let (at, cause) = *keys.iter().find_map(|key| self.open.peek(key))?;
-        (signal.event.time.since(at) < PROBATION).then(|| Suspicion {
-            signal: Arc::clone(signal),
-            evidence: Vec::new(),
-            severity: Severity::Low,
+            subject: process.workload.name.clone(),
             cause,
-        })
+            p_value: if kind.is_forged() {
+                FORGED
+            } else {
+                surprise.p_value
+            },
+            reason: reason(whose, process, program, &did(), &surprise),
+            techniques: kind.techniques.to_vec(),
+            grave: kind.is_grave(),
+        });
     }
 
-    /// Everything that was notable on the key that decided, the rarest first.
-    fn suspicion(&self, opened: &Opened, signal: &Arc<Signal>) -> Suspicion {
-        let evidence = self.evidence.peek(&opened.key).into_iter().flatten();
-        let mut evidence: Vec<_> = evidence
-            .filter(|one| !Arc::ptr_eq(one, signal))
-            .cloned()
-            .collect();
-        evidence.sort_by(|left, right| left.p_value.total_cmp(&right.p_value));
-        let stakes = evidence
-            .iter()
-            .chain([signal])
-            .any(|signal| Kind::is_coveted(signal.source));
-        let rare = opened.expected_per_day * 100.0 < opened.budget_per_day;
-        let severity = if stakes || rare {
-            Severity::High
-        } else {
-            Severity::Medium
-        };
-        let mut first = Signal::clone(signal);
-        first.reasons.push(sentences::opened(opened));
-        Suspicion {
-            signal: Arc::new(first),
-            evidence,
-            severity,
-            cause: stable_hash(&[b"normal", format!("{:?}", opened.key).as_bytes()]),
-        }
-    }
-
-    /// Whom an event belongs to, the narrowest first.
-    fn keys(&mut self, process: &Arc<Process>, processes: &Tree) -> Vec<Key> {
-        let root = self.root(process, processes);
-        let mut keys = vec![Key::Tree(root)];
-        let credentials = &process.credentials;
-        keys.extend(credentials.session_id.map(|session| Key::Session(session.into())));
-        keys.extend(credentials.login_uid.map(|user| Key::User(user.into())));
-        keys
-    }
-
-    /// The oldest ancestor in the same workload.
-    fn root(&mut self, process: &Arc<Process>, processes: &Tree) -> u64 {
-        if let Some(root) = self.roots.get(&process.id) {
-            return *root;
-        }
-        let mut root = process;
-        for _ in 0..ANCESTORS {
-            let parent = root.parent.and_then(|parent| processes.get(parent));
-            match parent {
-                Some(parent) if parent.workload.name == process.workload.name => root = parent,
-                _ => break,
+    /// Names of the scopes, into [`Self::scopes`]; how many there are.
+    fn name_scopes(&mut self, whose: Whose, process: &Process) -> usize {
+        self.scopes.iter_mut().for_each(String::clear);
+        let [first, second, third] = &mut self.scopes;
+        match whose {
+            Whose::Workload => {
+                first.push_str(&process.workload.name);
+                second.push_str("image:");
+                printable_into(&process.image.executable, second);
+                third.push_str("host");
+                3
+            }
+            Whose::Person(user) => {
+                let _ = write!(first, "user:{user}");
+                second.push_str("people");
+                2
             }
         }
-        let hash = stable_hash(&[&root.id.tgid.to_le_bytes(), &root.id.start.0.to_le_bytes()]);
-        self.roots.put(process.id, hash);
-        hash
     }
 
-    fn was_asked(&mut self, cause: u64, now: BootTime) -> bool {
-        let last = self.asked.get_or_insert_mut(cause, || BootTime(0));
-        let asked = last.0 != 0 && now.since(*last) < BURST;
-        if !asked {
-            *last = now;
-        }
-        asked
-    }
-
-    fn put_on_probation(&mut self, since: BootTime, scopes: [&str; 3], context: &[u8], keys: &[Key]) {
+    fn put_on_probation(
+        &mut self,
+        since: BootTime,
+        cause: u64,
+        process: &Arc<Process>,
+        whose: Whose,
+        keys: &Keys,
+    ) {
         if self.probation.len() == WAITING {
             self.probation.pop_front();
         }
         self.probation.push_back(Probation {
             since,
-            scopes: scopes.map(Box::from),
-            context: context.into(),
+            cause,
+            process: Arc::clone(process),
+            whose,
+            context: (*self.context).into(),
             fact: (*self.fact).into(),
-            keys: keys.to_vec(),
+            keys: *keys,
         });
     }
 
     /// What has been there for long enough without an incident is normal.
-    fn end_probations(&mut self, now: BootTime) {
-        while self
-            .probation
-            .front()
-            .is_some_and(|waiting| now.since(waiting.since) >= PROBATION)
-        {
-            let Some(waiting) = self.probation.pop_front() else {
-                return;
-            };
-            let opened = |key: &Key| self.open.peek(key).map(|(at, _)| *at);
-            let guilty = waiting
-                .keys
-                .iter()
-                .filter_map(opened)
-                .any(|at| at.0.saturating_add(PROBATION.as_nanos() as u64) >= waiting.since.0);
-            if !guilty {
-                let scopes = [0, 1, 2].map(|index| &*waiting.scopes[index]);
-                self.model.accept(&scopes, &waiting.context, &waiting.fact, now.0);
+    fn end_probations(&mut self, now: BootTime, dossiers: &Dossiers) {
+        let over = |waiting: &mut Probation| now.since(waiting.since) >= PROBATION;
+        while let Some(waiting) = self.probation.pop_front_if(over) {
+            if !dossiers.is_guilty(&waiting.keys, waiting.since) {
+                self.learn(&waiting, now);
             }
         }
+    }
+
+    fn learn(&mut self, waiting: &Probation, now: BootTime) {
+        let number = self.name_scopes(waiting.whose, &waiting.process);
+        let scopes = &self.scopes.each_ref().map(String::as_str)[..number];
+        self.model.accept(scopes, &waiting.context, &waiting.fact, now.0);
+    }
+}
+
+/// What makes two facts the same: the same on every host and in every version. Each part has its length behind it.
+fn cause(
+    process: &Process,
+    whose: Whose,
+    kind: Kind,
+    program: &[u8],
+    fact: &[u8],
+    buffer: &mut Vec<u8>,
+) -> u64 {
+    let user;
+    let subject: &[u8] = match whose {
+        Whose::Workload => process.workload.name.as_bytes(),
+        Whose::Person(id) => {
+            user = id.to_le_bytes();
+            &user
+        }
+    };
+    buffer.clear();
+    for part in [subject, program, kind.source.as_bytes()] {
+        buffer.extend_from_slice(part);
+        buffer.extend_from_slice(&(part.len() as u32).to_le_bytes());
+    }
+    buffer.extend_from_slice(fact);
+    // In one piece: many small ones would cost twice as much.
+    SipHasher13::new_with_keys(0x5e05_0f1e_57ee_0003, 0).hash(buffer)
+}
+
+/// Most paths are plain, and are then only copied.
+fn printable_into(path: &[u8], text: &mut String) {
+    let plain = path.len() <= 120 && path.iter().all(u8::is_ascii_graphic);
+    match std::str::from_utf8(path) {
+        Ok(path) if plain => text.push_str(path),
+        _ => text.push_str(&printable(path)),
     }
 }
 
 /// A sentence for people.
-fn reason(event: &Event, process: &Process, surprise: &Surprise) -> String {
-    let subject = subject_in_words(&process.workload);
-    let executable = printable(&process.image.executable);
-    let did = facts::in_words(event);
-    let image = format!("what else runs {executable}");
-    let context = format!("by {executable}");
-    sentences::novelty(&[&subject, &image, "the host"], &did, &context, surprise)
+fn reason(whose: Whose, process: &Process, program: &[u8], did: &str, surprise: &Surprise) -> String {
+    let program = printable(program);
+    match whose {
+        Whose::Workload => {
+            let subject = subject_in_words(&process.workload);
+            let image = format!("what else runs {program}");
+            let context = if program.is_empty() {
+                String::new()
+            } else {
+                format!("by {program}")
+            };
+            sentences::novelty(&[&subject, &image, "the host"], did, &context, surprise)
+        }
+        Whose::Person(user) => {
+            let subject = format!("user {user}");
+            sentences::novelty(&[&subject, "the host"], did, "", surprise)
+        }
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,10 @@
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use lru::LruCache;
-use sensor_behaviour::novelty::{Learning, Limits, Novelty, Opinion};
+use sensor_behaviour::{
+    SnapshotError,
+    novelty::{Learning, Limits, Novelty, Opinion},
+};
 use sensor_common::Signal;
 
 use super::SubjectKind;
@@ -31,6 +34,12 @@ const FAILURES: u32 = 5;
 
 /// Logins of an account after which one from elsewhere is news.
 const LOGINS_LEARNED: u64 = 5;
+
+const LEARNING: Learning = Learning {
+    events: Some(LOGINS_LEARNED),
+    span_ns: None,
+    unseen: None,
+};
 
 /// Which side somebody is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,21 +144,33 @@ impl Origin {
 
 impl Default for Origins {
     fn default() -> Self {
-        let learning = Learning {
-            events: Some(LOGINS_LEARNED),
-            span_ns: None,
-            unseen: None,
-        };
         Self {
             logins: LruCache::new(SESSIONS),
             failures: LruCache::new(ADDRESSES),
             listeners: LruCache::new(LISTENERS),
-            sources: Novelty::new(Limits::default(), learning),
+            sources: Novelty::new(Limits::default(), LEARNING),
         }
     }
 }
 
 impl Origins {
+    /// What was learned of who comes from where.
+    pub(super) fn model(&self) -> &Novelty {
+        &self.sources
+    }
+
+    pub(super) fn model_mut(&mut self) -> &mut Novelty {
+        &mut self.sources
+    }
+
+    pub(super) fn unlearned(&self) -> Novelty {
+        Novelty::new(Limits::default(), LEARNING)
+    }
+
+    pub(super) fn read(&self, bytes: &[u8]) -> Result<Novelty, SnapshotError> {
+        Novelty::from_snapshot(bytes, Limits::default(), LEARNING)
+    }
+
     /// Takes note of logins, of failures, and of who listens.
     pub fn note(&mut self, event: &Event) {
         match &event.body {
@@ -206,8 +227,31 @@ impl Origins {
     /// Where `process` comes from. `processes` is asked for its ancestors.
     #[must_use]
     pub fn of(&self, process: &Arc<Process>, processes: &Tree) -> Origin {
-        let entry = self.entry(process, processes);
+        self.conclude(process, processes, Vec::new())
+    }
+
+    /// The same of who is behind `event`: somebody who fails to log in has not come in.
+    #[must_use]
+    pub fn behind(&self, event: &Event, process: &Arc<Process>, processes: &Tree) -> Origin {
         let mut evidence = Vec::new();
+        if let Body::Session(session) = &event.body
+            && !session.remote.is_empty()
+            && matches!(session.signal, Signal::AuthFailure | Signal::Login)
+        {
+            evidence.push(Evidence {
+                side: Side::External,
+                weight: 2.0,
+                reason: format!(
+                    "it began at {}, from where somebody tries to log in",
+                    session.remote
+                ),
+            });
+        }
+        self.conclude(process, processes, evidence)
+    }
+
+    fn conclude(&self, process: &Arc<Process>, processes: &Tree, mut evidence: Vec<Evidence>) -> Origin {
+        let entry = self.entry(process, processes);
         self.weigh_entry(&entry, &mut evidence);
         self.weigh_identity(process, &mut evidence);
         evidence.sort_by(|left: &Evidence, right| right.weight.total_cmp(&left.weight));
@@ -265,6 +309,11 @@ impl Origins {
                     program: login.program.clone(),
                     remote: login.remote.clone(),
                 },
+                // Nobody recorded the login, but the kernel knows that there was one.
+                None if process.credentials.login_uid.is_some() => Entry::Login {
+                    program: Box::default(),
+                    remote: Box::default(),
+                },
                 None => Entry::Unknown,
             },
         }
@@ -273,6 +322,11 @@ impl Origins {
     fn weigh_entry(&self, entry: &Entry, evidence: &mut Vec<Evidence>) {
         let mut add = |side, weight, reason| evidence.push(Evidence { side, weight, reason });
         match entry {
+            Entry::Login { program, .. } if program.is_empty() => add(
+                Side::Insider,
+                0.8,
+                "it belongs to the session of somebody who has logged in".to_owned(),
+            ),
             Entry::Login { program, remote } if remote.is_empty() => add(
                 Side::Insider,
                 1.0,
@@ -383,7 +437,7 @@ fn program(process: &Process) -> Box<str> {
 }
 
 /// The network that an address is in, as far as an account usually stays in one: 24 bits of IPv4, 48 of IPv6. A name is itself.
-fn network(remote: &str) -> String {
+pub(super) fn network(remote: &str) -> String {
     match remote.parse() {
         Ok(std::net::IpAddr::V4(address)) => {
             let [a, b, c, _] = address.octets();

@@ -17,6 +17,8 @@ pub struct Signal {
     pub reasons: Vec<String>,
     /// MITRE ATT&CK technique ids.
     pub techniques: Vec<&'static str>,
+    /// What makes two of them the same.
+    pub cause: u64,
     /// What it is about.
     pub event: Arc<Event>,
 }

@@ -16,21 +16,29 @@ use std::{
 use sensor_proto::{
     DESCRIPTORS, Entries, MESSAGE_BYTES_MAX,
     v1::{
-        self, GetStatusRequest, ListResponsesRequest, ListResponsesResponse, Proposal, ReloadRequest,
-        ReloadResponse, RespondRequest, RespondResponse, Status as AgentStatus, SubscribeRequest,
-        SubscribeResponse,
+        self, AddExceptionRequest, AddExceptionResponse, ExportModelsRequest, ExportModelsResponse,
+        ForgetModelRequest, ForgetModelResponse, GetStatusRequest, ImportModelsRequest, ImportModelsResponse,
+        ListExceptionsRequest, ListExceptionsResponse, ListModelsRequest, ListModelsResponse,
+        ListResponsesRequest, ListResponsesResponse, Proposal, RecordRequest, RecordResponse, ReloadRequest,
+        ReloadResponse, RemoveExceptionRequest, RemoveExceptionResponse, RespondRequest, RespondResponse,
+        ShowModelRequest, ShowModelResponse, Status as AgentStatus, SubscribeRequest, SubscribeResponse,
         agent_server::{Agent, AgentServer},
         respond_request, respond_response,
     },
 };
 use tokio::net::UnixListener;
-use tokio_stream::{Stream, wrappers::UnixListenerStream};
-use tonic::{Request, Response, Status, transport::server::UdsConnectInfo};
+use tokio_stream::{
+    Stream,
+    wrappers::{ReceiverStream, UnixListenerStream},
+};
+use tonic::{Request, Response, Status, Streaming, transport::server::UdsConnectInfo};
 
 use super::{
     Converter, Entry, Hub, UplinkMonitor,
     convert::{convert_action, convert_outcome},
     encode::Encoder,
+    knowledge::Knowledge,
+    record::Recorder,
 };
 use crate::{
     orders::{NoAnswer, Orders},
@@ -95,7 +103,7 @@ pub struct LocalService {
     pub uplink: Option<UplinkMonitor>,
     /// What reads the configuration again, where there is one.
     pub reloader: Option<Arc<Reloader>>,
-    /// Who does what people want done, where there is somebody.
+    /// Who does what people want done, and answers what they ask, where there is somebody.
     pub orders: Option<Orders>,
 }
 
@@ -123,6 +131,92 @@ impl Agent for LocalService {
             }
         });
         Ok(Response::new(Box::pin(responses)))
+    }
+
+    type RecordStream = ReceiverStream<Result<RecordResponse, Status>>;
+
+    async fn record(&self, _request: Request<RecordRequest>) -> Result<Response<Self::RecordStream>, Status> {
+        let Knowledge(orders) = self.knowledge()?;
+        let recorder = Recorder::begin(&self.hub, &orders, self.converter.host()).await;
+        let recorder = recorder.ok_or_else(|| Status::unavailable("the agent is ending"))?;
+        Ok(Response::new(recorder.stream()))
+    }
+
+    async fn list_models(
+        &self,
+        _request: Request<ListModelsRequest>,
+    ) -> Result<Response<ListModelsResponse>, Status> {
+        let models = self.knowledge()?.models().await?;
+        Ok(Response::new(ListModelsResponse { models }))
+    }
+
+    async fn show_model(
+        &self,
+        request: Request<ShowModelRequest>,
+    ) -> Result<Response<ShowModelResponse>, Status> {
+        let model = self.knowledge()?.model(request.into_inner().subject).await?;
+        Ok(Response::new(ShowModelResponse { model: Some(model) }))
+    }
+
+    async fn forget_model(
+        &self,
+        request: Request<ForgetModelRequest>,
+    ) -> Result<Response<ForgetModelResponse>, Status> {
+        caller(&request, &self.converter)?;
+        self.knowledge()?.forget(request.into_inner().subject).await?;
+        Ok(Response::new(ForgetModelResponse {}))
+    }
+
+    type ExportModelsStream = Pin<Box<dyn Stream<Item = Result<ExportModelsResponse, Status>> + Send>>;
+
+    async fn export_models(
+        &self,
+        _request: Request<ExportModelsRequest>,
+    ) -> Result<Response<Self::ExportModelsStream>, Status> {
+        Ok(Response::new(Box::pin(self.knowledge()?.export().await?)))
+    }
+
+    async fn import_models(
+        &self,
+        request: Request<Streaming<ImportModelsRequest>>,
+    ) -> Result<Response<ImportModelsResponse>, Status> {
+        caller(&request, &self.converter)?;
+        self.knowledge()?.import(request.into_inner()).await?;
+        Ok(Response::new(ImportModelsResponse {}))
+    }
+
+    async fn add_exception(
+        &self,
+        request: Request<AddExceptionRequest>,
+    ) -> Result<Response<AddExceptionResponse>, Status> {
+        let name = caller(&request, &self.converter)?;
+        let mut request = request.into_inner();
+        // Who they were before they became root is theirs to say; who they are is the kernel's.
+        request.author = match &*request.author {
+            "" => name.into(),
+            before => format!("{before} as {name}"),
+        };
+        let exception = self.knowledge()?.except(request).await?;
+        Ok(Response::new(AddExceptionResponse {
+            exception: Some(exception),
+        }))
+    }
+
+    async fn list_exceptions(
+        &self,
+        _request: Request<ListExceptionsRequest>,
+    ) -> Result<Response<ListExceptionsResponse>, Status> {
+        let exceptions = self.knowledge()?.exceptions().await?;
+        Ok(Response::new(ListExceptionsResponse { exceptions }))
+    }
+
+    async fn remove_exception(
+        &self,
+        request: Request<RemoveExceptionRequest>,
+    ) -> Result<Response<RemoveExceptionResponse>, Status> {
+        caller(&request, &self.converter)?;
+        self.knowledge()?.take_back(request.into_inner().id).await?;
+        Ok(Response::new(RemoveExceptionResponse {}))
     }
 
     async fn get_status(&self, _request: Request<GetStatusRequest>) -> Result<Response<AgentStatus>, Status> {
@@ -196,6 +290,10 @@ impl LocalService {
         let missing = || Status::unimplemented("nothing is done here about anything");
         self.orders.as_ref().ok_or_else(missing)
     }
+
+    fn knowledge(&self) -> Result<Knowledge, Status> {
+        self.orders().cloned().map(Knowledge)
+    }
 }
 
 fn unavailable(error: NoAnswer) -> Status {
@@ -212,7 +310,7 @@ fn caller<T>(request: &Request<T>, converter: &Converter) -> Result<Box<str>, St
         .ok_or_else(|| Status::permission_denied("the kernel does not say who asks"))?
         .uid();
     if uid != 0 {
-        return Err(Status::permission_denied("only root may decide about responses"));
+        return Err(Status::permission_denied("only root may do that"));
     }
     Ok(match converter.user(uid).as_str() {
         "" => format!("uid {uid}").into(),

@@ -191,7 +191,8 @@ impl Host {
 
     /// An event of a session, which no record is behind: told of process `pid` at `time`.
     pub fn session(&mut self, session: Session, pid: u32, time: BootTime) -> Arc<Event> {
-        let id = self.tree.live_id(pid);
+        // Who let somebody in, or not, may have ended before the record was read.
+        let id = self.tree.latest_id(pid);
         let process = id.and_then(|id| self.tree.get(id)).map(Arc::clone);
         let parent = process.as_ref().and_then(|process| self.parent(process));
         Arc::new(Event {

@@ -5,25 +5,31 @@ use sensor_common::{
     credential::{Change, Cred, Moment},
 };
 
-use crate::capture::calls::Call;
+use serde::{Deserialize, Serialize};
+
+use crate::{capture::calls::Call, recording::numbers};
 
 /// A thread has other credentials.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CredentialChange {
     /// What it had.
+    #[serde(with = "numbers::cred")]
     pub before: Cred,
     /// What it has.
+    #[serde(with = "numbers::cred")]
     pub after: Cred,
     /// What explains it.
     pub how: How,
     /// When it was noticed; for what nothing explains, some time after it happened.
+    #[serde(with = "numbers::moment")]
     pub noticed: Moment,
     /// The system call at whose return it was noticed.
+    #[serde(with = "numbers::optional_call")]
     pub call: Option<&'static Call>,
 }
 
 /// What explains that credentials are others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum How {
     /// The file that was executed: set-user-id, set-group-id, or with capabilities; or root's right to all of them.
     Exec,

@@ -9,12 +9,13 @@ use domain::{
     base::{Message, ParsedName, iana::Rtype, message::RecordSection},
     rdata::{A, Aaaa, Cname},
 };
+use serde::{Deserialize, Serialize};
 
 /// Answers that are kept of one message.
 const ANSWERS: usize = 32;
 
 /// A question or an answer.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DnsMessage {
     /// It says that it is an answer.
     pub answer: bool,
@@ -35,7 +36,7 @@ pub struct DnsMessage {
 }
 
 /// An answer of the kinds that lead to an address.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DnsAnswer {
     /// `A` or `AAAA`.
     Address(IpAddr),

@@ -3,15 +3,17 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use sensor_common::{call::VALUES, record::FlowEnd, sequence};
+use serde::{Deserialize, Serialize};
 
 use super::{CredentialChange, Session, dns::DnsMessage, tls::ClientHello};
 use crate::{
     capture::calls::Call,
+    recording::numbers,
     time::{BootTime, WallTime},
 };
 
 /// A process, named for good: a process id alone is reused, the pair is not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ProcessId {
     /// Process id in the initial pid namespace.
     pub tgid: u32,
@@ -20,7 +22,7 @@ pub struct ProcessId {
 }
 
 /// What a process is and who it runs for. Never changed once made: an exec or a new credential makes a new one.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Process {
     /// Which process it is.
     pub id: ProcessId,
@@ -39,7 +41,7 @@ pub struct Process {
 }
 
 /// A program as it was executed. Texts are bytes: Linux does not promise UTF-8.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
     /// Path of the executable in the mount namespace of the process; empty where it could not be read.
     pub executable: Box<[u8]>,
@@ -71,7 +73,7 @@ impl Image {
 }
 
 /// Who a process runs as and for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Credentials {
     /// Real user id.
     pub uid: u32,
@@ -88,7 +90,7 @@ pub struct Credentials {
 }
 
 /// Namespaces, as inode numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Namespaces {
     /// Mount namespace.
     pub mount: u32,
@@ -99,7 +101,7 @@ pub struct Namespaces {
 }
 
 /// What a process is part of.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Workload {
     /// What the model of normal is kept for: `unit:nginx.service`, `container:3f2a…`, `session:user@1000`, `host`.
     pub name: Box<str>,
@@ -131,7 +133,7 @@ pub struct Event {
 }
 
 /// A thread of a process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Thread {
     /// Thread id in the initial pid namespace.
     pub tid: u32,
@@ -140,7 +142,7 @@ pub struct Thread {
 }
 
 /// What happened.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Body {
     /// The process replaced its program; `Event::process` is what it is now.
     Exec(Exec),
@@ -187,7 +189,7 @@ pub enum Body {
 }
 
 /// The last calls of a thread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sequence {
     /// Their numbers, the first first; [`OTHER`](sequence::OTHER) for one that is larger.
     pub calls: [u16; sequence::LENGTH],
@@ -196,11 +198,13 @@ pub struct Sequence {
 }
 
 /// A system call, or what led to a hook, that is worth a word. Which signal it is stands in a table, with what its values mean.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Operation {
     /// What it says: not always the call's usual signal.
+    #[serde(with = "numbers::signal")]
     pub signal: sensor_common::Signal,
     /// The call, and what its values mean.
+    #[serde(with = "numbers::call")]
     pub call: &'static Call,
     /// What it returned: negative for an error number.
     pub result: i64,
@@ -230,7 +234,7 @@ pub struct Operation {
 }
 
 /// Where repetitions of an event are counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FoldSlot {
     /// Index of the slot, from 1.
     pub index: u32,
@@ -239,7 +243,7 @@ pub struct FoldSlot {
 }
 
 /// How often something was done again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repeated {
     /// How often.
     pub count: u64,
@@ -250,7 +254,7 @@ pub struct Repeated {
 }
 
 /// A file, whatever it is called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileId {
     /// Inode number.
     pub inode: u64,
@@ -261,7 +265,7 @@ pub struct FileId {
 }
 
 /// More about an exec than the [`Image`] that came of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exec {
     /// What ran before.
     pub previous: Option<Arc<Image>>,
@@ -286,7 +290,7 @@ pub struct Exec {
 }
 
 /// How a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Exit {
     /// By itself, with this code.
     Code(u8),
@@ -300,7 +304,7 @@ pub enum Exit {
 }
 
 /// A TCP connection or a flow of datagrams, seen from this host.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flow {
     /// Joins the events of one connection; means nothing else.
     pub id: u64,
@@ -319,7 +323,7 @@ pub struct Flow {
 }
 
 /// What a connection carried.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowTotals {
     /// From attempt or acceptance to the end, where the beginning was seen.
     pub duration: Option<Duration>,
@@ -338,7 +342,7 @@ pub struct FlowTotals {
 }
 
 /// What a flow of datagrams carried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DatagramTotals {
     /// When the first was seen.
     pub first: WallTime,
@@ -353,6 +357,7 @@ pub struct DatagramTotals {
     /// Payload bytes received.
     pub bytes_received: u64,
     /// Why it is reported.
+    #[serde(with = "numbers::flow_end")]
     pub end: FlowEnd,
 }
 

@@ -1,11 +1,15 @@
 //! Somebody's coming and going, as a host records it.
 
 use sensor_common::Signal;
+use serde::{Deserialize, Serialize};
+
+use crate::recording::numbers;
 
 /// A login, a logout, an elevation, or a failure to prove who one is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
     /// Which of the four.
+    #[serde(with = "numbers::signal")]
     pub signal: Signal,
     /// The account that it is about, as the source calls it: who logged in, who somebody became, who somebody claimed to be.
     /// Empty where the source has only the number.
@@ -25,7 +29,7 @@ pub struct Session {
 }
 
 /// Who said that it happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Source {
     /// The kernel's audit messages, which PAM writes.
     Audit,

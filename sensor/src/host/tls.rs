@@ -2,6 +2,7 @@
 //!
 //! It is the process's own text: whatever it holds, reading it ends, and what cannot be read is said to be malformed.
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tls_parser::{
     SNIType, TlsClientHelloContents, TlsExtension, TlsMessage, TlsMessageHandshake,
@@ -15,7 +16,7 @@ const PROTOCOLS: usize = 8;
 const NAME_MAX: usize = 255;
 
 /// A ClientHello, as far as it tells whom the client means and what it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientHello {
     /// The server's name, what is not printable in it escaped; empty where none is given, or it is encrypted.
     pub server_name: Box<str>,

@@ -128,6 +128,9 @@ pub enum Ended {
     Duplicate,
 }
 
+/// Ended processes that are looked through for the latest of a process id.
+const LATE_MAX: usize = 4_096;
+
 /// The bounded table of processes.
 #[derive(Debug)]
 pub struct Tree {
@@ -191,6 +194,16 @@ impl Tree {
     #[must_use]
     pub fn live_id(&self, tgid: u32) -> Option<ProcessId> {
         self.live.peek(&tgid).map(|live| live.process.id)
+    }
+
+    /// Which process has this process id now, or had it last, among those that ended of late.
+    #[must_use]
+    pub fn latest_id(&self, tgid: u32) -> Option<ProcessId> {
+        let ended = || {
+            let mut ended = self.exited.iter().take(LATE_MAX).map(|(id, _)| *id);
+            ended.find(|id| id.tgid == tgid)
+        };
+        self.live_id(tgid).or_else(ended)
     }
 
     /// Every live process, in no order that means anything.
@@ -293,6 +306,25 @@ impl Tree {
         self.insert_exited(Arc::clone(&process), true);
         self.keep_bounds();
         Ended::First(process)
+    }
+
+    /// Takes over a process as another tree had it, as from a recording; `ended` if it is no more.
+    pub fn restore(&mut self, process: &Arc<Process>, ended: bool) {
+        let known = self.live.get_mut(&process.id.tgid);
+        match known.filter(|live| live.process.id == process.id) {
+            Some(live) if Arc::ptr_eq(&live.process, process) => {}
+            Some(live) => {
+                self.images.add(&process.image);
+                self.images.remove(&live.process.image);
+                live.process = Arc::clone(process);
+            }
+            None if self.exited.contains(&process.id) => return,
+            None => self.insert_live(Arc::clone(process), Start::Exact),
+        }
+        if ended && let Some(live) = self.live.pop(&process.id.tgid) {
+            self.insert_exited(live.process, true);
+        }
+        self.keep_bounds();
     }
 
     fn insert_live(&mut self, process: Arc<Process>, start: Start) {

@@ -231,6 +231,7 @@ fn mapped_addresses_are_ipv4() {
 fn an_incident_has_the_thread_that_acted() {
     let process = process(b"", b"/bin/sh");
     let signal = Signal {
+        cause: 0,
         subject: "host".into(),
         source: "first-seen",
         p_value: 0.25,
@@ -239,6 +240,7 @@ fn an_incident_has_the_thread_that_acted() {
         event: event(Arc::clone(&process), Body::Fork),
     };
     let incident = Incident {
+        cause: 0,
         id: "i1".into(),
         opened: WallTime(1),
         updated: WallTime(2),

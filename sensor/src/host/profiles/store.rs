@@ -1,105 +1,48 @@
 //! What workloads are known to do, in a file that outlives the agent: `sequences` in its directory for state.
-//!
-//! The file is written beside the old one and takes its place whole, by a thread of its own: a disk may be slow. One that is damaged is set
-//! aside under another name, and everything is learned anew.
 
-use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
-    path::{Path, PathBuf},
-    thread::JoinHandle,
-};
+use std::{io, path::Path};
 
-use sensor_behaviour::{SNAPSHOT_MAX, windows::Windows};
+use sensor_behaviour::windows::Windows;
 
-/// Name of the file, and of what becomes of it.
+use crate::state::{self, StateFile};
+
+/// Name of the file.
 const NAME: &str = "sequences";
-const DAMAGED: &str = "sequences.damaged";
 
 /// The file, and whoever is writing it.
-pub(super) struct Store {
-    directory: PathBuf,
-    writing: Option<JoinHandle<()>>,
-}
+pub(super) struct Store(StateFile);
 
 impl Store {
     /// What the file in `directory` says, nothing where there is none. `None` if nothing can be kept there.
     pub(super) fn open(directory: &Path) -> (Option<Self>, Windows) {
-        let path = directory.join(NAME);
-        let store = Self {
-            directory: directory.to_owned(),
-            writing: None,
+        let Some((file, bytes)) = StateFile::open(directory, NAME, "orders of system calls") else {
+            return (None, Windows::default());
         };
-        let bytes = match read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return (Some(store), Windows::default());
-            }
-            Err(error) => {
-                tracing::warn!(
-                    "cannot read {}: {error}; orders of system calls are learned anew, and forgotten when the agent ends",
-                    path.display()
-                );
-                return (None, Windows::default());
+        let windows = match bytes.map(|bytes| Windows::from_snapshot(&bytes)) {
+            None => Windows::default(),
+            Some(Ok(windows)) => windows,
+            Some(Err(error)) => {
+                file.set_aside(&error);
+                Windows::default()
             }
         };
-        match Windows::from_snapshot(&bytes) {
-            Ok(windows) => (Some(store), windows),
-            Err(error) => {
-                let aside = directory.join(DAMAGED);
-                tracing::warn!(
-                    "{} is of no use: {error}. It is set aside as {}; orders of system calls are learned anew",
-                    path.display(),
-                    aside.display()
-                );
-                if let Err(error) = fs::rename(&path, &aside) {
-                    tracing::warn!(
-                        "cannot set {} aside: {error}; it will be replaced",
-                        path.display()
-                    );
-                }
-                (Some(store), Windows::default())
-            }
-        }
+        (Some(Self(file)), windows)
     }
 
     /// Whether the last one is still being written.
     pub(super) fn is_busy(&self) -> bool {
-        self.writing.as_ref().is_some_and(|thread| !thread.is_finished())
+        self.0.is_busy()
     }
 
     /// Writes what `collect` returns, both on another thread.
     pub(super) fn save(&mut self, collect: impl FnOnce() -> Windows + Send + 'static) {
-        self.finish();
-        let directory = self.directory.clone();
-        let thread = std::thread::Builder::new().name("state".to_owned());
-        let work = move || {
-            if let Err(error) = write(&directory.join(NAME), &collect()) {
-                complain(&directory, &error);
-            }
-        };
-        match thread.spawn(work) {
-            Ok(thread) => self.writing = Some(thread),
-            Err(error) => complain(&self.directory, &error),
-        }
+        self.0.save(move || collect().to_snapshot());
     }
 
     /// Waits until it is written.
     pub(super) fn finish(&mut self) {
-        if self.writing.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("what is known of workloads was not written: its thread has ended in a panic");
-        }
+        self.0.finish();
     }
-}
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    // One byte more says that it is too long.
-    File::open(path)?
-        .take(SNAPSHOT_MAX as u64 + 1)
-        .read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// Writes what is known of workloads to a file, which is there whole or not at all.
@@ -107,35 +50,18 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// # Errors
 /// If that is not possible.
 pub fn write(path: &Path, windows: &Windows) -> io::Result<()> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let directory = directory.unwrap_or(Path::new("."));
-    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    let new = path.with_extension("new");
-    let mut options = OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&new)?;
-    file.write_all(&windows.to_snapshot())?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    File::open(directory)?.sync_all()
-}
-
-fn complain(directory: &Path, error: &io::Error) {
-    tracing::warn!(
-        "cannot write what is known of workloads to {}: {error}; without it they are learned anew when the agent starts again",
-        directory.display()
-    );
+    state::write(path, &windows.to_snapshot())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use sensor_behaviour::windows::Known;
 
     use super::*;
+
+    const DAMAGED: &str = "sequences.damaged";
 
     fn some() -> Windows {
         let mut windows = Windows::default();

@@ -55,6 +55,7 @@ pub(in crate::respond) fn incident_of(
     let mut incident = incident(id, severity);
     incident.subject = subject.into();
     incident.signals = vec![Arc::new(crate::detect::Signal {
+        cause: 0,
         subject: subject.into(),
         source: "test",
         p_value: 0.1,
@@ -87,6 +88,7 @@ fn incident(id: ProcessId, severity: Severity) -> Incident {
         kernel_thread: false,
     };
     Incident {
+        cause: 0,
         id: "1".into(),
         opened: WallTime(0),
         updated: WallTime(0),
