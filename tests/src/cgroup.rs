@@ -59,7 +59,12 @@ impl Cgroup {
 impl Drop for Cgroup {
     fn drop(&mut self) {
         for folder in &self.folders {
-            let _ = fs::remove_dir(folder);
+            // What it lies in goes with it where nothing else is there; a hierarchy itself cannot be removed.
+            let mut folders = folder.ancestors();
+            while folders
+                .next()
+                .is_some_and(|folder| fs::remove_dir(folder).is_ok())
+            {}
         }
     }
 }

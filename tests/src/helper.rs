@@ -15,6 +15,7 @@ mod tls;
 mod tracing;
 mod udp;
 mod uring;
+mod web;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -37,6 +38,9 @@ pub fn play() -> Option<Result<()>> {
 
 fn dispatch(role: &str, args: &[String]) -> Result<()> {
     match role {
+        "web" => web::serve(args),
+        "sink" => web::sink(args),
+        "beat" => web::beat(args),
         "create-files" => files::create(args),
         "open-file" => files::open(args),
         "credentials" => credentials::ordinary(),

@@ -13,6 +13,7 @@ pub mod daemon;
 pub mod helper;
 pub mod history;
 pub mod patience;
+pub mod scenario;
 pub mod stack;
 pub mod status;
 pub mod stream;

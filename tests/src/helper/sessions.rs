@@ -37,11 +37,12 @@ fn copy(field: &mut [libc::c_char], text: &str) -> Result<()> {
     Ok(())
 }
 
-/// `login-uid UID PROGRAM`: what `pam_loginuid` does, then the shell of the session.
+/// `login-uid UID PROGRAM ARGUMENT…`: what `pam_loginuid` does, then the shell of the session.
 pub(super) fn login_uid(args: &[String]) -> Result<()> {
     use std::os::unix::process::CommandExt as _;
     fs::write("/proc/self/loginuid", args.first().context("no uid")?)?;
     Err(std::process::Command::new(args.get(1).context("no program")?)
+        .args(&args[2..])
         .exec()
         .into())
 }
