@@ -14,6 +14,7 @@ mod integrity;
 mod lifecycle;
 mod mute;
 mod operations;
+mod orders;
 mod paths;
 mod pressure;
 mod process;
@@ -66,6 +67,7 @@ fn trials() -> Vec<Trial> {
         grpc::trials(),
         delivery::trials(),
         operations::trials(),
+        orders::trials(),
         mute::trials(),
         pressure::trials(),
         paths::trials(),

@@ -17,7 +17,10 @@ use sensor_tests::{
     stream::Stream,
 };
 
-use crate::case;
+use crate::{
+    case,
+    orders::{audit, outcome, respond},
+};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -27,6 +30,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         ),
         case("respond::observe_mode_says_it_and_does_nothing", observe),
         case("respond::protected_program_is_not_killed", protected),
+        case("respond::a_person_is_asked_and_approves", approved),
+        case("respond::a_person_is_asked_and_denies", denied),
     ]
 }
 
@@ -81,6 +86,48 @@ fn protected() -> Result<()> {
     trial.shell_lives_on()
 }
 
+fn approved() -> Result<()> {
+    let trial = Attack::begin("ask", "[]")?;
+    let question = &trial.found.1;
+    ensure!(question.result == ActionResult::Asked as i32, "{question:?}");
+    let (_, pending) = respond(&trial.stack, &["pending"])?;
+    ensure!(
+        pending.contains(&trial.shell.to_string()) && pending.contains(UNIT),
+        "the shell does not wait: {pending}"
+    );
+    let number = question.number.to_string();
+    let (good, said) = respond(&trial.stack, &["approve", &number, "--why", "not ours"])?;
+    ensure!(good && said.contains("done"), "{said}");
+    let outcome = outcome(&trial.stream, trial.shell)?;
+    ensure!(
+        outcome.result == ActionResult::Done as i32 && outcome.number == question.number,
+        "{outcome:?}"
+    );
+    let mut service = trial.service;
+    let end = service.say("end")?;
+    ensure!(end == "signal 9", "the shell ended with {end}");
+    let list = audit(&trial.stack, "list")?;
+    for step in [
+        "proposed by policy",
+        "asked by policy",
+        "approved by root (uid 0): not ours",
+        "done by root",
+    ] {
+        ensure!(list.contains(step), "the audit says nothing of {step:?}:\n{list}");
+    }
+    Ok(())
+}
+
+fn denied() -> Result<()> {
+    let mut trial = Attack::begin("ask", "[]")?;
+    let number = trial.found.1.number.to_string();
+    let (good, said) = respond(&trial.stack, &["deny", &number])?;
+    ensure!(good && said.contains("denied"), "{said}");
+    let (_, pending) = respond(&trial.stack, &["pending"])?;
+    ensure!(pending.contains("nothing waits"), "{pending}");
+    trial.shell_lives_on()
+}
+
 /// A service that has learned to start one program, and then starts a shell; and what the agent made of it.
 /// Fields end in this order: the service before its cgroup, the reader before what it reads.
 struct Attack {
@@ -88,7 +135,7 @@ struct Attack {
     shell: u32,
     found: (Incident, Outcome),
     stream: Stream,
-    _stack: Stack,
+    stack: Stack,
     _cgroup: Cgroup,
 }
 
@@ -111,7 +158,7 @@ impl Attack {
             shell,
             found,
             stream,
-            _stack: stack,
+            stack,
             _cgroup: cgroup,
         })
     }

@@ -1,0 +1,212 @@
+//! What a person has the agent do, and what is written down of it.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::Trial;
+use sensor_proto::v1::{Outcome, Result as ActionResult, entry};
+use sensor_tests::{
+    command::{as_nobody, sensor, spawn},
+    patience::{patience, wait_for},
+    stack::Stack,
+    stream::Stream,
+};
+
+use crate::case;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        case("orders::a_family_ends_whole_and_nobody_else", family),
+        case("orders::what_is_suspended_goes_on_again", suspend),
+        case("orders::the_guard_stands_before_people_too", guarded),
+        case("orders::nobody_but_root_gives_orders", as_nobody_else),
+    ]
+}
+
+/// What `sensor respond` says, and whether it was content.
+pub(crate) fn respond(stack: &Stack, args: &[&str]) -> Result<(bool, String)> {
+    let output = Command::new(sensor()?)
+        .arg("respond")
+        .args(args)
+        .arg("--socket")
+        .arg(stack.agent.socket())
+        .output()?;
+    let said = [output.stdout, output.stderr].concat();
+    Ok((
+        output.status.success(),
+        String::from_utf8_lossy(&said).into_owned(),
+    ))
+}
+
+/// What `sensor audit` says of a running agent's audit.
+pub(crate) fn audit(stack: &Stack, command: &str) -> Result<String> {
+    let output = Command::new(sensor()?)
+        .args(["audit", command])
+        .arg(stack.agent.state().join("audit.jsonl"))
+        .output()?;
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    ensure!(output.status.success(), "{said}");
+    Ok(said)
+}
+
+/// The next outcome for process `pid` that is not a question.
+pub(crate) fn outcome(stream: &Stream, pid: u32) -> Result<Outcome> {
+    stream.wait_for("an outcome", |entry| match &entry.body {
+        Some(entry::Body::Outcome(outcome)) => {
+            let target = outcome.action.as_ref()?.target?;
+            (target.tgid == pid && outcome.result != ActionResult::Asked as i32).then(|| outcome.clone())
+        }
+        _ => None,
+    })
+}
+
+/// A shell that starts what `script` says, and prints a process id for each; ended at the end.
+struct Shell {
+    child: Child,
+    pids: Vec<u32>,
+}
+
+impl Shell {
+    fn start(script: &str, lines: usize) -> Result<Self> {
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", script])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        let mut child = spawn(&mut command)?;
+        let output = BufReader::new(child.stdout.take().context("the shell has no output")?);
+        let pids = output.lines().take(lines).map(|line| Ok(line?.trim().parse()?));
+        let pids = pids.collect::<Result<Vec<u32>>>()?;
+        Ok(Self { child, pids })
+    }
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        for pid in &self.pids {
+            // What a failed case has left alive would live for ten minutes, and hold the output of the tests open.
+            let pid = i32::try_from(*pid).ok().and_then(rustix::process::Pid::from_raw);
+            let _ = pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::KILL));
+        }
+    }
+}
+
+/// The state letter of a process; `None` if there is none any more.
+fn state(pid: u32) -> Option<char> {
+    let stat = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).ok()?;
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
+fn lives(pid: u32) -> bool {
+    state(pid).is_some_and(|state| state != 'Z' && state != 'X')
+}
+
+fn family() -> Result<()> {
+    let stack = Stack::shared()?;
+    let stream = stack.subscribe()?;
+    let other = Shell::start("sleep 600 & echo $!; wait", 1)?;
+    // The last one has lost its parent, and is init's.
+    let script = "sleep 600 & echo $!; sh -c 'sleep 600 & echo $!; wait' & (sleep 600 & echo $!); wait";
+    let family = Shell::start(script, 3)?;
+    let root = family.child.id();
+    stream.fence()?;
+    let (_, plan) = respond(&stack, &["kill", "--tree", "--dry-run", &root.to_string()])?;
+    ensure!(plan.contains("kill_tree would hit 5 processes"), "{plan}");
+    ensure!(
+        family.pids.iter().all(|pid| lives(*pid)),
+        "a dry run has killed: {plan}"
+    );
+
+    let (good, said) = respond(&stack, &["kill", "--tree", &root.to_string(), "--why", "a test"])?;
+    ensure!(good && said.contains("begun"), "{said}");
+    let outcome = outcome(&stream, root)?;
+    ensure!(outcome.result == ActionResult::Done as i32, "{outcome:?}");
+    ensure!(outcome.detail.contains("5 processes were killed"), "{outcome:?}");
+    ensure!(outcome.who.contains("uid 0"), "{outcome:?}");
+    ensure!(
+        !family.pids.iter().any(|pid| lives(*pid)),
+        "something of it lives: {:?}",
+        family.pids
+    );
+    ensure!(lives(other.pids[0]), "a stranger was killed");
+    let (_, _) = respond(&stack, &["kill", "--tree", &other.child.id().to_string()])?;
+
+    let list = audit(&stack, "list")?;
+    ensure!(
+        list.contains("a test") && list.contains("done by root (uid 0)"),
+        "{list}"
+    );
+    let verdict = audit(&stack, "verify")?;
+    ensure!(verdict.starts_with("intact"), "{verdict}");
+    ensure!(!outcome.audit_digest.is_empty(), "{outcome:?}");
+    Ok(())
+}
+
+fn suspend() -> Result<()> {
+    let stack = Stack::shared()?;
+    let stream = stack.subscribe()?;
+    let shell = Shell::start("echo $$; read line", 1)?;
+    let pid = shell.child.id();
+    stream.fence()?;
+    let (good, said) = respond(&stack, &["suspend", &pid.to_string()])?;
+    ensure!(good && said.contains("done"), "{said}");
+    let until = |wanted: &str| {
+        wait_for("the process's state", patience(5), || {
+            Ok(state(pid)
+                .is_some_and(|state| wanted.contains(state))
+                .then_some(()))
+        })
+    };
+    until("T")?;
+    let number = said.split(':').next().unwrap_or_default();
+    let (good, said) = respond(&stack, &["undo", number])?;
+    ensure!(good && said.contains("goes on"), "{said}");
+    until("SRZ")
+}
+
+fn guarded() -> Result<()> {
+    let stack = Stack::shared()?;
+    for kind in [&["kill", "1"][..], &["suspend", "1"], &["kill", "--tree", "1"]] {
+        let (_, said) = respond(&stack, kind)?;
+        ensure!(said.contains("refused, process 1 is never a target"), "{said}");
+    }
+    let agent = stack.agent.pid().to_string();
+    let (_, said) = respond(&stack, &["kill", &agent])?;
+    ensure!(
+        said.contains("refused, sensor itself is never a target"),
+        "{said}"
+    );
+    let (good, said) = respond(&stack, &["approve", "999999"])?;
+    ensure!(
+        !good && said.contains("nothing waits under number 999999"),
+        "{said}"
+    );
+    let (good, said) = respond(&stack, &["kill", "4194303"])?;
+    ensure!(!good && said.contains("there is no process 4194303"), "{said}");
+    let list = audit(&stack, "list")?;
+    ensure!(list.contains("refused by root (uid 0): sensor itself"), "{list}");
+    Ok(())
+}
+
+fn as_nobody_else() -> Result<()> {
+    let stack = Stack::shared()?;
+    let folder = tempfile::tempdir()?;
+    let program = folder.path().join("sensor");
+    std::fs::copy(sensor()?, &program)?;
+    let everybody = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), everybody)?;
+    let mut command = Command::new(program);
+    command
+        .args(["respond", "kill", "1", "--socket"])
+        .arg(stack.agent.socket());
+    let output = as_nobody(&mut command).output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(!output.status.success() && said.contains("may not"), "{said}");
+    Ok(())
+}
