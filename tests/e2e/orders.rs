@@ -151,7 +151,7 @@ fn family() -> Result<()> {
 fn suspend() -> Result<()> {
     let stack = Stack::shared()?;
     let stream = stack.subscribe()?;
-    let shell = Shell::start("echo $$; read line", 1)?;
+    let shell = Shell::start("echo $$; exec sleep 600", 1)?;
     let pid = shell.child.id();
     stream.fence()?;
     let (good, said) = respond(&stack, &["suspend", &pid.to_string()])?;
@@ -167,7 +167,7 @@ fn suspend() -> Result<()> {
     let number = said.split(':').next().unwrap_or_default();
     let (good, said) = respond(&stack, &["undo", number])?;
     ensure!(good && said.contains("goes on"), "{said}");
-    until("SRZ")
+    until("SR")
 }
 
 fn guarded() -> Result<()> {
