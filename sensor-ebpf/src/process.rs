@@ -95,7 +95,7 @@ fn exec(admitted: Admitted, caller: Caller, task: Address, bprm: Address) {
 #[inline(never)]
 #[unsafe(no_mangle)]
 extern "C" fn identify_exec(caller: u32) -> u32 {
-    let Some(Draft { header, .. }) = scratch::begin_numbered::<Exec>(caller) else {
+    let Some(Draft { header, .. }) = scratch::begun::<Exec>(caller) else {
         return 0;
     };
     // SAFETY: the scratch memory is this CPU's and the caller's alone.

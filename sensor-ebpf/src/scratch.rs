@@ -52,18 +52,20 @@ pub struct Draft<T> {
 /// A new record with an empty tail; header and body hold whatever they held.
 #[inline(always)]
 pub fn begin<T>(caller: Caller) -> Option<Draft<T>> {
-    begin_numbered(caller.number())
+    let draft = begun(caller.number())?;
+    // SAFETY: the cursor lies in the map's value.
+    unsafe { *draft.tail.cursor = 0 };
+    Some(draft)
 }
 
-/// The same for a function that is verified by itself and knows the caller by number.
+/// The record that a caller has begun, for a function that is verified by itself and knows the caller by number. What is in its tail stays.
 #[inline(always)]
-pub fn begin_numbered<T>(caller: u32) -> Option<Draft<T>> {
+pub fn begun<T>(caller: u32) -> Option<Draft<T>> {
     const { assert!(size_of::<Header>() + size_of::<T>() <= FRONT && size_of::<T>().is_multiple_of(8)) };
     let scratch = SCRATCH_RECORDS.get_ptr_mut(caller)?;
     let tail = tail_of(scratch);
     // SAFETY: only addresses within the map's value are taken; the body lies right before the tail, the header before it.
     unsafe {
-        *tail.cursor = 0;
         let front: *mut u8 = (&raw mut (*scratch).front).cast();
         let body = front.add(FRONT - size_of::<T>());
         let header = front.add(FRONT - size_of::<T>() - size_of::<Header>());
