@@ -1,4 +1,4 @@
-//! Builds the kernel programs and hands their object to the agent.
+//! Builds the kernel programs and hands their object to the agent, and so it does with the built-in rules.
 //!
 //! - `SENSOR_EBPF_TOOLCHAIN`: name of the rustup toolchain to build them with (`cargo xtask` sets it). Without it: `nightly`
 //!   where that has `rust-src`, else `ebpf`, which `cargo xtask setup` links to the distribution's.
@@ -22,6 +22,8 @@ fn main() -> Result<()> {
     }
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=../sensor-common/src");
+    println!("cargo::rerun-if-changed=../rules");
+    embed_rules(Path::new("../rules")).context("cannot embed the rules")?;
 
     let object = PathBuf::from(env::var("OUT_DIR")?).join("sensor-ebpf");
     let required = env::var("SENSOR_EBPF").is_ok_and(|value| value == "required");
@@ -35,6 +37,37 @@ fn main() -> Result<()> {
             fs::write(&object, []).with_context(|| format!("cannot write {}", object.display()))
         }
     }
+}
+
+/// Writes a table of the rules, with their names below the folder; their test events are left out.
+fn embed_rules(folder: &Path) -> Result<()> {
+    let folder = folder.canonicalize()?;
+    let mut names = Vec::new();
+    for tactic in fs::read_dir(&folder)? {
+        let tactic = tactic?.path();
+        if !tactic.is_dir() {
+            continue;
+        }
+        for file in fs::read_dir(&tactic)? {
+            let path = file?.path();
+            let name = path.strip_prefix(&folder)?.to_string_lossy().into_owned();
+            if name.ends_with(".yml") && !name.ends_with(".test.yml") {
+                names.push(name);
+            }
+        }
+    }
+    names.sort();
+    let mut table =
+        String::from("/// The name and the text of each.\npub static PACK: &[(&str, &str)] = &[\n");
+    for name in names {
+        let path = folder.join(&name);
+        table.push_str(&format!("    ({name:?}, include_str!({path:?})),\n"));
+    }
+    table.push_str("];\n");
+    Ok(fs::write(
+        PathBuf::from(env::var("OUT_DIR")?).join("pack.rs"),
+        table,
+    )?)
 }
 
 fn build(toolchain: &str) -> Result<()> {

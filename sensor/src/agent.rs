@@ -36,6 +36,7 @@ use crate::{
     preflight::{self, Unfit},
     reload::{self, Reloader},
     respond::Responder,
+    rules::RuleSet,
     session::Sessions,
     status::AgentStatus,
     time::{BootTime, WallTime},
@@ -81,9 +82,11 @@ pub async fn run(
     let monitor = uplink.as_ref().map(Uplink::monitor);
 
     let (commands, orders) = mpsc::channel();
-    let (pipeline, status) = start(&config, name, &hub, links, users, orders)?;
+    let rules = rules(&config);
+    let faults = rules.errors().cloned().collect();
+    let (pipeline, status) = start(&config, name, &hub, links, users, rules, orders)?;
     let orders_desk = Orders::new(commands.clone());
-    let reloader = Arc::new(Reloader::new(config.clone(), read, commands));
+    let reloader = Arc::new(Reloader::new(config.clone(), faults, read, commands));
     announce(&config, &status);
     let service = LocalService {
         hub: hub.clone(),
@@ -176,6 +179,20 @@ impl Running {
     }
 }
 
+/// The rules that the configuration asks for; what is wrong with others is told, and stops nobody.
+fn rules(config: &Config) -> RuleSet {
+    const TOLD: usize = 20;
+    let rules = RuleSet::load(&config.rules);
+    for fault in rules.errors().take(TOLD) {
+        tracing::warn!("a rule is left out: {fault}");
+    }
+    let more = rules.errors().count().saturating_sub(TOLD);
+    if more > 0 {
+        tracing::warn!("and {more} rules more; `sensor rules check` shows all");
+    }
+    rules
+}
+
 /// Attaches first and looks at what runs already second, so that nothing is missed between the two.
 fn start(
     config: &Config,
@@ -183,6 +200,7 @@ fn start(
     hub: &Hub,
     links: Arc<OwnLinks>,
     users: Arc<Users>,
+    rules: RuleSet,
     orders: mpsc::Receiver<Command>,
 ) -> Result<(Running, AgentStatus), AgentError> {
     let cgroups = CgroupMount::detect()
@@ -195,9 +213,12 @@ fn start(
     let profiles = profiles(config, &mut capture, cgroups, &host);
     capture.add_listeners(host.listeners().iter().map(Listener::to_kernel));
 
-    let mut detector = Detector::new(&config.detect, &host_name);
+    let mut detector = Detector::new(&config.detect, &host_name).with_users(Arc::clone(&users));
     let knowledge = state_directory(config).and_then(|state| Knowledge::resume(state, &mut detector));
     detector.seed(host.tree(), BootTime::now());
+    let vitals = Arc::new(Vitals::default());
+    vitals.note_rules(&rules);
+    detector.set_rules(rules);
 
     let mut sessions = Sessions::new(&config.session, users);
     sessions.know(host.tree());
@@ -207,7 +228,6 @@ fn start(
         .apply(&config.capture, capture.filters())
         .map_err(LoadError::Map)?;
 
-    let vitals = Arc::new(Vitals::default());
     let report = profiles.as_ref().map(Profiles::report).unwrap_or_default();
     let status = AgentStatus::new(host_name, config, &capture, Arc::clone(&vitals), board, report);
     let mut stages = Stages {

@@ -12,6 +12,7 @@ pub mod reload;
 pub mod render;
 pub mod replay;
 pub mod respond;
+pub mod rules;
 pub mod run;
 pub mod sequences;
 pub mod status;

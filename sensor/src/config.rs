@@ -37,6 +37,8 @@ pub struct Config {
     pub session: Session,
     /// What is unusual.
     pub detect: Detect,
+    /// What is known to be bad.
+    pub rules: Rules,
     /// What is done about it.
     pub respond: Respond,
     /// To programs on this host.
@@ -273,6 +275,28 @@ impl Detect {
             events: (self.learn_events > 0).then_some(self.learn_events),
             span_ns: (self.learn_minutes > 0).then(|| self.learn_minutes.saturating_mul(60_000_000_000)),
             unseen: None,
+        }
+    }
+}
+
+/// What is known to be bad.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rules {
+    /// Whether the rules are used that the agent brings along.
+    pub builtin: bool,
+    /// Files of Sigma rules, and directories of them, beside these.
+    pub paths: Vec<PathBuf>,
+    /// Rules that are not used, by id or title.
+    pub disable: Vec<String>,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            builtin: true,
+            paths: Vec::new(),
+            disable: Vec::new(),
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Invariants:
 //! - The same events give the same findings, ids included: time is the events' own, and no randomness is used.
+//! - Rules ([`rules`](crate::rules)) speak beside the models; what both say of one event is one incident.
 //! - The models and the open incidents are bounded; an attacker can push out the oldest, not grow them.
 //! - What was flagged is not learned because it happens again.
 
@@ -20,6 +21,7 @@ mod people;
 mod poisoning;
 mod reach;
 mod recent;
+mod ruled;
 mod signal;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -21,6 +21,7 @@ pub mod recording;
 pub mod reload;
 pub mod replay;
 pub mod respond;
+pub mod rules;
 pub mod session;
 pub mod state;
 pub mod status;

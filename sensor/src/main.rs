@@ -5,7 +5,10 @@ use std::{io::IsTerminal as _, process::ExitCode};
 use clap::{Parser, Subcommand};
 use sensor::{
     agent::AgentError,
-    cli::{audit, doctor, events, feedback, models, record, reload, replay, respond, run, sequences, status},
+    cli::{
+        audit, doctor, events, feedback, models, record, reload, replay, respond, rules, run, sequences,
+        status,
+    },
     config::ConfigError,
     priority::DELIVERY,
 };
@@ -31,6 +34,8 @@ enum Command {
     Models(models::ModelsArgs),
     Feedback(feedback::FeedbackArgs),
     Replay(replay::ReplayArgs),
+    /// Check, test, list and explain rules.
+    Rules(rules::RulesArgs),
     /// Look at, and put together, what agents keep of the system calls of workloads.
     Sequences(sequences::SequencesArgs),
     /// Tell whether and how this host can be watched, and what stays invisible.
@@ -42,6 +47,7 @@ fn main() -> ExitCode {
     log_to_stderr();
     let result = match arguments.command {
         Command::Doctor(args) => return doctor::run(&args),
+        Command::Rules(args) => return rules::run(&args),
         Command::Run(args) => block_on(run::run(args)),
         Command::Events(args) => block_on(events::run(args)),
         Command::Sequences(args) => sequences::run(&args),

@@ -28,6 +28,7 @@ use crate::{
     mute::{Mutes, Reason},
     priority::DELIVERY,
     respond::{Answer, Person, Responder, Responses, Wish},
+    rules::RuleSet,
     session::{Sessions, Told},
     time::{BootTime, WallTime},
 };
@@ -47,6 +48,19 @@ pub struct Vitals {
     pub incidents: AtomicU64,
     /// Records that came too late to be put in order.
     pub late: AtomicU64,
+    /// Rules in use, rules that cannot match here or are disabled, and mistakes for which rules were left out.
+    pub rules: [AtomicU64; 3],
+}
+
+impl Vitals {
+    /// Takes note of the rules that are in use from now on.
+    pub fn note_rules(&self, rules: &RuleSet) {
+        let active = rules.active();
+        let numbers = [active, rules.rules.len() - active, rules.errors().count()];
+        for (kept, number) in self.rules.iter().zip(numbers) {
+            kept.store(number as u64, Ordering::Relaxed);
+        }
+    }
 }
 
 /// What the pipeline may be told while it runs.
@@ -59,6 +73,8 @@ pub enum Command {
     Responses(oneshot::Sender<Responses>),
     /// Look at what is known, or change it.
     Ask(Question),
+    /// Use these rules in the place of those that are in use.
+    SetRules(Box<RuleSet>, oneshot::Sender<()>),
 }
 
 /// What is to be done with the detector and the processes, between two turns: it must not take long.
@@ -194,6 +210,7 @@ impl Pipeline {
             responder,
             host,
             detector,
+            vitals,
             ..
         } = &mut self.work.stages;
         match command {
@@ -208,6 +225,11 @@ impl Pipeline {
                 let _ = answer.send(responder.responses());
             }
             Command::Ask(question) => question(detector, host.tree()),
+            Command::SetRules(rules, answer) => {
+                vitals.note_rules(&rules);
+                detector.set_rules(*rules);
+                let _ = answer.send(());
+            }
         }
     }
 

@@ -10,9 +10,10 @@ use tokio::sync::{Mutex, oneshot};
 use crate::{
     config::{self, Config, ConfigError},
     pipeline::Command,
+    rules::{Fault, RuleSet},
 };
 
-/// Keys of `[capture]` that are put into force without a restart; so is what lies below them.
+/// Keys of `[capture]` that are put into force without a restart; so is what lies below them, and all of `[rules]`.
 const LIVE: [&str; 5] = ["share", "fold_window", "off", "watch", "mute"];
 
 /// How long the pipeline may take.
@@ -27,6 +28,9 @@ pub enum ReloadError {
     /// It has a mistake.
     #[error("{0}; nothing has changed")]
     Config(#[from] ConfigError),
+    /// A rule has a mistake that those in use have not.
+    #[error("{}; the rules and the configuration that are in use stay", listed(.0))]
+    Rules(Vec<Fault>),
     /// The kernel refused a part of it.
     #[error(
         "the kernel refused a part of the new configuration: {0}; restart the agent to have either the old or the new one whole"
@@ -44,56 +48,107 @@ pub struct Reloaded {
     pub applied: Vec<String>,
     /// Keys whose values have changed, and wait for a restart.
     pub needs_restart: Vec<String>,
+    /// Rules that are in use from now on, in words.
+    pub rules: String,
 }
 
 /// Reads and applies.
 pub struct Reloader {
     read: Read,
-    current: Mutex<Config>,
+    current: Mutex<Current>,
     pipeline: mpsc::Sender<Command>,
 }
 
+/// What is in force.
+struct Current {
+    config: Config,
+    /// What is wrong with rules that were left out.
+    faults: Vec<Fault>,
+}
+
 impl Reloader {
-    /// Of an agent that began with `config`, which `read` reads again.
+    /// Of an agent that began with `config`, which `read` reads again, and with rules of which `faults` were left out.
     #[must_use]
-    pub fn new(config: Config, read: Read, pipeline: mpsc::Sender<Command>) -> Self {
+    pub fn new(config: Config, faults: Vec<Fault>, read: Read, pipeline: mpsc::Sender<Command>) -> Self {
         Self {
             read,
-            current: Mutex::new(config),
+            current: Mutex::new(Current { config, faults }),
             pipeline,
         }
     }
 
-    /// Reads the configuration and puts what has changed into force. One at a time.
+    /// Reads the configuration and the rules, and puts what has changed into force, once all of it is known to be good. One at a time.
     ///
     /// # Errors
     /// If it is not valid, or could not be put into force.
     pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
         let mut current = self.current.lock().await;
         let wanted = (self.read)()?;
-        let reloaded = compare(&current, &wanted);
-        if !reloaded.applied.is_empty() {
-            let capture = with_live_keys(&current.capture, &wanted.capture);
-            let (answer, answered) = oneshot::channel();
-            self.pipeline
-                .send(Command::Apply(Box::new(capture.clone()), answer))
-                .map_err(|_| ReloadError::NoAnswer)?;
-            let answered = tokio::time::timeout(PATIENCE, answered).await;
-            let Ok(Ok(result)) = answered else {
-                return Err(ReloadError::NoAnswer);
-            };
-            result.map_err(ReloadError::Refused)?;
-            current.capture = capture;
+        let rules = wanted.rules.clone();
+        let rules = tokio::task::spawn_blocking(move || RuleSet::load(&rules)).await;
+        let rules = rules.map_err(|_| ReloadError::NoAnswer)?;
+        let faults: Vec<_> = rules.errors().cloned().collect();
+        let new: Vec<_> = faults
+            .iter()
+            .filter(|fault| !is_known(fault, &current.faults))
+            .cloned()
+            .collect();
+        if !new.is_empty() {
+            return Err(ReloadError::Rules(new));
         }
+        let mut reloaded = compare(&current.config, &wanted);
+        reloaded.rules = format!("{} of {} rules in use", rules.active(), rules.rules.len());
+        if reloaded.applied.iter().any(|key| key.starts_with("capture.")) {
+            let capture = with_live_keys(&current.config.capture, &wanted.capture);
+            self.order(|answer| Command::Apply(Box::new(capture.clone()), answer))
+                .await?
+                .map_err(ReloadError::Refused)?;
+            current.config.capture = capture;
+        }
+        self.order(|answer| Command::SetRules(Box::new(rules), answer))
+            .await?;
+        current.config.rules = wanted.rules;
+        current.faults = faults;
         tracing::info!("configuration read again: {reloaded}");
         Ok(reloaded)
     }
+
+    async fn order<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, ReloadError> {
+        let (answer, answered) = oneshot::channel();
+        self.pipeline
+            .send(command(answer))
+            .map_err(|_| ReloadError::NoAnswer)?;
+        match tokio::time::timeout(PATIENCE, answered).await {
+            Ok(Ok(answer)) => Ok(answer),
+            _ => Err(ReloadError::NoAnswer),
+        }
+    }
+}
+
+/// Whether rules had that mistake before, perhaps in another line.
+fn is_known(fault: &Fault, known: &[Fault]) -> bool {
+    known
+        .iter()
+        .any(|other| other.place.file == fault.place.file && other.message == fault.message)
+}
+
+/// The first of them, and how many more there are.
+fn listed(faults: &[Fault]) -> String {
+    const SHOWN: usize = 5;
+    let mut lines: Vec<_> = faults.iter().take(SHOWN).map(ToString::to_string).collect();
+    if faults.len() > SHOWN {
+        lines.push(format!(
+            "and {} more: see `sensor rules check`",
+            faults.len() - SHOWN
+        ));
+    }
+    lines.join("\n")
 }
 
 impl std::fmt::Display for Reloaded {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.applied.is_empty() && self.needs_restart.is_empty() {
-            return f.write_str("nothing has changed");
+            f.write_str("no key has changed")?;
         }
         if !self.applied.is_empty() {
             write!(f, "in force: {}", self.applied.join(", "))?;
@@ -101,6 +156,9 @@ impl std::fmt::Display for Reloaded {
         if !self.needs_restart.is_empty() {
             let separator = if self.applied.is_empty() { "" } else { "; " };
             write!(f, "{separator}after a restart: {}", self.needs_restart.join(", "))?;
+        }
+        if !self.rules.is_empty() {
+            write!(f, "; {}", self.rules)?;
         }
         Ok(())
     }
@@ -135,10 +193,14 @@ fn compare(current: &Config, wanted: &Config) -> Reloaded {
     Reloaded {
         applied,
         needs_restart,
+        rules: String::new(),
     }
 }
 
 fn is_live(key: &str) -> bool {
+    if key.starts_with("rules.") {
+        return true;
+    }
     let Some(key) = key.strip_prefix("capture.") else {
         return false;
     };
@@ -169,30 +231,98 @@ mod tests {
     #[test]
     fn changes_are_sorted_into_live_ones_and_others() {
         let wanted = config(
-            "[capture]\nshare = 500\ncalls = false\n[capture.mute]\nusers = [7]\n[respond]\nmode = \"act\"\n",
+            "[capture]\nshare = 500\ncalls = false\n[capture.mute]\nusers = [7]\n[rules]\nbuiltin = false\n[respond]\nmode = \"act\"\n",
         );
         let reloaded = compare(&Config::default(), &wanted);
-        assert_eq!(reloaded.applied, ["capture.mute.users", "capture.share"]);
+        assert_eq!(
+            reloaded.applied,
+            ["capture.mute.users", "capture.share", "rules.builtin"]
+        );
         assert_eq!(reloaded.needs_restart, ["capture.calls", "respond.mode"]);
         assert_eq!(
             reloaded.to_string(),
-            "in force: capture.mute.users, capture.share; after a restart: capture.calls, respond.mode"
+            "in force: capture.mute.users, capture.share, rules.builtin; after a restart: capture.calls, respond.mode"
         );
         let live = with_live_keys(&Config::default().capture, &wanted.capture);
         assert_eq!((live.share, live.calls), (500, true));
-        assert_eq!(compare(&wanted, &wanted).to_string(), "nothing has changed");
+        assert_eq!(compare(&wanted, &wanted).to_string(), "no key has changed");
     }
 
     #[tokio::test]
     async fn a_mistake_changes_nothing() {
         let (commands, applied) = mpsc::channel();
         let read = || Config::parse("[capture]\nshare = 1\n", "/etc/sensor/sensor.toml".as_ref());
-        let reloader = Reloader::new(Config::default(), Box::new(read), commands);
+        let reloader = Reloader::new(Config::default(), Vec::new(), Box::new(read), commands);
         let error = reloader.reload().await.unwrap_err().to_string();
         assert_eq!(
             error,
             "/etc/sensor/sensor.toml:2: [capture] share: 1 is not allowed; allowed are 100 to 1000000; nothing has changed"
         );
         assert!(applied.try_recv().is_err());
+    }
+
+    /// What the pipeline is told, answered as the pipeline would.
+    fn answer(orders: &mpsc::Receiver<Command>) -> usize {
+        match orders.recv_timeout(PATIENCE).unwrap() {
+            Command::SetRules(rules, answer) => {
+                answer.send(()).unwrap();
+                rules.active()
+            }
+            _ => panic!("nothing else was asked for"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_rule_that_is_bad_since_the_last_time_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_owned();
+        let write = |name: &str, key: &str| {
+            let text = format!(
+                "title: {name}\nlogsource:\n  category: process_creation\ndetection:\n  a:\n    {key}: x\n  condition: a\n"
+            );
+            std::fs::write(path.join(name).with_extension("yml"), text).unwrap();
+        };
+        let (commands, orders) = mpsc::channel();
+        let rules = config::Rules {
+            builtin: false,
+            paths: vec![path.clone()],
+            disable: Vec::new(),
+        };
+        let wanted = Config {
+            rules,
+            ..Config::default()
+        };
+        let (read, faulty) = (
+            wanted.clone(),
+            Fault {
+                place: crate::rules::Place {
+                    file: path.join("old.yml").display().to_string().into(),
+                    line: 7,
+                },
+                message: "Unknown modifier 'nonsense'".into(),
+                remedy: String::new(),
+                harmless: false,
+            },
+        );
+        let reloader = Reloader::new(wanted, vec![faulty], Box::new(move || Ok(read.clone())), commands);
+        write("good", "Image");
+        // It was bad when the agent began.
+        write("old", "Image|nonsense");
+        let pipeline = std::thread::spawn(move || (answer(&orders), orders));
+        let reloaded = reloader.reload().await.unwrap();
+        let (active, orders) = pipeline.join().unwrap();
+        assert_eq!((reloaded.rules.as_str(), active), ("1 of 1 rules in use", 1));
+        write("new", "Image|nonsense");
+        let error = reloader.reload().await.unwrap_err().to_string();
+        assert!(
+            error.contains("new.yml:6: error: Unknown modifier 'nonsense'; use contains,"),
+            "{error}"
+        );
+        assert!(
+            error.ends_with("the rules and the configuration that are in use stay"),
+            "{error}"
+        );
+        assert!(!error.contains("old.yml"), "{error}");
+        assert!(orders.try_recv().is_err());
     }
 }

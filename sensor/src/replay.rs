@@ -12,6 +12,7 @@ use crate::{
     detect::{Detector, Findings},
     host::{Body, Event, Process, ProcessId, Tree},
     recording::{About, Recorded},
+    rules::RuleSet,
     time::{BootTime, WallTime},
 };
 
@@ -40,8 +41,10 @@ impl Replay {
     /// Of recordings of `host`.
     #[must_use]
     pub fn new(config: &Config, host: &str) -> Self {
+        let mut detector = Detector::new(&config.detect, host);
+        detector.set_rules(RuleSet::load(&config.rules));
         Self {
-            detector: Detector::new(&config.detect, host),
+            detector,
             processes: Tree::new(config.host.limits()),
             shift: Shift::default(),
             began: None,

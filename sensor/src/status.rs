@@ -74,6 +74,12 @@ impl AgentStatus {
 }
 
 impl AgentStatus {
+    fn rules(&self) -> v1::RulesStatus {
+        let [active, idle, faults] =
+            [0, 1, 2].map(|index: usize| self.vitals.rules[index].load(Ordering::Relaxed));
+        v1::RulesStatus { active, idle, faults }
+    }
+
     fn mutes(&self) -> Vec<v1::Mute> {
         let muted = |signal| self.accounts.tally(signal).unwrap_or_default().muted;
         let mutes = self.board.muted(muted).into_iter();
@@ -99,6 +105,7 @@ impl StatusSource for AgentStatus {
             incidents: self.vitals.incidents.load(Ordering::Relaxed),
             late: self.vitals.late.load(Ordering::Relaxed),
             profiles: self.profiles.profiles().iter().map(profile).collect(),
+            rules: Some(self.rules()),
             recursion_misses: self.accounts.recursion_misses(),
             mutes: self.mutes(),
             rss_bytes,

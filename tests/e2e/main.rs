@@ -19,6 +19,7 @@ mod paths;
 mod pressure;
 mod process;
 mod respond;
+mod rules;
 mod sequence;
 mod session;
 mod tcp;
@@ -76,6 +77,7 @@ fn trials() -> Vec<Trial> {
         integrity::trials(),
         session::trials(),
         respond::trials(),
+        rules::trials(),
         sequence::trials(),
         lifecycle::trials(),
         cli::trials(),

@@ -35,12 +35,19 @@ enum Bench {
         #[arg(long)]
         cost: bool,
     },
+    /// What rules cost an event; writes `target/bench/respond.json`.
+    Respond {
+        /// A smoke run: its numbers mean little.
+        #[arg(long)]
+        quick: bool,
+    },
 }
 
 pub(crate) fn main(args: &Args) -> Result<()> {
     match &args.bench {
         Bench::Capture { quick, only } => capture(*quick, only),
         Bench::Detect { cost } => detect(*cost),
+        Bench::Respond { quick } => respond(*quick),
     }
 }
 
@@ -77,6 +84,18 @@ fn folder() -> Result<PathBuf> {
     let folder = cargo::target().join("bench");
     std::fs::create_dir_all(&folder)?;
     Ok(folder)
+}
+
+/// Each benchmark adds its numbers to those of the others.
+fn respond(quick: bool) -> Result<()> {
+    let toolchain = setup::for_build()?;
+    let mut bench = cargo::cargo(Some(toolchain));
+    bench.args(["bench", "-p", "sensor", "--bench", "rules", "--", "--output"]);
+    bench.arg(folder()?.join("respond.json"));
+    if quick {
+        bench.arg("--quick");
+    }
+    cargo::run(&mut bench)
 }
 
 fn capture(quick: bool, only: &[String]) -> Result<()> {

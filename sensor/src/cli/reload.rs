@@ -5,7 +5,7 @@ use sensor_proto::v1::{ReloadRequest, agent_client::AgentClient};
 use super::connect::SocketArgs;
 use crate::reload::Reloaded;
 
-/// Have the agent read its configuration again, and say what has changed.
+/// Have the agent read its configuration and its rules again, and say what has changed.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ReloadArgs {
     /// Which agent to ask.
@@ -27,6 +27,7 @@ pub async fn run(args: ReloadArgs) -> anyhow::Result<()> {
     let reloaded = Reloaded {
         applied: response.applied,
         needs_restart: response.needs_restart,
+        rules: response.rules,
     };
     println!("{reloaded}");
     Ok(())

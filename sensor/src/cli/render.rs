@@ -450,6 +450,10 @@ fn address(host: &str, port: u32) -> String {
 
 fn opinion(signal: &v1::Signal) -> String {
     let reason = signal.reasons.first().map_or("no reason given", String::as_str);
+    if let Some(rule) = &signal.rule {
+        let tags = tags(std::slice::from_ref(signal));
+        return format!("{}: {}{tags}", short(&rule.level, 16), short(reason, 400));
+    }
     format!(
         "{:.1} bits: {} ({})",
         signal.bits,
@@ -472,11 +476,38 @@ fn told(incident: &v1::Incident) -> String {
         String::new()
     };
     format!(
-        "{severity} {}{} ({}{times})",
+        "{severity} {}{}{} ({}{times})",
         short(&incident.summary, 400),
+        tags(&incident.signals),
         incident.origin.as_ref().map(concluded).unwrap_or_default(),
         short(&incident.id, 64)
     )
+}
+
+/// The techniques, and the ids of the rules, that signals name.
+fn tags(signals: &[v1::Signal]) -> String {
+    const SHOWN: usize = 8;
+    let mut tags: Vec<String> = Vec::new();
+    let techniques = signals.iter().flat_map(|signal| &signal.techniques);
+    let rules = signals.iter().filter_map(|signal| signal.rule.as_ref());
+    let all = techniques
+        .map(|id| short(id, 16))
+        .chain(rules.map(|rule| format!("rule {}", short(&rule.id, 48))));
+    for tag in all {
+        if !tags.contains(&tag) {
+            tags.push(tag);
+        }
+    }
+    let more = tags.len().saturating_sub(SHOWN);
+    tags.truncate(SHOWN);
+    if more > 0 {
+        tags.push(format!("{more} more"));
+    }
+    if tags.is_empty() {
+        String::new()
+    } else {
+        format!(" [{}]", tags.join(", "))
+    }
 }
 
 /// Whose doing it is, and the weightiest reason for that.

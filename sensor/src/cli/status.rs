@@ -80,6 +80,15 @@ pub fn render(status: &Status) -> String {
             harmless(&status.respond_mode)
         ),
     );
+    if let Some(rules) = &status.rules {
+        fact(
+            "rules",
+            format!(
+                "{} in use, {} not, {} with mistakes",
+                rules.active, rules.idle, rules.faults
+            ),
+        );
+    }
     fact("readers", readers(status));
     fact(
         "collector",
@@ -226,7 +235,7 @@ fn blind_spots(status: &Status) -> String {
 
 #[cfg(test)]
 mod tests {
-    use sensor_proto::v1::{Account, Hook, Mute, Profile};
+    use sensor_proto::v1::{Account, Hook, Mute, Profile, RulesStatus};
 
     use super::*;
 
@@ -266,6 +275,11 @@ mod tests {
             respond_mode: "observe".into(),
             incidents: 0,
             recursion_misses: 0,
+            rules: Some(RulesStatus {
+                active: 70,
+                idle: 2,
+                faults: 1,
+            }),
             late: 0,
             subscriber_dropped: 4,
             blind_spots: vec!["who logged in".into()],
@@ -290,6 +304,7 @@ mod tests {
         memory      12.0 MB, at most 13.0 MB
         processes   99
         incidents   0 (response: observe)
+        rules       70 in use, 2 not, 1 with mistakes
         readers     1; 4 entries dropped for slow ones
         collector   http://127.0.0.1:7443 away: refused; 0 batches delivered, 3 waiting (3.0 kB), 0 entries shed
         profiled    2 workloads by their system calls: 1 being learned, 1 learned, 0 too varied; 80 orders known

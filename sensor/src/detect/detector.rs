@@ -14,11 +14,14 @@ use super::{
     people::People,
     reach::Reach,
     recent::Recent,
+    ruled::Ruled,
     volumes::Volumes,
 };
 use crate::{
     config,
+    export::Users,
     host::{Body, Event, Process, Tree},
+    rules::RuleSet,
     time::BootTime,
 };
 
@@ -55,6 +58,7 @@ pub struct Detector {
     pub(super) people: People,
     pub(super) dossiers: Dossiers,
     pub(super) origins: Origins,
+    ruled: Ruled,
     incidents: Incidents,
     pub(super) exceptions: Exceptions,
     /// Subjects that models of how much have heard of lately.
@@ -74,12 +78,25 @@ impl Detector {
             reach: Reach::default(),
             people: People::default(),
             dossiers: Dossiers::new(config),
+            ruled: Ruled::default(),
             origins: Origins::default(),
             incidents: Incidents::new(host, config),
             exceptions: Exceptions::default(),
             introduced: Recent::new(INTRODUCED),
             surprises: LruCache::new(NonZeroUsize::new(SURPRISED).unwrap_or(NonZeroUsize::MIN)),
         }
+    }
+
+    /// The same, that tells users by these names where rules ask for them.
+    #[must_use]
+    pub fn with_users(mut self, users: Arc<Users>) -> Self {
+        self.ruled.set_users(users);
+        self
+    }
+
+    /// Puts rules in the place of those that it has; what may yet become a correlation is not forgotten.
+    pub fn set_rules(&mut self, rules: RuleSet) {
+        self.ruled.replace(rules);
     }
 
     /// Learns from what runs already, so that a service that was started before the agent, and never starts anything,
@@ -104,6 +121,7 @@ impl Detector {
             findings.signals.push(Arc::clone(&suspicion.signal));
             self.join(suspicion, processes, &mut findings);
         }
+        self.apply_rules(event, processes, &mut findings);
         let Some(process) = &event.process else {
             return findings;
         };
@@ -126,6 +144,33 @@ impl Detector {
             self.take(event, process, notice, processes, &mut findings);
         }
         findings
+    }
+
+    fn apply_rules(&mut self, event: &Arc<Event>, processes: &Tree, findings: &mut Findings) {
+        for found in self.ruled.judge(event, processes) {
+            if self.exceptions.cover(&found.signal) {
+                continue;
+            }
+            findings.signals.push(Arc::clone(&found.signal));
+            let keys = self.dossiers.keys(&found.process, processes);
+            let Some(severity) = found.severity else {
+                let judged = self.dossiers.take(Signal::clone(&found.signal), &keys, false);
+                if let Some(suspicion) = judged.incident {
+                    self.join(suspicion, processes, findings);
+                }
+                continue;
+            };
+            let open = self.dossiers.open_cause(&keys, event.time);
+            let cause = open.unwrap_or(found.signal.cause);
+            self.dossiers.hear(&found.signal, cause, processes);
+            let suspicion = Suspicion {
+                signal: found.signal,
+                evidence: Vec::new(),
+                severity,
+                cause,
+            };
+            self.join(suspicion, processes, findings);
+        }
     }
 
     /// From its first program on a subject is known to be silent where it is.
@@ -203,6 +248,12 @@ impl Detector {
         } = self;
         let event = Arc::clone(&suspicion.signal.event);
         let incident = incidents.join(suspicion, |process| origins.behind(&event, process, processes));
-        findings.incidents.extend(incident);
+        let Some(incident) = incident else { return };
+        // Several opinions of one event are one entry, and one response.
+        let mut opened = findings.incidents.iter_mut();
+        match opened.find(|other| other.id == incident.id) {
+            Some(other) => *other = incident,
+            None => findings.incidents.push(incident),
+        }
     }
 }

@@ -98,8 +98,9 @@ impl Notice {
             source: self.source,
             p_value: self.p_value,
             reasons: vec![self.reason],
-            techniques: self.techniques,
+            techniques: self.techniques.into_iter().map(Into::into).collect(),
             cause: self.cause,
+            rule: None,
             event: Arc::clone(event),
         }
     }
@@ -249,6 +250,12 @@ impl Dossiers {
             severity: if grave { Severity::High } else { Severity::Low },
             cause,
         })
+    }
+
+    /// The cause by which an incident is known that is open on one of `keys`.
+    pub(super) fn open_cause(&self, keys: &Keys, now: BootTime) -> Option<u64> {
+        let (at, cause) = *keys.iter().find_map(|key| self.open.peek(key))?;
+        (now.since(at) < BELONGS).then_some(cause)
     }
 
     /// Everything that was notable on the key that decided, the rarest first.

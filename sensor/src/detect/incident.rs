@@ -40,6 +40,8 @@ pub struct Incident {
     pub updated_boot: BootTime,
     /// How bad it would be.
     pub severity: Severity,
+    /// How bad the latest of it is by itself: what is done about its process goes by that.
+    pub acute: Severity,
     /// One sentence: what happened, to what, why it is unusual.
     pub summary: String,
     /// What it is unusual for.
@@ -101,14 +103,24 @@ impl Incidents {
             && event.time.since(open.updated_boot) < self.window
         {
             let grown = Arc::make_mut(open);
-            grown.count += 1;
+            let is_same_event = grown
+                .signals
+                .last()
+                .is_some_and(|last| Arc::ptr_eq(&last.event, event));
+            grown.count += u64::from(!is_same_event);
+            grown.acute = if is_same_event {
+                grown.acute.max(severity)
+            } else {
+                severity
+            };
+            if severity > grown.severity {
+                grown.summary = summary(&signal, &evidence);
+            }
             grown.updated = grown.updated.max(event.wall);
             grown.updated_boot = grown.updated_boot.max(event.time);
             grown.severity = grown.severity.max(severity);
             grown.process = process;
-            if grown.signals.len() < EVIDENCE {
-                grown.signals.push(Arc::clone(&signal));
-            }
+            keep(&mut grown.signals, &signal);
             let grown = Arc::clone(open);
             return Some(grown);
         }
@@ -118,6 +130,7 @@ impl Incidents {
             updated: event.wall,
             updated_boot: event.time,
             severity,
+            acute: severity,
             summary: summary(&signal, &evidence),
             subject: signal.subject.clone(),
             origin: Arc::new(origin(&process)),
@@ -160,6 +173,26 @@ impl Incidents {
             &process.id.tgid.to_le_bytes(),
         ];
         format!("{:016x}", stable_hash(&parts))
+    }
+}
+
+/// Adds to the evidence. Where there is no room, what says the same as another gives way to what is said for the first time.
+fn keep(evidence: &mut Vec<Arc<Signal>>, signal: &Arc<Signal>) {
+    let says = |signal: &Signal| (signal.source, signal.rule.as_ref().map(|rule| rule.id.clone()));
+    if evidence.len() < EVIDENCE {
+        return evidence.push(Arc::clone(signal));
+    }
+    if evidence.iter().any(|other| says(other) == says(signal)) {
+        return;
+    }
+    let is_repeated = |index: &usize| {
+        evidence[..*index]
+            .iter()
+            .any(|other| says(other) == says(&evidence[*index]))
+    };
+    if let Some(index) = (1..evidence.len()).rev().find(is_repeated) {
+        evidence.remove(index);
+        evidence.push(Arc::clone(signal));
     }
 }
 

@@ -169,7 +169,8 @@ impl Lineage {
             source: "lineage",
             p_value: surprise.p_value,
             reasons,
-            techniques: techniques(shell, exec),
+            techniques: techniques(shell, exec).into_iter().map(Into::into).collect(),
+            rule: None,
             event: Arc::clone(event),
         };
         let severity = if shell.is_some() || exec.memfd {

@@ -1,8 +1,8 @@
 //! One model's or rule's opinion of one event.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
-use crate::host::Event;
+use crate::{host::Event, rules::Rule};
 
 /// How surprising an event is for a subject, and why.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,9 +16,11 @@ pub struct Signal {
     /// Sentences for people, the weightiest first.
     pub reasons: Vec<String>,
     /// MITRE ATT&CK technique ids.
-    pub techniques: Vec<&'static str>,
+    pub techniques: Vec<Cow<'static, str>>,
     /// What makes two of them the same.
     pub cause: u64,
+    /// The rule that says it, where one does.
+    pub rule: Option<Arc<Rule>>,
     /// What it is about.
     pub event: Arc<Event>,
 }

@@ -17,6 +17,7 @@ use crate::{
         Sequence, Thread, dns::DnsMessage, tls::ClientHello,
     },
     respond::{Action, ActionKind, ActionResult, Outcome},
+    rules::Rule,
 };
 
 /// Converts entries of one host. Cheap to clone.
@@ -182,6 +183,7 @@ impl Converter {
             reasons: signal.reasons.clone(),
             techniques: signal.techniques.iter().map(ToString::to_string).collect(),
             event: Some(self.event(&signal.event)),
+            rule: signal.rule.as_deref().map(convert_rule),
         }
     }
 
@@ -255,6 +257,17 @@ impl Converter {
             executable_device: image.device,
             kernel_thread: *kernel_thread,
         }
+    }
+}
+
+fn convert_rule(rule: &Rule) -> v1::Rule {
+    v1::Rule {
+        id: rule.id.to_string(),
+        title: rule.title.to_string(),
+        level: rule.level.name().to_owned(),
+        description: rule.description.to_string(),
+        tactics: rule.tactics.iter().map(ToString::to_string).collect(),
+        false_positives: rule.false_positives.iter().map(ToString::to_string).collect(),
     }
 }
 

@@ -240,6 +240,7 @@ impl Agent for LocalService {
         Ok(Response::new(ReloadResponse {
             applied: reloaded.applied,
             needs_restart: reloaded.needs_restart,
+            rules: reloaded.rules,
         }))
     }
 

@@ -233,6 +233,18 @@ pub struct Operation {
     pub repeats: Option<Repeated>,
 }
 
+impl Operation {
+    /// Whether it opens a file for reading alone.
+    #[must_use]
+    pub fn only_reads(&self) -> bool {
+        const ACCESS: u64 = 3;
+        let mut details = self.call.details.iter();
+        let flags = details.find(|detail| detail.name == "flags");
+        self.signal == sensor_common::Signal::FileOpen
+            && flags.is_some_and(|detail| self.values[detail.value] & ACCESS == 0)
+    }
+}
+
 /// Where repetitions of an event are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FoldSlot {

@@ -95,11 +95,12 @@ impl Policy {
     }
 
     /// What to do to the process of the incident's latest event, which is what was newly started: the service that started it
-    /// lives. `None` for incidents that are not bad enough and that no rule is for.
+    /// lives. `None` where that event is not bad enough by itself, and for incidents that no rule is for: not all that belongs to a bad
+    /// incident is bad.
     #[must_use]
     pub fn propose(&self, incident: &Incident) -> Option<(Mode, Action)> {
         let rule = self.rules.iter().find(|rule| rule.is_for(incident));
-        if rule.is_none() && incident.severity < self.min_severity {
+        if rule.is_none() && incident.acute < self.min_severity {
             return None;
         }
         let action = Action {

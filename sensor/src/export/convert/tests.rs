@@ -10,6 +10,7 @@ use super::*;
 use crate::capture::calls::CALLS;
 use crate::{
     host::{Credentials, Namespaces, Repeated, Workload},
+    rules::{Channels, Level, Place},
     time::{BootTime, WallTime},
 };
 
@@ -236,7 +237,21 @@ fn an_incident_has_the_thread_that_acted() {
         source: "first-seen",
         p_value: 0.25,
         reasons: vec![],
-        techniques: vec!["T1059"],
+        techniques: vec!["T1059".into()],
+        rule: Some(Arc::new(Rule {
+            id: "r1".into(),
+            title: "A rule".into(),
+            level: Level::High,
+            description: "It is bad.".into(),
+            false_positives: Vec::new(),
+            techniques: Vec::new(),
+            tactics: vec!["execution".into()],
+            place: Place {
+                file: "r.yml".into(),
+                line: 1,
+            },
+            channels: Channels::default(),
+        })),
         event: event(Arc::clone(&process), Body::Fork),
     };
     let incident = Incident {
@@ -246,6 +261,7 @@ fn an_incident_has_the_thread_that_acted() {
         updated: WallTime(2),
         updated_boot: BootTime(2),
         severity: Severity::High,
+        acute: Severity::High,
         summary: "new".into(),
         subject: "host".into(),
         process,
@@ -256,6 +272,11 @@ fn an_incident_has_the_thread_that_acted() {
     let converted = converter().incident(&incident);
     let process = converted.process.as_ref().expect("a process");
     assert_eq!((process.comm.as_str(), process.tid), ("worker", 43));
+    let rule = converted.signals[0].rule.as_ref().expect("a rule");
+    assert_eq!(
+        (&*rule.id, &*rule.level, &rule.tactics[..]),
+        ("r1", "high", &["execution".to_owned()][..])
+    );
     assert_eq!(
         (converted.signals[0].bits, converted.severity()),
         (2.0, v1::Severity::High)

@@ -60,7 +60,8 @@ pub(in crate::respond) fn incident_of(
         source: "test",
         p_value: 0.1,
         reasons: Vec::new(),
-        techniques: vec![technique],
+        techniques: vec![technique.into()],
+        rule: None,
         event: Arc::new(Event {
             time: BootTime(0),
             wall: WallTime(0),
@@ -94,6 +95,7 @@ fn incident(id: ProcessId, severity: Severity) -> Incident {
         updated: WallTime(0),
         updated_boot: BootTime::now(),
         severity,
+        acute: severity,
         summary: "a shell".into(),
         subject: "unit:a.service".into(),
         process: Arc::new(process),

@@ -1,0 +1,377 @@
+//! The engine: `rsigma-eval`, one index of rules for each log source.
+//!
+//! An event is looked up in the indexes of its log sources alone, and only rules that share a value with it are evaluated. What matches goes to the
+//! correlations, where there are any.
+//!
+//! Bounds: correlations remember [`ENTRIES`] events each for [`GROUPS`] groups, and [`REMEMBERED`] bytes of a value: 25 MB if every one of
+//! them is full; the oldest go first. What a rule says to the engine about itself (`rsigma.…`) is not listened to.
+
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::Arc,
+};
+
+use rsigma_eval::{
+    CompiledRule, CorrelationConfig, CorrelationEngine, CorrelationSnapshot, EvaluationResult, Event,
+    EventValue, ResultBody, compile_rule,
+};
+use rsigma_parser::{
+    ConditionOperator, CorrelationCondition, CorrelationRule, CorrelationType, FilterRule, SigmaRule,
+};
+
+use super::{
+    Channel, Channels, Engine, Fields, Hit, Rule, Value, audit::settle, literals::accompany,
+    pattern::restrict,
+};
+
+/// Groups (of all correlations together) of which something is remembered.
+const GROUPS: usize = 512;
+
+/// Events that are remembered of a group.
+pub(super) const ENTRIES: usize = 256;
+
+/// Bytes of a value that a correlation groups by or counts.
+const REMEMBERED: usize = 128;
+
+/// Characters of a value that is shown with a match.
+const SHOWN: usize = 200;
+
+/// The indexes: one for each log source, and one more for what the audit system says of programs.
+const INDEXES: usize = Channel::COUNT + 1;
+
+/// Where something of a log source is looked up.
+const fn index_of(channel: Channel, is_program: bool) -> usize {
+    match channel {
+        Channel::Auditd if is_program => Channel::COUNT,
+        _ => channel as usize,
+    }
+}
+
+/// Rules in the order in which they are put in: rules, correlations, filters.
+#[derive(Default)]
+pub(super) struct Builder {
+    compiled: [Vec<CompiledRule>; INDEXES],
+    rules: HashMap<String, Arc<Rule>>,
+    referred: Vec<SigmaRule>,
+    correlations: Vec<CorrelationRule>,
+    filters: Vec<FilterRule>,
+}
+
+impl Builder {
+    /// Adds a rule, whose id is that of `about`.
+    pub(super) fn rule(
+        &mut self,
+        mut rule: SigmaRule,
+        about: &Arc<Rule>,
+        channels: Channels,
+    ) -> Result<(), String> {
+        rule.custom_attributes.clear();
+        rule.id = Some(about.id.to_string());
+        // As it was written first: what is said of a mistake shall be about that.
+        compile_rule(&rule).map_err(|error| error.to_string())?;
+        restrict(&mut rule.detection);
+        accompany(&mut rule.detection);
+        for channel in channels.iter() {
+            let kinds: &[bool] = if channel == Channel::Auditd {
+                &[false, true]
+            } else {
+                &[false]
+            };
+            for is_program in kinds {
+                let mut own = rule.clone();
+                if channel == Channel::Auditd {
+                    settle(&mut own.detection, *is_program);
+                }
+                let compiled = compile_rule(&own).map_err(|error| error.to_string())?;
+                self.compiled[index_of(channel, *is_program)].push(compiled);
+            }
+        }
+        self.rules.insert(about.id.to_string(), Arc::clone(about));
+        self.referred.push(rule);
+        Ok(())
+    }
+
+    /// Adds a correlation, whose id is that of `about`.
+    pub(super) fn correlation(&mut self, mut rule: CorrelationRule, about: &Arc<Rule>) -> Result<(), String> {
+        let counts = matches!(
+            rule.correlation_type,
+            CorrelationType::EventCount | CorrelationType::ValueCount
+        );
+        if let CorrelationCondition::Threshold { predicates, .. } = &rule.condition
+            && counts
+            && predicates.iter().any(|(_, count)| *count > ENTRIES as u64)
+        {
+            return Err(format!(
+                "correlation counts to more than {ENTRIES}, which is all that is remembered"
+            ));
+        }
+        rule.custom_attributes.clear();
+        rule.id = Some(about.id.to_string());
+        wants_all(&mut rule);
+        // Tried by itself first: what is wrong shall be known of this one.
+        CorrelationEngine::new(limits())
+            .add_correlation(&rule)
+            .map_err(|error| error.to_string())?;
+        self.rules.insert(about.id.to_string(), Arc::clone(about));
+        self.correlations.push(rule);
+        Ok(())
+    }
+
+    pub(super) fn filter(&mut self, mut filter: FilterRule) {
+        filter.custom_attributes.clear();
+        self.filters.push(filter);
+    }
+
+    /// Whether there is a rule that a correlation calls so, by id or name.
+    pub(super) fn refers(&self, name: &str) -> bool {
+        self.id_of(name).is_some()
+    }
+
+    fn id_of(&self, name: &str) -> Option<&String> {
+        let rules = self
+            .referred
+            .iter()
+            .map(|rule| (rule.id.as_ref(), rule.name.as_ref()));
+        let correlations = self
+            .correlations
+            .iter()
+            .map(|rule| (rule.id.as_ref(), rule.name.as_ref()));
+        let mut all = rules.chain(correlations);
+        let is = |own: Option<&String>| own.is_some_and(|own| own == name);
+        all.find(|(id, own)| is(*id) || is(*own)).and_then(|(id, _)| id)
+    }
+
+    /// Rules that only serve correlations: what they find is told by these alone, unless one says `generate`.
+    fn silent(&self) -> HashSet<String> {
+        let ids = |generate: bool| {
+            let correlations = self
+                .correlations
+                .iter()
+                .filter(move |rule| rule.generate == generate);
+            let names = correlations.flat_map(|rule| &rule.rules);
+            names
+                .filter_map(|name| self.id_of(name))
+                .cloned()
+                .collect::<HashSet<_>>()
+        };
+        let told = ids(true);
+        ids(false).into_iter().filter(|id| !told.contains(id)).collect()
+    }
+
+    /// The engine; what is wrong with filters and with how correlations refer to each other is told.
+    pub(super) fn build(self) -> (Sigma, Vec<String>) {
+        let silent = self.silent();
+        let mut faults = Vec::new();
+        let mut channels = Vec::new();
+        for compiled in self.compiled {
+            let mut engine = rsigma_eval::Engine::new();
+            let is_empty = compiled.is_empty();
+            engine.extend_compiled_rules(compiled);
+            for filter in &self.filters {
+                if let Err(error) = engine.apply_filter(filter) {
+                    faults.push(format!("filter '{}': {error}", filter.title));
+                }
+            }
+            channels.push((!is_empty).then_some(engine));
+        }
+        let correlations = (!self.correlations.is_empty()).then(|| {
+            let mut engine = CorrelationEngine::new(limits());
+            let refers = |rule: &SigmaRule| {
+                let named = |name: &String| {
+                    self.correlations
+                        .iter()
+                        .any(|correlation| correlation.rules.contains(name))
+                };
+                rule.id.as_ref().is_some_and(named) || rule.name.as_ref().is_some_and(named)
+            };
+            for rule in self.referred.iter().filter(|rule| refers(rule)) {
+                faults.extend(engine.add_rule(rule).err().map(|error| error.to_string()));
+            }
+            for rule in &self.correlations {
+                faults.extend(engine.add_correlation(rule).err().map(|error| error.to_string()));
+            }
+            engine
+        });
+        let sigma = Sigma {
+            channels,
+            correlations,
+            silent,
+            rules: self.rules,
+        };
+        (sigma, faults)
+    }
+}
+
+/// Rules near each other: without a condition all of them are meant, where the parser puts in that one is enough.
+fn wants_all(rule: &mut CorrelationRule) {
+    let all = rule.rules.len() as u64;
+    if let CorrelationType::Temporal | CorrelationType::TemporalOrdered = rule.correlation_type
+        && let CorrelationCondition::Threshold { predicates, .. } = &mut rule.condition
+        && matches!(predicates[..], [(ConditionOperator::Gte, 1)])
+    {
+        predicates[0].1 = all;
+    }
+}
+
+fn limits() -> CorrelationConfig {
+    CorrelationConfig {
+        max_state_entries: GROUPS,
+        max_group_entries: Some(ENTRIES),
+        max_correlation_events: 0,
+        ..CorrelationConfig::default()
+    }
+}
+
+/// Rules, indexed.
+pub(super) struct Sigma {
+    /// By [`index_of`]; `None` where there is no rule.
+    channels: Vec<Option<rsigma_eval::Engine>>,
+    correlations: Option<CorrelationEngine>,
+    /// Ids of rules whose findings are for correlations alone.
+    silent: HashSet<String>,
+    /// By id.
+    rules: HashMap<String, Arc<Rule>>,
+}
+
+impl fmt::Debug for Sigma {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sigma({} rules)", self.rules.len())
+    }
+}
+
+impl Engine for Sigma {
+    fn evaluate(&mut self, fields: &dyn Fields, channels: Channels, time: i64) -> Vec<Hit> {
+        let event = Adapter {
+            fields,
+            limit: usize::MAX,
+        };
+        let mut found: Vec<EvaluationResult> = Vec::new();
+        for channel in channels.iter() {
+            if let Some(engine) = &self.channels[index_of(channel, fields.is_program())] {
+                let matches = engine.evaluate(&event);
+                if found.is_empty() {
+                    found = matches;
+                } else {
+                    found.extend(matches);
+                }
+            }
+        }
+        if found.is_empty() {
+            return Vec::new();
+        }
+        if let Some(correlations) = &mut self.correlations {
+            let event = Adapter {
+                fields,
+                limit: REMEMBERED,
+            };
+            found = correlations.process_with_detections(&event, found, time);
+        }
+        found.into_iter().filter_map(|found| self.hit(found)).collect()
+    }
+
+    fn memory(&self) -> Option<Vec<u8>> {
+        let snapshot = self.correlations.as_ref()?.export_state();
+        serde_json::to_vec(&snapshot).ok()
+    }
+
+    fn recall(&mut self, memory: &[u8]) {
+        if let Some(correlations) = &mut self.correlations
+            && let Ok(snapshot) = serde_json::from_slice::<CorrelationSnapshot>(memory)
+        {
+            correlations.import_state(snapshot);
+        }
+    }
+}
+
+impl Sigma {
+    fn hit(&self, found: EvaluationResult) -> Option<Hit> {
+        let id = found.header.rule_id.as_deref()?;
+        if self.silent.contains(id) {
+            return None;
+        }
+        let rule = Arc::clone(self.rules.get(id)?);
+        let mut matched: Vec<(String, String)> = Vec::new();
+        match found.body {
+            ResultBody::Detection(detection) => {
+                for field in detection.matched_fields {
+                    let value = match field.value {
+                        serde_json::Value::String(text) => text,
+                        serde_json::Value::Null => continue,
+                        other => other.to_string(),
+                    };
+                    if !matched.iter().any(|(name, _)| *name == field.field) {
+                        matched.push((field.field, cut(value, SHOWN)));
+                    }
+                }
+            }
+            ResultBody::Correlation(correlation) => {
+                let common = correlation.group_key.into_iter();
+                matched.extend(common.map(|(name, value)| (name, cut(value, SHOWN))));
+            }
+        }
+        Some(Hit { rule, matched })
+    }
+}
+
+fn cut(mut text: String, limit: usize) -> String {
+    if let Some((end, _)) = text.char_indices().nth(limit) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+/// Fields, as the engine asks for them.
+struct Adapter<'a> {
+    fields: &'a dyn Fields,
+    /// Bytes of a text that it gets to see.
+    limit: usize,
+}
+
+impl Adapter<'_> {
+    fn limited<'v>(&self, text: Cow<'v, str>) -> Cow<'v, str> {
+        if text.len() <= self.limit {
+            return text;
+        }
+        let end = (0..=self.limit).rev().find(|end| text.is_char_boundary(*end));
+        Cow::Owned(text[..end.unwrap_or(0)].to_owned())
+    }
+}
+
+impl Event for Adapter<'_> {
+    fn get_field(&self, path: &str) -> Option<EventValue<'_>> {
+        Some(match self.fields.field(path)? {
+            Value::Text(text) => EventValue::Str(self.limited(text)),
+            Value::Number(number) => EventValue::Int(number),
+            Value::Flag(flag) => EventValue::Bool(flag),
+            Value::List(texts) => {
+                let texts = texts.into_iter().map(|text| EventValue::Str(self.limited(text)));
+                EventValue::Array(texts.collect())
+            }
+        })
+    }
+
+    fn any_string_value(&self, holds: &dyn Fn(&str) -> bool) -> bool {
+        let mut any = false;
+        self.fields.texts(&mut |text| any = any || holds(text));
+        any
+    }
+
+    fn all_string_values(&self) -> Vec<Cow<'_, str>> {
+        let mut all = Vec::new();
+        self.fields
+            .texts(&mut |text| all.push(Cow::Owned(text.to_owned())));
+        all
+    }
+
+    fn visit_string_values(&self, visit: &mut dyn FnMut(&str)) {
+        self.fields.texts(visit);
+    }
+
+    /// Nobody asks: rules cannot have the event put into their results.
+    fn to_json(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+}
