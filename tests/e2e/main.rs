@@ -7,10 +7,12 @@ mod account;
 mod cli;
 mod credential;
 mod delivery;
+mod detect;
 mod exec;
 mod grpc;
 mod identity;
 mod integrity;
+mod knowledge;
 mod lifecycle;
 mod mute;
 mod operations;
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(1);
     let conclusion = libtest_mimic::run(&arguments, trials());
     Stack::end_shared();
+    detect::end_stage();
     conclusion.exit_code()
 }
 
@@ -78,6 +81,8 @@ fn trials() -> Vec<Trial> {
         session::trials(),
         respond::trials(),
         rules::trials(),
+        detect::trials(),
+        knowledge::trials(),
         sequence::trials(),
         lifecycle::trials(),
         cli::trials(),
