@@ -113,7 +113,10 @@ fn report(protocol: u32, cookie: u64, fill: impl FnOnce(*mut Tuple)) {
         };
         // Not in the ring: a map of Linux 5.10 takes no owner from there.
         let caller = Caller::Context(context.number());
-        let Some(Draft { header, body, tail }) = scratch::begin::<Bind>(caller) else {
+        let Some(Draft {
+            header, body, tail, ..
+        }) = scratch::begin::<Bind>(caller)
+        else {
             return admitted.mute();
         };
         // SAFETY: the scratch memory is this context's alone.

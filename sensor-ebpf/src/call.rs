@@ -101,7 +101,13 @@ fn is_ruled(number: u64) -> bool {
 /// Reports the call, if it is one that counts; false if it is not, and where it is one more of what was reported.
 #[inline(always)]
 fn is_reported(registers: Address, number: u32, result: i64, rule: &CallRule) -> bool {
-    let Some(Draft { header, body, tail }) = scratch::begin::<Operation>(Caller::Call) else {
+    let Some(Draft {
+        header,
+        body,
+        tail,
+        heads,
+    }) = scratch::begin::<Operation>(Caller::Call)
+    else {
         return false;
     };
     // SAFETY: the scratch memory is this CPU's and this program's alone; addresses come from the kernel.
@@ -117,7 +123,7 @@ fn is_reported(registers: Address, number: u32, result: i64, rule: &CallRule) ->
         if opened == OF_32_BIT {
             return false;
         }
-        let open = Open::read(opened as Address);
+        let open = Open::read(opened as Address, &raw mut (*heads)[0]);
         (*values)[FILE_MODE as usize] = u64::from(open.mode());
         if rule.peek != 0 {
             (*values)[PEEKED as usize] = u64::from(user_word(argument(values, rule.peek)));
@@ -130,7 +136,7 @@ fn is_reported(registers: Address, number: u32, result: i64, rule: &CallRule) ->
         let facts = if open.is_none() {
             Facts::NONE
         } else {
-            file::facts(open.inode())
+            file::facts_in(open.inode(), &raw mut (*heads)[1])
         };
         if rule.kernel != 0 {
             match changed_by(&open, &facts) {

@@ -10,18 +10,24 @@ const SECURITYFS_MAGIC: u64 = 0x7363_6673;
 const TRACEFS_MAGIC: u64 = 0x7472_6163;
 const OVERLAYFS_SUPER_MAGIC: u64 = 0x794c_7630;
 
-/// A file that a process has open: what lies in the first words of the kernel's structures is read with one call each.
+/// The first words of a file or an inode.
+pub type Words = [u64; 10];
+
+/// A file that a process has open.
 pub struct Open {
     address: Address,
     file: Head<10>,
 }
 
 impl Open {
+    /// # Safety
+    /// `room` must be valid for writes, and for reads as long as this lives.
     #[inline(always)]
-    pub fn read(file: Address) -> Self {
+    pub unsafe fn read(file: Address, room: *mut Words) -> Self {
         Self {
             address: file,
-            file: Head::read(file),
+            // SAFETY: as promised.
+            file: unsafe { Head::read(file, room) },
         }
     }
 
@@ -86,7 +92,26 @@ impl Facts {
 pub fn facts(inode: Address) -> Facts {
     // SAFETY: `Probe` checks every address.
     unsafe {
-        let head = Head::<10>::read(inode);
+        let super_block: Address = Probe::load(inode, offset!(inode_sb));
+        Facts {
+            inode: Probe::load(inode, offset!(inode_ino)),
+            device: Probe::load(super_block, offset!(super_block_dev)),
+            mode: u32::from(Probe::load::<u16>(inode, offset!(inode_mode))),
+            links: Probe::load(inode, offset!(inode_nlink)),
+            super_block,
+        }
+    }
+}
+
+/// The same with fewer calls, by memory of the caller's: the stack has no room for it.
+///
+/// # Safety
+/// `room` must be valid for writes.
+#[inline(always)]
+pub unsafe fn facts_in(inode: Address, room: *mut Words) -> Facts {
+    // SAFETY: as promised; `Probe` checks every address.
+    unsafe {
+        let head = Head::read(inode, room);
         Facts {
             inode: head.field(offset!(inode_ino)),
             device: Probe::load(head.field(offset!(inode_sb)), offset!(super_block_dev)),

@@ -49,7 +49,10 @@ fn report(signal: Signal, hook: Hook, fill: impl FnOnce(&Report)) -> i32 {
 #[inline(always)]
 fn write(admitted: Admitted, context: &Context, hook: Hook, fill: impl FnOnce(&Report)) {
     let caller = Caller::Context(context.number());
-    let Some(Draft { header, body, tail }) = scratch::begin::<Operation>(caller) else {
+    let Some(Draft {
+        header, body, tail, ..
+    }) = scratch::begin::<Operation>(caller)
+    else {
         return admitted.mute();
     };
     // SAFETY: the scratch memory is this context's alone.

@@ -62,7 +62,9 @@ pub fn module_load(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn loaded(module: Address, admitted: Admitted, context: &Context) {
-    let Some(Draft { header, body, tail }) = scratch::begin::<Operation>(Caller::Context(context.number()))
+    let Some(Draft {
+        header, body, tail, ..
+    }) = scratch::begin::<Operation>(Caller::Context(context.number()))
     else {
         return admitted.mute();
     };
@@ -137,7 +139,9 @@ pub fn sysctl_write(ctx: SysctlContext) -> i32 {
 
 #[inline(always)]
 fn written(ctx: &SysctlContext, admitted: Admitted, context: &Context) {
-    let Some(Draft { header, body, tail }) = scratch::begin::<Operation>(Caller::Context(context.number()))
+    let Some(Draft {
+        header, body, tail, ..
+    }) = scratch::begin::<Operation>(Caller::Context(context.number()))
     else {
         return admitted.mute();
     };

@@ -109,23 +109,22 @@ impl Access for Current {
     }
 }
 
-/// The first words of a structure, read at once: what a helper costs is its call, hardly what it copies.
+/// The first words of a structure, read at once into memory of the caller's: what a helper costs is its call, hardly what it copies.
 pub struct Head<const WORDS: usize> {
     base: Address,
-    words: MaybeUninit<[u64; WORDS]>,
+    words: *const [u64; WORDS],
 }
 
 impl<const WORDS: usize> Head<WORDS> {
     /// Zeroes where the address is bad.
+    ///
+    /// # Safety
+    /// `room` must be valid for writes, and for reads as long as this lives.
     #[inline(always)]
-    pub fn read(base: Address) -> Self {
-        let mut head = Self {
-            base,
-            words: MaybeUninit::uninit(),
-        };
+    pub unsafe fn read(base: Address, room: *mut [u64; WORDS]) -> Self {
         // SAFETY: the helper writes all words, zeroes where the address is bad.
-        unsafe { bpf_probe_read_kernel(head.words.as_mut_ptr().cast(), 8 * WORDS as u32, base.cast()) };
-        head
+        unsafe { bpf_probe_read_kernel(room.cast(), 8 * WORDS as u32, base.cast()) };
+        Self { base, words: room }
     }
 
     /// The value at `offset`, wherever the kernel has it.
@@ -139,7 +138,7 @@ impl<const WORDS: usize> Head<WORDS> {
             if offset as usize + size_of::<T>() > 8 * WORDS {
                 return Probe::load(self.base, offset);
             }
-            ptr::read_volatile(self.words.as_ptr().cast::<u8>().add(offset as usize).cast::<T>())
+            ptr::read_volatile(self.words.cast::<u8>().add(offset as usize).cast::<T>())
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Paths, walked from a file up to the root of its mount namespace, as the kernel itself does to print one.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel_str, bpf_probe_read_user_str};
 use sensor_common::{MuteKind, record::PATH_MAX};
 
@@ -134,12 +136,13 @@ extern "C" fn push_path(dentry: u64, vfsmount: u64, caller: u32) -> u32 {
     let mut vfsmount = vfsmount as Address;
     // SAFETY: `Probe` checks every address.
     let mut root: Address = unsafe { Probe::load(vfsmount, offset!(vfsmount_root)) };
+    let mut room = MaybeUninit::<[u64; 7]>::uninit();
     let mut step = 0;
     while step < STEPS_MAX {
         step += 1;
         // SAFETY: `Probe` checks every address; the tail checks its own bounds.
         unsafe {
-            let head = Head::<7>::read(dentry);
+            let head = Head::read(dentry, room.as_mut_ptr());
             if mutes && let Some(rule) = filter::path(head.field(offset!(dentry_inode))) {
                 return MUTED | rule & 0xffff;
             }

@@ -64,6 +64,7 @@ fn exec(admitted: Admitted, caller: Caller, task: Address, bprm: Address) {
         header,
         body: exec,
         tail,
+        ..
     }) = scratch::begin::<Exec>(caller)
     else {
         return admitted.mute();
@@ -154,19 +155,19 @@ unsafe fn executable(exec: *mut Exec, caller: Caller, tail: Tail, mm: Address) {
             (*exec).flags |= exec_flags::PATH_TRUNCATED;
             return;
         }
-        let open = file::Open::read(file);
-        let facts = file::facts(open.inode());
+        let inode = Probe::load(file, offset!(file_inode));
+        let facts = file::facts(inode);
         (*exec).inode = facts.inode;
         (*exec).device = facts.device;
         if facts.links == 0 {
             (*exec).flags |= exec_flags::UNLINKED;
         }
-        if file::is_in_upper_layer(open.inode(), facts.super_block) {
+        if file::is_in_upper_layer(inode, facts.super_block) {
             (*exec).flags |= exec_flags::OVERLAY_UPPER;
         }
 
         let before = tail.length();
-        let (dentry, mnt) = open.place();
+        let (dentry, mnt) = file::place(file);
         match path::walk(caller, dentry, mnt) {
             path::CUT => (*exec).flags |= exec_flags::PATH_TRUNCATED,
             path::DETACHED if facts.links == 0 => (*exec).flags |= exec_flags::MEMFD,

@@ -5,7 +5,10 @@
 use aya_ebpf::{macros::map, maps::PerCpuArray};
 use sensor_common::{Header, context::CONTEXTS};
 
-use crate::path::{TAIL_SIZE, Tail};
+use crate::{
+    file::Words,
+    path::{TAIL_SIZE, Tail},
+};
 
 /// Room for a header and the largest body: the record ends with the tail, wherever it begins.
 const FRONT: usize = 384;
@@ -13,6 +16,7 @@ const FRONT: usize = 384;
 #[repr(C)]
 struct Scratch {
     cursor: u64,
+    heads: [Words; 2],
     front: [u8; FRONT],
     tail: [u8; TAIL_SIZE],
 }
@@ -47,6 +51,8 @@ pub struct Draft<T> {
     pub header: *mut Header,
     pub body: *mut T,
     pub tail: Tail,
+    /// Room for what is read to fill it in.
+    pub heads: *mut [Words; 2],
 }
 
 /// A new record with an empty tail; header and body hold whatever they held.
@@ -73,6 +79,7 @@ pub fn begun<T>(caller: u32) -> Option<Draft<T>> {
             header: header.cast(),
             body: body.cast(),
             tail,
+            heads: &raw mut (*scratch).heads,
         })
     }
 }

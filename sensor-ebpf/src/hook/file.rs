@@ -58,9 +58,11 @@ pub fn lsm_file_open(ctx: LsmContext) -> i32 {
 /// See [`file::changes_of_kernel`].
 #[inline(always)]
 unsafe fn changes_of_kernel(file: Address) -> Option<Signal> {
-    let open = file::Open::read(file);
-    // SAFETY: `Probe` checks the address.
-    unsafe { file::changes_of_kernel(Probe::load(open.inode(), offset!(inode_sb)), open.place().0) }
+    // SAFETY: `Probe` checks every address.
+    unsafe {
+        let inode: Address = Probe::load(file, offset!(file_inode));
+        file::changes_of_kernel(Probe::load(inode, offset!(inode_sb)), file::place(file).0)
+    }
 }
 
 /// `path_mkdir(const struct path *dir, struct dentry *dentry, umode_t mode)`.
