@@ -112,7 +112,8 @@ fn family() -> Result<()> {
     let stream = stack.subscribe()?;
     let other = Shell::start("sleep 600 & echo $!; wait", 1)?;
     // The last one has lost its parent, and is init's.
-    let script = "sleep 600 & echo $!; sh -c 'sleep 600 & echo $!; wait' & (sleep 600 & echo $!); wait";
+    let script =
+        "sleep 600 & echo $!; sh -c 'sleep 600 & echo $!; wait' & (sleep 600 & sleep 0.3; echo $!); wait";
     let family = Shell::start(script, 3)?;
     let root = family.child.id();
     stream.fence()?;

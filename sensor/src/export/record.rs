@@ -25,7 +25,7 @@ use crate::{
 
 /// Entries that are taken at once, and how long a block waits for more of them.
 const TURN: usize = 1_024;
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Messages that wait for the reader.
 const WAITING: usize = 16;
@@ -62,6 +62,11 @@ impl Recorder {
     }
 
     async fn work(mut self, sender: mpsc::Sender<Result<RecordResponse, Status>>) {
+        // What a recording begins with is sent at once: without it a short one would say nothing.
+        let data = self.writer.take(true);
+        if sender.send(Ok(RecordResponse { data })).await.is_err() {
+            return;
+        }
         let mut entries = Vec::new();
         let mut flushed = Instant::now();
         loop {
