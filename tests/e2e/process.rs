@@ -307,14 +307,19 @@ fn are_whole(stack: &Stack, stream: &Stream, marker: &str, pids: &[(usize, u32)]
             Some(other) => bail!("process {id:?} ended {other:?}"),
         }
     }
-    let skipped = stack.agent.status()?.recursion_misses;
+    let status = stack.agent.status()?;
+    let skipped = status.recursion_misses;
+    let lost: u64 = status.accounts.iter().map(|account| account.lost).sum();
+    let shed = status.uplink.unwrap_or_default().entries_shed;
     ensure!(
         missing.len() as u64 <= skipped,
-        "{} of {} processes are not whole, and the kernel skipped {skipped} runs: {:?}",
+        "{} of {} processes are not whole; the kernel skipped {skipped} runs, {lost} events were lost, {shed} entries shed, {} dropped: {:?}",
         missing.len(),
         pids.len(),
+        stream.got().dropped,
         missing.iter().take(5).collect::<Vec<_>>()
     );
+
     Ok(())
 }
 

@@ -74,7 +74,7 @@ fn found_of(stream: &Stream, pid: u32) -> Vec<String> {
 }
 
 fn provoked() -> Result<()> {
-    let agent = Agent::start("", None)?;
+    let agent = Agent::start("[rules]\n", None)?;
     let RulesStatus { active, idle, faults } = agent.status()?.rules.context("no rules")?;
     ensure!(
         active >= 60 && (idle, faults) == (0, 0),

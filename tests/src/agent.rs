@@ -161,9 +161,16 @@ impl Agent {
     }
 }
 
+/// Without the rules that the agent brings along, unless `config` speaks of rules: where a case does by the thousand what one of
+/// them is for, each time tells a grown incident, and the queue to the collector has no room for that many.
 fn launch(folder: &Path, config: &str, collector: Option<&str>) -> Result<Daemon> {
     let file = folder.join("sensor.toml");
-    fs::write(&file, config)?;
+    let rules = if config.contains("[rules]") {
+        ""
+    } else {
+        "\n[rules]\nbuiltin = false\n"
+    };
+    fs::write(&file, format!("{config}{rules}"))?;
     let mut command = Command::new(sensor()?);
     command
         .arg("run")
