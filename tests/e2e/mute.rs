@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use sensor_proto::v1::{Account, Filter, Operation, Status, event};
 use sensor_tests::{
-    agent::Agent,
+    agent::{Agent, without_rules},
     cgroup::Cgroup,
     command::{NOBODY, as_nobody, helper, marker, real_path, sensor, spawn, succeed, wait},
     history::History,
@@ -333,7 +333,7 @@ fn watched() -> Result<()> {
 
 /// Writes another configuration and has the agent read it, by the command that people use.
 fn reload(agent: &Agent, config: &str) -> Result<String> {
-    fs::write(agent.folder().join("sensor.toml"), config)?;
+    fs::write(agent.folder().join("sensor.toml"), without_rules(config))?;
     let output = Command::new(sensor()?)
         .arg("reload")
         .arg("--socket")

@@ -161,16 +161,21 @@ impl Agent {
     }
 }
 
-/// Without the rules that the agent brings along, unless `config` speaks of rules: where a case does by the thousand what one of
+/// `config` without the rules that the agent brings along, unless it speaks of rules: where a case does by the thousand what one of
 /// them is for, each time tells a grown incident, and the queue to the collector has no room for that many.
-fn launch(folder: &Path, config: &str, collector: Option<&str>) -> Result<Daemon> {
-    let file = folder.join("sensor.toml");
+#[must_use]
+pub fn without_rules(config: &str) -> String {
     let rules = if config.contains("[rules]") {
         ""
     } else {
         "\n[rules]\nbuiltin = false\n"
     };
-    fs::write(&file, format!("{config}{rules}"))?;
+    format!("{config}{rules}")
+}
+
+fn launch(folder: &Path, config: &str, collector: Option<&str>) -> Result<Daemon> {
+    let file = folder.join("sensor.toml");
+    fs::write(&file, without_rules(config))?;
     let mut command = Command::new(sensor()?);
     command
         .arg("run")
