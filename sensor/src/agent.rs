@@ -85,8 +85,8 @@ pub async fn run(
     let rules = rules(&config);
     let faults = rules.errors().cloned().collect();
     let (pipeline, status) = start(&config, name, &hub, links, users, rules, orders)?;
-    let orders_desk = Orders::new(commands.clone());
-    let reloader = Arc::new(Reloader::new(config.clone(), faults, read, commands));
+    let orders = Orders::new(commands);
+    let reloader = Arc::new(Reloader::new(config.clone(), faults, read, orders.clone()));
     announce(&config, &status);
     let service = LocalService {
         hub: hub.clone(),
@@ -94,7 +94,7 @@ pub async fn run(
         status: Arc::new(status),
         uplink: monitor,
         reloader: Some(Arc::clone(&reloader)),
-        orders: Some(orders_desk),
+        orders: Some(orders),
     };
     let serving = tokio::spawn(local.serve(service));
     let delivering = tokio::spawn(async move {

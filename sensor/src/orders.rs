@@ -62,7 +62,14 @@ impl Orders {
         self.ask(ask).await.ok()
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, NoAnswer> {
+    /// Sends what `command` makes of the way back, and waits for what comes on it.
+    ///
+    /// # Errors
+    /// If the pipeline does not answer.
+    pub(crate) async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, NoAnswer> {
         let (answer, answered) = oneshot::channel();
         self.pipeline.send(command(answer)).map_err(|_| NoAnswer)?;
         match tokio::time::timeout(PATIENCE, answered).await {

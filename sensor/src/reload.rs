@@ -3,21 +3,17 @@
 //! What is read is checked as at the start, and a file with a mistake changes nothing. Keys that can be put into force at once are; the
 //! others are named, and wait for a restart.
 
-use std::{sync::mpsc, time::Duration};
-
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::Mutex;
 
 use crate::{
     config::{self, Config, ConfigError},
+    orders::{NoAnswer, Orders},
     pipeline::Command,
     rules::{Fault, RuleSet},
 };
 
 /// Keys of `[capture]` that are put into force without a restart; so is what lies below them, and all of `[rules]`.
 const LIVE: [&str; 5] = ["share", "fold_window", "off", "watch", "mute"];
-
-/// How long the pipeline may take.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Reads the configuration as at the start.
 pub type Read = Box<dyn Fn() -> Result<Config, ConfigError> + Send + Sync>;
@@ -41,6 +37,12 @@ pub enum ReloadError {
     NoAnswer,
 }
 
+impl From<NoAnswer> for ReloadError {
+    fn from(_: NoAnswer) -> Self {
+        Self::NoAnswer
+    }
+}
+
 /// What came of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reloaded {
@@ -56,7 +58,7 @@ pub struct Reloaded {
 pub struct Reloader {
     read: Read,
     current: Mutex<Current>,
-    pipeline: mpsc::Sender<Command>,
+    pipeline: Orders,
 }
 
 /// What is in force.
@@ -69,7 +71,7 @@ struct Current {
 impl Reloader {
     /// Of an agent that began with `config`, which `read` reads again, and with rules of which `faults` were left out.
     #[must_use]
-    pub fn new(config: Config, faults: Vec<Fault>, read: Read, pipeline: mpsc::Sender<Command>) -> Self {
+    pub fn new(config: Config, faults: Vec<Fault>, read: Read, pipeline: Orders) -> Self {
         Self {
             read,
             current: Mutex::new(Current { config, faults }),
@@ -100,28 +102,19 @@ impl Reloader {
         reloaded.rules = format!("{} of {} rules in use", rules.active(), rules.rules.len());
         if reloaded.applied.iter().any(|key| key.starts_with("capture.")) {
             let capture = with_live_keys(&current.config.capture, &wanted.capture);
-            self.order(|answer| Command::Apply(Box::new(capture.clone()), answer))
+            self.pipeline
+                .ask(|answer| Command::Apply(Box::new(capture.clone()), answer))
                 .await?
                 .map_err(ReloadError::Refused)?;
             current.config.capture = capture;
         }
-        self.order(|answer| Command::SetRules(Box::new(rules), answer))
+        self.pipeline
+            .ask(|answer| Command::SetRules(Box::new(rules), answer))
             .await?;
         current.config.rules = wanted.rules;
         current.faults = faults;
         tracing::info!("configuration read again: {reloaded}");
         Ok(reloaded)
-    }
-
-    async fn order<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, ReloadError> {
-        let (answer, answered) = oneshot::channel();
-        self.pipeline
-            .send(command(answer))
-            .map_err(|_| ReloadError::NoAnswer)?;
-        match tokio::time::timeout(PATIENCE, answered).await {
-            Ok(Ok(answer)) => Ok(answer),
-            _ => Err(ReloadError::NoAnswer),
-        }
     }
 }
 
@@ -222,6 +215,8 @@ fn differences(prefix: &str, one: &toml::Table, other: &toml::Table, keys: &mut 
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::mpsc, time::Duration};
+
     use super::*;
 
     fn config(text: &str) -> Config {
@@ -252,7 +247,12 @@ mod tests {
     async fn a_mistake_changes_nothing() {
         let (commands, applied) = mpsc::channel();
         let read = || Config::parse("[capture]\nshare = 1\n", "/etc/sensor/sensor.toml".as_ref());
-        let reloader = Reloader::new(Config::default(), Vec::new(), Box::new(read), commands);
+        let reloader = Reloader::new(
+            Config::default(),
+            Vec::new(),
+            Box::new(read),
+            Orders::new(commands),
+        );
         let error = reloader.reload().await.unwrap_err().to_string();
         assert_eq!(
             error,
@@ -263,7 +263,7 @@ mod tests {
 
     /// What the pipeline is told, answered as the pipeline would.
     fn answer(orders: &mpsc::Receiver<Command>) -> usize {
-        match orders.recv_timeout(PATIENCE).unwrap() {
+        match orders.recv_timeout(Duration::from_secs(10)).unwrap() {
             Command::SetRules(rules, answer) => {
                 answer.send(()).unwrap();
                 rules.active()
@@ -304,7 +304,12 @@ mod tests {
                 harmless: false,
             },
         );
-        let reloader = Reloader::new(wanted, vec![faulty], Box::new(move || Ok(read.clone())), commands);
+        let reloader = Reloader::new(
+            wanted,
+            vec![faulty],
+            Box::new(move || Ok(read.clone())),
+            Orders::new(commands),
+        );
         write("good", "Image");
         // It was bad when the agent began.
         write("old", "Image|nonsense");

@@ -133,7 +133,7 @@ fn number(value: &Value) -> u64 {
 }
 
 /// A copy of the agent's program in a folder that everybody may enter.
-fn sensor_for_all() -> Result<(TempDir, PathBuf)> {
+pub(crate) fn sensor_for_all() -> Result<(TempDir, PathBuf)> {
     let folder = tempfile::tempdir()?;
     fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755))?;
     let copy = folder.path().join("sensor");

@@ -16,7 +16,7 @@ use sensor_tests::{
     stream::Stream,
 };
 
-use crate::case;
+use crate::{case, cli::sensor_for_all};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -197,11 +197,7 @@ fn guarded() -> Result<()> {
 
 fn as_nobody_else() -> Result<()> {
     let stack = Stack::shared()?;
-    let folder = tempfile::tempdir()?;
-    let program = folder.path().join("sensor");
-    std::fs::copy(sensor()?, &program)?;
-    let everybody = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
-    std::fs::set_permissions(folder.path(), everybody)?;
+    let (_folder, program) = sensor_for_all()?;
     let mut command = Command::new(program);
     command
         .args(["respond", "kill", "1", "--socket"])

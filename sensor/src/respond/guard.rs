@@ -223,7 +223,8 @@ impl Guard {
     }
 }
 
-fn matches(pattern: &str, text: &str) -> bool {
+/// Whether `text` is `pattern`, or begins with what stands before a `*` at its end.
+pub(super) fn matches(pattern: &str, text: &str) -> bool {
     match pattern.strip_suffix('*') {
         Some(stem) => text.starts_with(stem),
         None => text == pattern,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, ActionKind};
+use super::{Action, ActionKind, guard::matches};
 use crate::{
     config,
     detect::{Incident, Severity},
@@ -62,10 +62,7 @@ impl ResponseRule {
                 rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
             })
         };
-        let is_subject = |pattern: &String| match pattern.strip_suffix('*') {
-            Some(stem) => incident.subject.starts_with(stem),
-            None => *incident.subject == **pattern,
-        };
+        let is_subject = |pattern: &String| matches(pattern, &incident.subject);
         self.severity.is_none_or(|least| incident.severity >= least)
             && (self.techniques.is_empty() || techniques.any(|technique| is_technique(&&**technique)))
             && (self.subjects.is_empty() || self.subjects.iter().any(is_subject))

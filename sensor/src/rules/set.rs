@@ -256,42 +256,31 @@ fn placed(rule: &SigmaRule, channels: Channels) -> (Channels, Option<String>) {
     (placed, reach.why())
 }
 
+/// What rules and correlations say of themselves: two types of the library, with the same fields.
+macro_rules! about {
+    ($rule:ident, $place:ident, $channels:expr) => {{
+        let (techniques, tactics) = Rule::attack(&$rule.tags);
+        let false_positives = $rule.falsepositives.iter();
+        Rule {
+            id: $rule.id.as_ref().unwrap_or(&$rule.title).as_str().into(),
+            title: $rule.title.as_str().into(),
+            level: Level::of($rule.level),
+            description: one_line($rule.description.as_deref()),
+            false_positives: false_positives.map(|text| one_line(Some(text))).collect(),
+            techniques,
+            tactics,
+            place: $place.clone(),
+            channels: $channels,
+        }
+    }};
+}
+
 fn about_rule(rule: &SigmaRule, place: &Place, channels: Channels) -> Rule {
-    let (techniques, tactics) = Rule::attack(&rule.tags);
-    Rule {
-        id: rule.id.as_ref().unwrap_or(&rule.title).as_str().into(),
-        title: rule.title.as_str().into(),
-        level: Level::of(rule.level),
-        description: one_line(rule.description.as_deref()),
-        false_positives: rule
-            .falsepositives
-            .iter()
-            .map(|text| one_line(Some(text)))
-            .collect(),
-        techniques,
-        tactics,
-        place: place.clone(),
-        channels,
-    }
+    about!(rule, place, channels)
 }
 
 fn about_correlation(rule: &CorrelationRule, place: &Place) -> Rule {
-    let (techniques, tactics) = Rule::attack(&rule.tags);
-    Rule {
-        id: rule.id.as_ref().unwrap_or(&rule.title).as_str().into(),
-        title: rule.title.as_str().into(),
-        level: Level::of(rule.level),
-        description: one_line(rule.description.as_deref()),
-        false_positives: rule
-            .falsepositives
-            .iter()
-            .map(|text| one_line(Some(text)))
-            .collect(),
-        techniques,
-        tactics,
-        place: place.clone(),
-        channels: Channels::default(),
-    }
+    about!(rule, place, Channels::default())
 }
 
 /// Folded texts of YAML, in one line.
