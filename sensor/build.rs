@@ -89,7 +89,18 @@ fn build(toolchain: &str) -> Result<()> {
         root_dir: "../sensor-ebpf",
         ..Package::default()
     };
-    aya_build::build_ebpf([package], Toolchain::Custom(toolchain))
+    // They are built once, and not again for each profile.
+    let own = PathBuf::from(env::var("OUT_DIR")?);
+    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/ebpf");
+    fs::create_dir_all(&shared).with_context(|| format!("cannot create {}", shared.display()))?;
+    // SAFETY: as above.
+    unsafe { env::set_var("OUT_DIR", &shared) };
+    let built = aya_build::build_ebpf([package], Toolchain::Custom(toolchain));
+    // SAFETY: as above.
+    unsafe { env::set_var("OUT_DIR", &own) };
+    built?;
+    fs::copy(shared.join("sensor-ebpf"), own.join("sensor-ebpf")).context("cannot copy the kernel programs")?;
+    Ok(())
 }
 
 /// The toolchain to use, or why there is none.

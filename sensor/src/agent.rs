@@ -83,10 +83,10 @@ pub async fn run(
 
     let (commands, orders) = mpsc::channel();
     let rules = rules(&config);
-    let faults = rules.errors().cloned().collect();
+    let in_use = reload::RulesInUse::of(&rules);
     let (pipeline, status) = start(&config, name, &hub, links, users, rules, orders)?;
     let orders = Orders::new(commands);
-    let reloader = Arc::new(Reloader::new(config.clone(), faults, read, orders.clone()));
+    let reloader = Arc::new(Reloader::new(config.clone(), in_use, read, orders.clone()));
     announce(&config, &status);
     let service = LocalService {
         hub: hub.clone(),

@@ -174,6 +174,7 @@ impl Pipeline {
         capture
             .folds()
             .sweep(now, Duration::ZERO, |repeats| work.repeat(&repeats, now));
+        work.tell_growth();
         losses.report(work);
         work.publish();
         if let Some(profiles) = &mut work.stages.profiles {
@@ -247,6 +248,7 @@ impl Pipeline {
             .folds()
             .sweep(now, window, |repeats| work.repeat(&repeats, now));
         work.look_for_sessions(before);
+        work.tell_growth();
         losses.report(work);
         let Stages {
             mutes,
@@ -380,8 +382,17 @@ impl Work {
             if incident.count == 1 {
                 self.stages.vitals.incidents.fetch_add(1, Ordering::Relaxed);
             }
-            self.put(Entry::Incident(incident));
+            if self.stages.detector.is_news(&incident) {
+                self.put(Entry::Incident(incident));
+            }
             self.tell_outcomes();
+        }
+    }
+
+    /// How far the incidents have come of which only the number of events has grown.
+    fn tell_growth(&mut self) {
+        for incident in self.stages.detector.untold() {
+            self.put(Entry::Incident(incident));
         }
     }
 

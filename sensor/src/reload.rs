@@ -64,17 +64,37 @@ pub struct Reloader {
 /// What is in force.
 struct Current {
     config: Config,
-    /// What is wrong with rules that were left out.
+    rules: RulesInUse,
+}
+
+/// Rules that the pipeline has, as far as that matters when they are read again.
+#[derive(Clone, Debug, Default)]
+pub struct RulesInUse {
+    fingerprint: u64,
+    /// What is wrong with those that were left out.
     faults: Vec<Fault>,
+    in_words: String,
+}
+
+impl RulesInUse {
+    /// Of this set.
+    #[must_use]
+    pub fn of(rules: &RuleSet) -> Self {
+        Self {
+            fingerprint: rules.fingerprint,
+            faults: rules.errors().cloned().collect(),
+            in_words: format!("{} of {} rules in use", rules.active(), rules.rules.len()),
+        }
+    }
 }
 
 impl Reloader {
-    /// Of an agent that began with `config`, which `read` reads again, and with rules of which `faults` were left out.
+    /// Of an agent that began with `config`, which `read` reads again, and with these rules.
     #[must_use]
-    pub fn new(config: Config, faults: Vec<Fault>, read: Read, pipeline: Orders) -> Self {
+    pub fn new(config: Config, rules: RulesInUse, read: Read, pipeline: Orders) -> Self {
         Self {
             read,
-            current: Mutex::new(Current { config, faults }),
+            current: Mutex::new(Current { config, rules }),
             pipeline,
         }
     }
@@ -86,20 +106,8 @@ impl Reloader {
     pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
         let mut current = self.current.lock().await;
         let wanted = (self.read)()?;
-        let rules = wanted.rules.clone();
-        let rules = tokio::task::spawn_blocking(move || RuleSet::load(&rules)).await;
-        let rules = rules.map_err(|_| ReloadError::NoAnswer)?;
-        let faults: Vec<_> = rules.errors().cloned().collect();
-        let new: Vec<_> = faults
-            .iter()
-            .filter(|fault| !is_known(fault, &current.faults))
-            .cloned()
-            .collect();
-        if !new.is_empty() {
-            return Err(ReloadError::Rules(new));
-        }
+        let rules = changed_rules(&wanted.rules, &current.rules).await?;
         let mut reloaded = compare(&current.config, &wanted);
-        reloaded.rules = format!("{} of {} rules in use", rules.active(), rules.rules.len());
         if reloaded.applied.iter().any(|key| key.starts_with("capture.")) {
             let capture = with_live_keys(&current.config.capture, &wanted.capture);
             self.pipeline
@@ -108,13 +116,33 @@ impl Reloader {
                 .map_err(ReloadError::Refused)?;
             current.config.capture = capture;
         }
-        self.pipeline
-            .ask(|answer| Command::SetRules(Box::new(rules), answer))
-            .await?;
+        if let Some(rules) = rules {
+            let in_use = RulesInUse::of(&rules);
+            self.pipeline
+                .ask(|answer| Command::SetRules(Box::new(rules), answer))
+                .await?;
+            current.rules = in_use;
+        }
         current.config.rules = wanted.rules;
-        current.faults = faults;
+        reloaded.rules.clone_from(&current.rules.in_words);
         tracing::info!("configuration read again: {reloaded}");
         Ok(reloaded)
+    }
+}
+
+/// The rules, compiled, if they are not those that are in use.
+async fn changed_rules(config: &config::Rules, in_use: &RulesInUse) -> Result<Option<RuleSet>, ReloadError> {
+    let (config, fingerprint) = (config.clone(), in_use.fingerprint);
+    let read = tokio::task::spawn_blocking(move || RuleSet::load_changed(&config, fingerprint)).await;
+    let Some(rules) = read.map_err(|_| ReloadError::NoAnswer)? else {
+        return Ok(None);
+    };
+    let new = rules.errors().filter(|fault| !is_known(fault, &in_use.faults));
+    let new: Vec<_> = new.cloned().collect();
+    if new.is_empty() {
+        Ok(Some(rules))
+    } else {
+        Err(ReloadError::Rules(new))
     }
 }
 
@@ -249,7 +277,7 @@ mod tests {
         let read = || Config::parse("[capture]\nshare = 1\n", "/etc/sensor/sensor.toml".as_ref());
         let reloader = Reloader::new(
             Config::default(),
-            Vec::new(),
+            RulesInUse::default(),
             Box::new(read),
             Orders::new(commands),
         );
@@ -306,7 +334,10 @@ mod tests {
         );
         let reloader = Reloader::new(
             wanted,
-            vec![faulty],
+            RulesInUse {
+                faults: vec![faulty],
+                ..RulesInUse::default()
+            },
             Box::new(move || Ok(read.clone())),
             Orders::new(commands),
         );
@@ -317,6 +348,9 @@ mod tests {
         let reloaded = reloader.reload().await.unwrap();
         let (active, orders) = pipeline.join().unwrap();
         assert_eq!((reloaded.rules.as_str(), active), ("1 of 1 rules in use", 1));
+        // Nothing has changed since: the pipeline is not asked.
+        let again = reloader.reload().await.unwrap();
+        assert_eq!(again.rules, reloaded.rules);
         write("new", "Image|nonsense");
         let error = reloader.reload().await.unwrap_err().to_string();
         assert!(

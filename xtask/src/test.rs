@@ -65,15 +65,13 @@ fn set_up() -> (Outcome, Option<Toolchain>) {
 
 /// "All targets" are those that `cargo test` takes by default; the end-to-end tests are not among them.
 fn clippy(toolchain: Option<Toolchain>) -> Result<()> {
-    for targets in [&["--all-targets"][..], &["-p", "sensor-tests", "--test", "e2e"]] {
-        cargo::run(
-            cargo::cargo(toolchain)
-                .arg("clippy")
-                .args(targets)
-                .args(["--", "-D", "warnings"]),
-        )?;
-    }
-    Ok(())
+    let targets = ["--all-targets", "--test", "e2e"];
+    cargo::run(
+        cargo::cargo(toolchain)
+            .arg("clippy")
+            .args(targets)
+            .args(["--", "-D", "warnings"]),
+    )
 }
 
 fn unit_tests(toolchain: Option<Toolchain>, filter: Option<&str>) -> Result<()> {
@@ -111,8 +109,7 @@ fn vms(built: Option<&EndToEnd>, args: &Args) -> Outcome {
     let Some(built) = built else {
         return Outcome::skipped("the end-to-end tests are not built");
     };
-    let filter: Vec<String> = args.filter.iter().cloned().collect();
-    passed(setup::for_tests().and_then(|()| vm::run_all(built, &filter)))
+    passed(setup::for_tests().and_then(|()| vm::run_all(built, args.filter.as_deref())))
 }
 
 fn passed(result: Result<()>) -> Outcome {

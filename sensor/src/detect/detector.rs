@@ -242,6 +242,16 @@ impl Detector {
         self.exceptions.remove(id)
     }
 
+    /// Whether this state of an incident is to be told at once; if not, [`untold`](Self::untold) has it.
+    pub fn is_news(&mut self, incident: &Incident) -> bool {
+        self.incidents.is_news(incident)
+    }
+
+    /// Incidents of which more of the same was seen since they were told. To be asked for about once a second, and at the end.
+    pub fn untold(&mut self) -> Vec<Arc<Incident>> {
+        self.incidents.untold()
+    }
+
     fn join(&mut self, suspicion: Suspicion, processes: &Tree, findings: &mut Findings) {
         let Self {
             origins, incidents, ..

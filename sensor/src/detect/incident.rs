@@ -68,7 +68,19 @@ pub struct Incidents {
     window: Duration,
     limit: usize,
     /// By subject and cause; the one that grew the longest ago first.
-    open: LruCache<u64, Arc<Incident>>,
+    open: LruCache<u64, Open>,
+    /// Those that had to make room before their last state was told.
+    left: Vec<Arc<Incident>>,
+}
+
+/// An open incident, and what of it was told.
+#[derive(Debug)]
+struct Open {
+    incident: Arc<Incident>,
+    /// How bad it was then, and the latest evidence.
+    told: Option<(Severity, Arc<Signal>)>,
+    /// Whether it has grown since.
+    has_grown: bool,
 }
 
 impl Incidents {
@@ -80,6 +92,7 @@ impl Incidents {
             window: config.incident_window,
             limit: config.max_incidents,
             open: LruCache::unbounded(),
+            left: Vec::new(),
         }
     }
 
@@ -98,11 +111,12 @@ impl Incidents {
         } = suspicion;
         let event = &signal.event;
         let process = event.process.clone()?;
-        let key = stable_hash(&[signal.subject.as_bytes(), &cause.to_le_bytes()]);
+        let key = key(&signal.subject, cause);
         if let Some(open) = self.open.get_mut(&key)
-            && event.time.since(open.updated_boot) < self.window
+            && event.time.since(open.incident.updated_boot) < self.window
         {
-            let grown = Arc::make_mut(open);
+            open.has_grown = true;
+            let grown = Arc::make_mut(&mut open.incident);
             let is_same_event = grown
                 .signals
                 .last()
@@ -121,8 +135,7 @@ impl Incidents {
             grown.severity = grown.severity.max(severity);
             grown.process = process;
             keep(&mut grown.signals, &signal);
-            let grown = Arc::clone(open);
-            return Some(grown);
+            return Some(Arc::clone(&open.incident));
         }
         let incident = Arc::new(Incident {
             id: self.id(&signal, cause, &process).into(),
@@ -142,23 +155,66 @@ impl Incidents {
             count: 1,
             cause,
         });
-        self.open.push(key, Arc::clone(&incident));
+        let open = Open {
+            incident: Arc::clone(&incident),
+            told: None,
+            has_grown: true,
+        };
+        let closed = self.open.push(key, open).map(|(_, closed)| closed);
+        self.leave(closed);
         while self.open.len() > self.limit {
-            self.open.pop_lru();
+            let oldest = self.open.pop_lru().map(|(_, oldest)| oldest);
+            self.leave(oldest);
         }
         Some(incident)
+    }
+
+    fn leave(&mut self, open: Option<Open>) {
+        if let Some(open) = open.filter(|open| open.has_grown && self.left.len() < self.limit) {
+            self.left.push(open.incident);
+        }
+    }
+
+    /// Whether this state of it is to be told at once: it is new, worse than when it was told last, or there is other evidence. That the
+    /// same went on is told by [`untold`](Self::untold).
+    pub(super) fn is_news(&mut self, incident: &Incident) -> bool {
+        let open = self.open.peek_mut(&key(&incident.subject, incident.cause));
+        let Some(open) = open.filter(|open| open.incident.id == incident.id) else {
+            return true;
+        };
+        let (severity, evidence) = (incident.severity, incident.signals.last());
+        let is_known = open.told.as_ref().is_some_and(|(told, latest)| {
+            severity <= *told && evidence.is_some_and(|signal| Arc::ptr_eq(signal, latest))
+        });
+        if !is_known {
+            open.told = evidence.map(|signal| (severity, Arc::clone(signal)));
+            open.has_grown = false;
+        }
+        !is_known
+    }
+
+    /// Those that have grown since they were told, as they are now. To be asked for about once a second.
+    pub(super) fn untold(&mut self) -> Vec<Arc<Incident>> {
+        let mut untold = std::mem::take(&mut self.left);
+        // What grew lately comes first.
+        let grown = self.open.iter_mut().filter(|(_, open)| open.has_grown);
+        untold.extend(grown.map(|(_, open)| {
+            open.has_grown = false;
+            Arc::clone(&open.incident)
+        }));
+        untold
     }
 
     /// The open incident of that id.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<Arc<Incident>> {
-        let mut open = self.open.iter().map(|(_, incident)| incident);
+        let mut open = self.open.iter().map(|(_, open)| &open.incident);
         open.find(|incident| *incident.id == *id).cloned()
     }
 
     /// It was none.
     pub(super) fn close(&mut self, id: &str) {
-        let key = self.open.iter().find(|(_, incident)| *incident.id == *id);
+        let key = self.open.iter().find(|(_, open)| *open.incident.id == *id);
         if let Some(key) = key.map(|(key, _)| *key) {
             self.open.pop(&key);
         }
@@ -174,6 +230,11 @@ impl Incidents {
         ];
         format!("{:016x}", stable_hash(&parts))
     }
+}
+
+/// What incidents are found by.
+fn key(subject: &str, cause: u64) -> u64 {
+    stable_hash(&[subject.as_bytes(), &cause.to_le_bytes()])
 }
 
 /// Adds to the evidence. Where there is no room, what says the same as another gives way to what is said for the first time.

@@ -299,9 +299,14 @@ pub(super) fn subject_in_words(workload: &Workload) -> String {
 
 /// Text of whoever named the file, made fit for a terminal and a log: one line, no control characters, not too long.
 pub(super) fn printable(bytes: &[u8]) -> String {
+    printable_within(bytes, SHOWN)
+}
+
+/// The same, up to `limit` characters.
+pub(super) fn printable_within(bytes: &[u8], limit: usize) -> String {
     let text = String::from_utf8_lossy(bytes);
-    let mut shown: String = text.chars().flat_map(shown).take(SHOWN).collect();
-    if text.chars().nth(SHOWN).is_some() {
+    let mut shown: String = text.chars().flat_map(shown).take(limit).collect();
+    if text.chars().nth(limit).is_some() {
         shown.push('…');
     }
     shown

@@ -9,7 +9,7 @@ use lru::LruCache;
 use super::{
     Severity, Signal,
     incident::stable_hash,
-    lineage::{printable, subject_in_words},
+    lineage::{printable, printable_within, subject_in_words},
 };
 use crate::{
     export::Users,
@@ -23,6 +23,9 @@ const TOLD: NonZeroUsize = NonZeroUsize::new(8_192).unwrap();
 
 /// Fields that are shown of what matched.
 const SHOWN: usize = 4;
+
+/// Characters of each: a command line, as a rule, with what matched in it.
+const SHOWN_OF_EACH: usize = 400;
 
 /// What a rule says of an event.
 #[derive(Debug)]
@@ -106,7 +109,7 @@ fn found(hit: &Hit, event: &Arc<Event>, process: &Arc<Process>) -> Found {
         .matched
         .iter()
         .take(SHOWN)
-        .map(|(field, value)| format!("{field}: {}", printable(value.as_bytes())))
+        .map(|(field, value)| format!("{field}: {}", printable_within(value.as_bytes(), SHOWN_OF_EACH)))
         .collect();
     if !matched.is_empty() {
         reasons.push(format!("Matched by {}", matched.join("; ")));

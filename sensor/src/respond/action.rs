@@ -8,7 +8,7 @@ use super::Mark;
 use crate::{host::ProcessId, time::WallTime};
 
 /// What to do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ActionKind {
     /// End a process with `SIGKILL`.

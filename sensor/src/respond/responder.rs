@@ -2,11 +2,13 @@
 
 use std::{
     collections::VecDeque,
+    num::NonZeroUsize,
     path::Path,
     sync::{Arc, mpsc},
     time::Duration,
 };
 
+use lru::LruCache;
 use rustix::process::Signal;
 
 use super::{
@@ -17,13 +19,16 @@ use super::{
 };
 use crate::{
     config,
-    detect::Incident,
+    detect::{Incident, Severity},
     host::{Event, Process, ProcessId, Tree},
     time::{BootTime, WallTime},
 };
 
 /// Outcomes that are remembered, for people who ask.
 const HISTORY_MAX: usize = 256;
+
+/// Proposals that are remembered, so that none is made twice.
+const PROPOSED_MAX: NonZeroUsize = NonZeroUsize::new(4_096).unwrap();
 
 /// For how long after a loss of events nothing is done without a person: what was lost may be what explains the incident.
 const DISTRUST: Duration = Duration::from_secs(60);
@@ -93,6 +98,9 @@ pub struct Responder {
     audit: Audit,
     ask_within: Duration,
     pending: Pending,
+    /// What was proposed of late, how bad the incident was then and who was to decide. An incident grows with every event; only if it is worse than
+    /// it was, or somebody else decides, the same is proposed again.
+    proposed: LruCache<(ActionKind, ProcessId), (Severity, Mode)>,
     history: VecDeque<Arc<Outcome>>,
     condemned: Condemned,
     lost_at: Option<BootTime>,
@@ -112,6 +120,7 @@ impl Responder {
             audit: Audit::open(state),
             ask_within: config.ask_within,
             pending: Pending::default(),
+            proposed: LruCache::new(PROPOSED_MAX),
             history: VecDeque::new(),
             condemned: Condemned::default(),
             lost_at: None,
@@ -157,7 +166,9 @@ impl Responder {
         self.audit.keep();
     }
 
+    /// Nobody has said no: what comes next of the incident is asked about again.
     fn lapse(&mut self, proposal: Proposal, why: &str) {
+        self.proposed.pop(&(proposal.action.kind, proposal.action.target));
         let order = order(proposal, "time".into(), BootTime::now());
         self.end(&order, ActionResult::Lapsed, why.to_owned());
     }
@@ -192,10 +203,12 @@ impl Responder {
         let Some((mode, action)) = self.policy.propose(incident) else {
             return;
         };
-        // An incident grows with every event; it is not asked about with each.
-        if self.pending.has(&action) {
+        let key = (action.kind, action.target);
+        let is_known = |known: &(Severity, Mode)| incident.severity <= known.0 && mode == known.1;
+        if self.pending.has(&action) || self.proposed.get(&key).is_some_and(is_known) {
             return;
         }
+        self.proposed.push(key, (incident.severity, mode));
         let mut order = Order {
             number: 0,
             action,

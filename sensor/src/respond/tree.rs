@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// How long processes are looked for and stopped, and how long they may take to end.
-const LIMIT: Duration = Duration::from_secs(2);
+const LIMIT: Duration = Duration::from_secs(5);
 
 /// Most processes that are ended at once; a fork bomb may have more, and then more than once is needed.
 const MEMBERS_MAX: usize = 16_384;

@@ -1,6 +1,10 @@
 //! A set of rules that is in use at once: put together whole, checked, then never changed.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
+};
 
 use rsigma_parser::{CorrelationRule, SigmaRule};
 
@@ -32,18 +36,28 @@ pub struct RuleSet {
     pub rules: Vec<Loaded>,
     /// What is wrong with those that could not be.
     pub faults: Vec<Fault>,
+    /// The same for the same texts and configuration, as long as the agent runs.
+    pub fingerprint: u64,
 }
 
 impl RuleSet {
     /// What a configuration asks for.
     #[must_use]
     pub fn load(config: &config::Rules) -> Self {
-        let (mut sources, faults) = read(&config.paths);
-        if config.builtin {
-            sources.splice(0..0, builtin());
-        }
-        let mut set = Self::build(&sources, &config.disable);
-        set.faults.splice(0..0, faults);
+        Self::compile(config, Written::read(config))
+    }
+
+    /// The same, or `None` if it has this fingerprint: what is written has not changed.
+    #[must_use]
+    pub fn load_changed(config: &config::Rules, fingerprint: u64) -> Option<Self> {
+        let written = Written::read(config);
+        (written.fingerprint != fingerprint).then(|| Self::compile(config, written))
+    }
+
+    fn compile(config: &config::Rules, written: Written) -> Self {
+        let mut set = Self::build(&written.sources, &config.disable);
+        set.fingerprint = written.fingerprint;
+        set.faults.splice(0..0, written.faults);
         let is_there = |name: &str| {
             let mut rules = set.rules.iter();
             rules.any(|loaded| *loaded.rule.id == *name || *loaded.rule.title == *name)
@@ -91,6 +105,33 @@ impl RuleSet {
     /// What is wrong with rules that are therefore not in use.
     pub fn errors(&self) -> impl Iterator<Item = &Fault> {
         self.faults.iter().filter(|fault| !fault.harmless)
+    }
+}
+
+/// Rules that are not compiled yet.
+struct Written {
+    sources: Vec<Source>,
+    /// What could not be read.
+    faults: Vec<Fault>,
+    fingerprint: u64,
+}
+
+impl Written {
+    fn read(config: &config::Rules) -> Self {
+        let (mut sources, faults) = read(&config.paths);
+        if config.builtin {
+            sources.splice(0..0, builtin());
+        }
+        let mut hasher = DefaultHasher::new();
+        (&sources, &config.disable).hash(&mut hasher);
+        for fault in &faults {
+            fault.to_string().hash(&mut hasher);
+        }
+        Self {
+            sources,
+            faults,
+            fingerprint: hasher.finish(),
+        }
     }
 }
 
@@ -235,6 +276,7 @@ impl Parts<'_> {
             channels: self.channels,
             rules: self.rules,
             faults: self.faults,
+            fingerprint: 0,
         }
     }
 }

@@ -36,7 +36,7 @@ pub(super) const ENTRIES: usize = 256;
 const REMEMBERED: usize = 128;
 
 /// Characters of a value that is shown with a match.
-const SHOWN: usize = 200;
+const SHOWN: usize = 400;
 
 /// The indexes: one for each log source, and one more for what the audit system says of programs.
 const INDEXES: usize = Channel::COUNT + 1;

@@ -16,7 +16,7 @@ const FILES: usize = 20_000;
 pub const BYTES: u64 = 1 << 20;
 
 /// Text of rules, and where it is from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Source {
     /// Which file.
     pub file: Arc<str>,

@@ -172,3 +172,22 @@ fn correlations_count_in_event_time_and_outlive_a_change_of_rules() {
         "three".into()
     );
 }
+
+#[test]
+fn more_of_the_same_is_told_with_the_next_look() {
+    let mut detector = detector(rules(&[&rule("bad", "high", "evil")]));
+    let mut told = 0;
+    for pid in 1..=30 {
+        let found = detect(&mut detector, &exec(pid, "tool evil", 10));
+        told += usize::from(detector.is_news(&found.incidents[0]));
+    }
+    // As often as there was room for evidence.
+    assert_eq!(told, 16);
+    let counts = |detector: &mut Detector| -> Vec<u64> {
+        detector.untold().iter().map(|incident| incident.count).collect()
+    };
+    assert_eq!(counts(&mut detector), [30]);
+    assert!(counts(&mut detector).is_empty());
+    detect(&mut detector, &exec(99, "tool evil", 11));
+    assert_eq!(counts(&mut detector), [31]);
+}

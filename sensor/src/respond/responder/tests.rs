@@ -132,6 +132,23 @@ fn result(responder: &mut Responder, incident: &Incident) -> ActionResult {
 }
 
 #[test]
+fn the_same_is_proposed_once_unless_it_is_worse() {
+    let mut victim = Victim::new();
+    let mut responder = responder(Mode::Observe);
+    let mut incident = incident(victim.id(), Severity::High);
+    let proposed = |responder: &mut Responder, incident: &Incident| {
+        responder.respond(incident, &tree());
+        responder.outcomes().len()
+    };
+    assert_eq!(proposed(&mut responder, &incident), 1);
+    incident.count = 2;
+    assert_eq!(proposed(&mut responder, &incident), 0);
+    incident.severity = Severity::Critical;
+    assert_eq!(proposed(&mut responder, &incident), 1);
+    assert!(victim.lives());
+}
+
+#[test]
 fn the_process_dies_in_act_mode() {
     let mut victim = Victim::new();
     assert_eq!(
@@ -248,9 +265,9 @@ fn fulfil(responder: &mut Responder, wish: &Wish) -> Result<Arc<Outcome>, String
 #[test]
 fn a_person_approves_or_denies_or_is_too_late() {
     let mut victim = Victim::new();
-    let high = incident(victim.id(), Severity::High);
+    let mut incident = incident(victim.id(), Severity::High);
     let mut responder = responder(Mode::Ask);
-    assert_eq!(result(&mut responder, &high), ActionResult::Asked);
+    assert_eq!(result(&mut responder, &incident), ActionResult::Asked);
     let number = responder.responses().pending[0].number;
     let denied = fulfil(&mut responder, &Wish::Deny(number)).unwrap();
     assert_eq!((denied.result, &*denied.who), (ActionResult::Denied, "a person"));
@@ -258,14 +275,18 @@ fn a_person_approves_or_denies_or_is_too_late() {
     let error = fulfil(&mut responder, &Wish::Approve(number)).unwrap_err();
     assert!(error.contains("nothing waits"), "{error}");
 
+    // Who has said no is not asked again, unless it gets worse.
     responder.outcomes();
-    assert_eq!(result(&mut responder, &high), ActionResult::Asked);
+    responder.respond(&incident, &tree());
+    assert!(responder.outcomes().is_empty());
+    incident.severity = Severity::Critical;
+    assert_eq!(result(&mut responder, &incident), ActionResult::Asked);
     responder.keep_house(BootTime(BootTime::now().0 + 901 * 1_000_000_000));
     let lapsed = responder.outcomes().pop().unwrap();
     assert_eq!((lapsed.result, &*lapsed.who), (ActionResult::Lapsed, "time"));
     assert!(victim.lives());
 
-    assert_eq!(result(&mut responder, &high), ActionResult::Asked);
+    assert_eq!(result(&mut responder, &incident), ActionResult::Asked);
     let number = responder.responses().pending[0].number;
     let done = fulfil(&mut responder, &Wish::Approve(number)).unwrap();
     assert_eq!((done.result, done.number), (ActionResult::Done, number));

@@ -74,7 +74,8 @@ fn whoever_keeps_forking_does_not_get_away() {
     let pids = family.pids(4);
     let felled = fell(family.id(), &[], |_, _| Ok(())).unwrap();
     assert!(felled.failed.is_none(), "{felled:?}");
-    assert!(felled.ended.len() > 5, "{felled:?}");
+    // Those at least; what they had forked comes on top, where it had not ended by itself.
+    assert!(felled.ended.len() >= 5, "{felled:?}");
     assert!(pids.iter().all(|pid| !lives(*pid)) && !lives(family.0.id()));
 }
 
