@@ -13,6 +13,10 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya_build::{Package, Toolchain};
+use object::{
+    build::elf::{Builder, SectionData},
+    elf,
+};
 
 const REMEDY: &str = "run `cargo xtask setup`, which installs what is missing";
 
@@ -99,8 +103,28 @@ fn build(toolchain: &str) -> Result<()> {
     // SAFETY: as above.
     unsafe { env::set_var("OUT_DIR", &own) };
     built?;
-    fs::copy(shared.join("sensor-ebpf"), own.join("sensor-ebpf")).context("cannot copy the kernel programs")?;
-    Ok(())
+    let object = fs::read(shared.join("sensor-ebpf")).context("cannot read the kernel programs")?;
+    let object = without_debugging(&object).context("cannot take the debugging information out of them")?;
+    fs::write(own.join("sensor-ebpf"), object).context("cannot write the kernel programs")
+}
+
+/// BTF is made from debugging information and is all of it that the kernel asks for; the rest is three quarters of the object, and would be read
+/// into memory with it.
+fn without_debugging(object: &[u8]) -> Result<Vec<u8>> {
+    let mut builder = Builder::read(object)?;
+    for section in &mut builder.sections {
+        let name = section.name.to_string();
+        section.delete = name.starts_with(".debug_") || name.starts_with(".rel.debug_");
+    }
+    builder.delete_orphans();
+    // The compiler keeps the names of sections with those of symbols, which is more than the writer can.
+    let names = builder.sections.add();
+    names.name = ".shstrtab".into();
+    names.sh_type = elf::SHT_STRTAB;
+    names.data = SectionData::SectionString;
+    let mut stripped = Vec::new();
+    builder.write(&mut stripped)?;
+    Ok(stripped)
 }
 
 /// The toolchain to use, or why there is none.

@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -32,15 +32,19 @@ pub(crate) fn programs(toolchain: Toolchain, profile: &str) -> Result<Programs> 
     Ok(Programs::in_folder(&cargo::target().join(profile)))
 }
 
-/// Builds the end-to-end tests and what they test.
+/// Builds the end-to-end tests and what they test. All of the workspace each time: were it parts of it, dependencies would have other features,
+/// and be built once more.
 pub(crate) fn end_to_end(toolchain: Toolchain) -> Result<EndToEnd> {
-    let folder = cargo::target().join("static");
-    let mut build = static_cargo(toolchain, &folder, "build");
-    cargo::run(build.args(["-p", "sensor", "-p", "collector"]))?;
+    cargo::run(&mut static_cargo(toolchain, "build"))?;
     Ok(EndToEnd {
-        programs: Programs::in_folder(&folder.join(TARGET).join("e2e")),
-        tests: tests(toolchain, &folder)?,
+        programs: Programs::in_folder(&static_folder().join(TARGET).join("e2e")),
+        tests: tests(toolchain)?,
     })
+}
+
+/// The unit tests, built like the programs: what they have in common is built once.
+pub(crate) fn unit_tests(toolchain: Toolchain) -> Command {
+    static_cargo(toolchain, "test")
 }
 
 impl Programs {
@@ -52,12 +56,10 @@ impl Programs {
     }
 }
 
-fn tests(toolchain: Toolchain, folder: &Path) -> Result<PathBuf> {
-    let mut build = static_cargo(toolchain, folder, "test");
+fn tests(toolchain: Toolchain) -> Result<PathBuf> {
+    let mut build = static_cargo(toolchain, "test");
     build.args([
         "--no-run",
-        "-p",
-        "sensor-tests",
         "--test",
         "e2e",
         "--message-format=json-render-diagnostics",
@@ -94,15 +96,19 @@ struct Target {
 
 /// `--target` is named although it is the host's own, so that the flags leave proc-macros and build scripts alone: those
 /// are loaded into the compiler and cannot be static.
-fn static_cargo(toolchain: Toolchain, folder: &Path, subcommand: &str) -> std::process::Command {
+fn static_cargo(toolchain: Toolchain, subcommand: &str) -> Command {
+    const FLAGS: &str = "-C target-feature=+crt-static -C relocation-model=static";
     let mut command = cargo::cargo(Some(toolchain));
     command
         .args([subcommand, "--profile", "e2e", "--target", TARGET, "--target-dir"])
-        .arg(folder)
-        .env(
-            "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS",
-            "-C target-feature=+crt-static -C relocation-model=static",
-        )
+        .arg(static_folder())
+        .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", FLAGS)
+        // Examples in the documentation are linked with the same libraries.
+        .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTDOCFLAGS", FLAGS)
         .env_remove("RUSTFLAGS");
     command
+}
+
+fn static_folder() -> PathBuf {
+    cargo::target().join("static")
 }

@@ -35,13 +35,13 @@ pub(crate) fn main(args: &Args) -> Result<()> {
         report.step("licences", || passed(licences::check()));
         report.step("clippy", || passed(clippy(toolchain)));
     }
-    report.step("unit tests", || {
-        passed(unit_tests(toolchain, args.filter.as_deref()))
-    });
     let built = toolchain.and_then(|toolchain| {
         report.step_with("build of end-to-end tests", || {
             judged(binaries::end_to_end(toolchain))
         })
+    });
+    report.step("unit tests", || {
+        passed(unit_tests(toolchain, args.filter.as_deref()))
     });
     report.step("end-to-end, this kernel", || {
         end_to_end(built.as_ref(), args.filter.as_deref())
@@ -75,7 +75,15 @@ fn clippy(toolchain: Option<Toolchain>) -> Result<()> {
 }
 
 fn unit_tests(toolchain: Option<Toolchain>, filter: Option<&str>) -> Result<()> {
-    cargo::run(cargo::cargo(toolchain).arg("test").args(filter))
+    let mut tests = match toolchain {
+        Some(toolchain) => binaries::unit_tests(toolchain),
+        None => {
+            let mut tests = cargo::cargo(None);
+            tests.arg("test");
+            tests
+        }
+    };
+    cargo::run(tests.args(filter))
 }
 
 fn end_to_end(built: Option<&EndToEnd>, filter: Option<&str>) -> Outcome {

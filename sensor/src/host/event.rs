@@ -26,7 +26,7 @@ pub struct ProcessId {
 pub struct Process {
     /// Which process it is.
     pub id: ProcessId,
-    /// Which process it came from; `None` where it has none.
+    /// Which process it came from; `None` where it has none. It stays so when that one ends and the kernel gives it to another.
     pub parent: Option<ProcessId>,
     /// What it runs, shared by all the processes that were forked from one exec.
     pub image: Arc<Image>,

@@ -74,9 +74,19 @@ impl Facts {
         })
     }
 
+    /// The parent of a process that is known as `process`. It stays the child of whoever started it: that the kernel gave it to another when that
+    /// one ended says nothing of where it came from.
+    fn parent_of(&self, process: &Process) -> Option<ProcessId> {
+        match (process.parent, self.parent) {
+            // The same, and perhaps more exactly.
+            (Some(first), Some(now)) if first.tgid == now.tgid => Some(now),
+            (first, now) => first.or(now),
+        }
+    }
+
     fn describe(&self, process: &Process) -> bool {
         process.id == self.id
-            && process.parent == self.parent
+            && process.parent == self.parent_of(process)
             && process.credentials == self.credentials
             && process.namespaces == self.namespaces
             && process.kernel_thread == self.kernel_thread
@@ -232,7 +242,9 @@ impl Tree {
         {
             live.adopt(facts.id.start);
             if live.process.id == facts.id && !facts.describe(&live.process) {
-                live.process = facts.clone().with_image(Arc::clone(&live.process.image));
+                let mut facts = facts.clone();
+                facts.parent = facts.parent_of(&live.process);
+                live.process = facts.with_image(Arc::clone(&live.process.image));
             }
             return Some(Arc::clone(&live.process));
         }
@@ -262,8 +274,12 @@ impl Tree {
     }
 
     /// The process replaced its program by `image`. Gives what it is now, and what it ran before.
-    pub fn exec(&mut self, facts: Facts, image: Image) -> (Arc<Process>, Option<Arc<Image>>) {
-        let previous = self.touch(&facts).map(|process| Arc::clone(&process.image));
+    pub fn exec(&mut self, mut facts: Facts, image: Image) -> (Arc<Process>, Option<Arc<Image>>) {
+        let known = self.touch(&facts);
+        if let Some(known) = &known {
+            facts.parent = facts.parent_of(known);
+        }
+        let previous = known.map(|process| Arc::clone(&process.image));
         let process = facts.with_image(Arc::new(image));
         let id = process.id;
         if let Some(ended) = self.exited.peek_mut(&id) {

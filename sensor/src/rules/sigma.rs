@@ -69,10 +69,14 @@ impl Builder {
     ) -> Result<(), String> {
         rule.custom_attributes.clear();
         rule.id = Some(about.id.to_string());
-        // As it was written first: what is said of a mistake shall be about that.
-        compile_rule(&rule).map_err(|error| error.to_string())?;
+        let written = rule.clone();
         restrict(&mut rule.detection);
         accompany(&mut rule.detection);
+        // What is said of a mistake shall be about what was written.
+        let compile = |own: &SigmaRule| {
+            compile_rule(own).map_err(|error| compile_rule(&written).err().unwrap_or(error).to_string())
+        };
+        let mut all = Vec::new();
         for channel in channels.iter() {
             let kinds: &[bool] = if channel == Channel::Auditd {
                 &[false, true]
@@ -84,9 +88,11 @@ impl Builder {
                 if channel == Channel::Auditd {
                     settle(&mut own.detection, *is_program);
                 }
-                let compiled = compile_rule(&own).map_err(|error| error.to_string())?;
-                self.compiled[index_of(channel, *is_program)].push(compiled);
+                all.push((index_of(channel, *is_program), compile(&own)?));
             }
+        }
+        for (index, compiled) in all {
+            self.compiled[index].push(compiled);
         }
         self.rules.insert(about.id.to_string(), Arc::clone(about));
         self.referred.push(rule);

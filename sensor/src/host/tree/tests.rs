@@ -118,7 +118,7 @@ fn a_snapshot_does_not_undo_what_events_told() {
 }
 
 #[test]
-fn reparenting_and_new_credentials_are_followed_without_touching_what_was_handed_out() {
+fn new_credentials_are_followed_without_touching_what_was_handed_out_and_the_first_parent_stays() {
     let mut tree = Tree::new(Limits::default());
     let process = id(7, STEP);
     let before = tree.enter(facts(process, Some(id(6, 0))), None);
@@ -139,8 +139,12 @@ fn reparenting_and_new_credentials_are_followed_without_touching_what_was_handed
             ..root
         })
         .unwrap();
-    assert_eq!((after.parent, after.credentials.euid), (Some(id(1, 0)), 5));
+    assert_eq!((after.parent, after.credentials.euid), (Some(id(6, 0)), 5));
     assert_eq!((before.parent, before.credentials.euid), (Some(id(6, 0)), 0));
+    // Nor does it get lost where the process executes a program only after whoever started it has ended.
+    let orphan = facts(process, Some(id(1, 0)));
+    let (executed, _) = tree.exec(orphan, image("daemon", 1));
+    assert_eq!(executed.parent, Some(id(6, 0)));
 }
 
 fn facts_like(process: &Process) -> Facts {
