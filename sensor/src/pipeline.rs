@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use crate::{
     capture::{Accounts, Alarm, Capture, LossReason, Protected, Repeats, record::Record},
     config,
-    detect::Detector,
+    detect::{Detector, Incident},
     export::{Entry, Hub, Loss},
     host::{Attributed, Body, Event, Host, Profiles, Tree},
     knowledge::Knowledge,
@@ -379,13 +379,22 @@ impl Work {
             // The response first: every microsecond of it is the attacker's.
             let Stages { responder, host, .. } = &mut self.stages;
             responder.respond(&incident, host.tree());
-            if incident.count == 1 {
-                self.stages.vitals.incidents.fetch_add(1, Ordering::Relaxed);
+            if let Some(refusal) = responder.tripped() {
+                let reason = format!("Automatic response is at its limit and asks from now on: {refusal}");
+                let raised = self.stages.detector.raise(&incident, reason, self.stages.host.tree());
+                raised.into_iter().for_each(|raised| self.tell_incident(raised));
             }
-            if self.stages.detector.is_news(&incident) {
-                self.put(Entry::Incident(incident));
-            }
+            self.tell_incident(incident);
             self.tell_outcomes();
+        }
+    }
+
+    fn tell_incident(&mut self, incident: Arc<Incident>) {
+        if incident.count == 1 {
+            self.stages.vitals.incidents.fetch_add(1, Ordering::Relaxed);
+        }
+        if self.stages.detector.is_news(&incident) {
+            self.put(Entry::Incident(incident));
         }
     }
 

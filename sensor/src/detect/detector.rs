@@ -252,6 +252,30 @@ impl Detector {
         self.incidents.untold()
     }
 
+    /// Opens an incident of the host's own, or adds to it: `reason` became clear while something was done about `incident`.
+    pub fn raise(&mut self, incident: &Incident, reason: String, processes: &Tree) -> Option<Arc<Incident>> {
+        let event = Arc::clone(&incident.signals.last()?.event);
+        let signal = Arc::new(Signal {
+            subject: "host".into(),
+            source: "response",
+            p_value: incident.signals.last()?.p_value,
+            reasons: vec![reason],
+            techniques: Vec::new(),
+            cause: stable_hash(&[b"response"]),
+            rule: None,
+            event,
+        });
+        let suspicion = Suspicion {
+            cause: signal.cause,
+            signal,
+            evidence: Vec::new(),
+            severity: Severity::High,
+        };
+        let mut findings = Findings::default();
+        self.join(suspicion, processes, &mut findings);
+        findings.incidents.pop()
+    }
+
     fn join(&mut self, suspicion: Suspicion, processes: &Tree, findings: &mut Findings) {
         let Self {
             origins, incidents, ..

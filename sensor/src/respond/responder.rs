@@ -12,7 +12,7 @@ use lru::LruCache;
 use rustix::process::Signal;
 
 use super::{
-    Action, ActionKind, ActionResult, Audit, Guard, Mode, Outcome, Policy, Proposal, Record, Step,
+    Action, ActionKind, ActionResult, Audit, Guard, Mode, Outcome, Policy, Proposal, Record, Refusal, Step,
     kill::{Held, Missed, WAIT},
     pending::{self, Pending},
     tree::{self, Condemned, Felled},
@@ -104,6 +104,8 @@ pub struct Responder {
     history: VecDeque<Arc<Outcome>>,
     condemned: Condemned,
     lost_at: Option<BootTime>,
+    /// Why the limit of kills stood in the way, if it did since this was asked last.
+    tripped: Option<Refusal>,
     finished: (mpsc::Sender<Finished>, mpsc::Receiver<Finished>),
     /// Outcomes that nobody has asked for yet.
     outcomes: Vec<Arc<Outcome>>,
@@ -124,6 +126,7 @@ impl Responder {
             history: VecDeque::new(),
             condemned: Condemned::default(),
             lost_at: None,
+            tripped: None,
             finished: mpsc::channel(),
             outcomes: Vec::new(),
         }
@@ -150,6 +153,11 @@ impl Responder {
             self.felled(order, felled);
         }
         std::mem::take(&mut self.outcomes)
+    }
+
+    /// Whether the limit of kills has stood in the way since this was asked last: either much is amiss, or the policy is.
+    pub fn tripped(&mut self) -> Option<Refusal> {
+        self.tripped.take()
     }
 
     /// Events of processes, credentials or responses were lost at `now`: for a minute, a person decides.
@@ -236,7 +244,11 @@ impl Responder {
             && let Err(refusal) = self.guard.take(order.since)
         {
             return match mode {
-                Mode::Act => self.ask(order, refusal.to_string(), now),
+                Mode::Act => {
+                    let because = refusal.to_string();
+                    self.tripped = Some(refusal);
+                    self.ask(order, because, now);
+                }
                 _ => self.end(&order, ActionResult::Refused, refusal.to_string()),
             };
         }

@@ -10,6 +10,8 @@ use crate::{files::Files, storm};
 
 const MIB: f64 = 1024.0 * 1024.0;
 
+const FORKS_AT_ONCE: u32 = 100_000;
+
 /// How much of everything, before the first look at the agent's memory; a quarter of it again before the second.
 #[derive(Clone, Copy)]
 pub(crate) struct Load {
@@ -48,7 +50,11 @@ pub(crate) fn measure(config: &str, collector: &str, load: Load) -> Result<Memor
 
 impl Load {
     fn run(self, files: &Files) -> Result<()> {
-        succeed(helper("fork-storm")?.arg(self.forks.to_string()))?;
+        // A few seconds of forks at a time: a helper that runs for a minute is taken for stuck.
+        for begun in (0..self.forks).step_by(FORKS_AT_ONCE as usize) {
+            let forks = (self.forks - begun).min(FORKS_AT_ONCE);
+            succeed(helper("fork-storm")?.arg(forks.to_string()))?;
+        }
         storm::execs(self.execs)?;
         files.make_and_remove(self.paths)?;
         storm::distinct_flows(self.flows)

@@ -191,3 +191,21 @@ fn more_of_the_same_is_told_with_the_next_look() {
     detect(&mut detector, &exec(99, "tool evil", 11));
     assert_eq!(counts(&mut detector), [31]);
 }
+
+#[test]
+fn what_became_clear_during_a_response_is_an_incident_of_the_host() {
+    let mut detector = detector(rules(&[&rule("bad", "high", "evil")]));
+    let found = detect(&mut detector, &exec(5, "tool evil", 10));
+    let tree = Tree::new(Limits::default());
+    let mut raise = || {
+        let raised = detector.raise(&found.incidents[0], "at its limit".to_owned(), &tree);
+        raised.expect("there is an event")
+    };
+    let raised = raise();
+    assert_eq!(
+        (&*raised.subject, raised.severity, raised.summary.as_str()),
+        ("host", Severity::High, "at its limit")
+    );
+    assert_ne!(raised.id, found.incidents[0].id);
+    assert_eq!(raise().id, raised.id);
+}

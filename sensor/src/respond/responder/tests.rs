@@ -238,7 +238,13 @@ fn beyond_the_limit_and_after_a_loss_a_person_decides() {
         max_kills_per_minute: 0,
         ..config::Respond::default()
     };
-    assert_eq!(result(&mut with(config), &high), ActionResult::Asked);
+    let mut limited = with(config);
+    assert_eq!(result(&mut limited, &high), ActionResult::Asked);
+    assert_eq!(
+        limited.tripped().map(|refusal| refusal.to_string()).as_deref(),
+        Some("0 processes were killed within a minute already; see respond.max_kills_per_minute")
+    );
+    assert_eq!(limited.tripped(), None);
     let mut responder = responder(Mode::Act);
     responder.distrust(BootTime::now());
     assert_eq!(result(&mut responder, &high), ActionResult::Asked);
