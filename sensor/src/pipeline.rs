@@ -381,7 +381,10 @@ impl Work {
             responder.respond(&incident, host.tree());
             if let Some(refusal) = responder.tripped() {
                 let reason = format!("Automatic response is at its limit and asks from now on: {refusal}");
-                let raised = self.stages.detector.raise(&incident, reason, self.stages.host.tree());
+                let raised = self
+                    .stages
+                    .detector
+                    .raise(&incident, reason, self.stages.host.tree());
                 raised.into_iter().for_each(|raised| self.tell_incident(raised));
             }
             self.tell_incident(incident);

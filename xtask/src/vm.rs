@@ -49,7 +49,14 @@ pub(crate) fn main(args: &Args) -> Result<()> {
 }
 
 /// Cases that show nothing of the kernel: `cargo xtask test` has seen them on this one, and leaves them out of the machines.
-const OF_USERSPACE: [&str; 6] = ["cli::", "delivery::", "detect::", "grpc::", "knowledge::", "rules::"];
+const OF_USERSPACE: [&str; 6] = [
+    "cli::",
+    "delivery::",
+    "detect::",
+    "grpc::",
+    "knowledge::",
+    "rules::",
+];
 
 /// Every kernel there is, with what a kernel can make a difference to, or with the cases that `filter` names.
 pub(crate) fn run_all(end_to_end: &EndToEnd, filter: Option<&str>) -> Result<()> {
