@@ -30,6 +30,11 @@ use crate::{
 /// What can be seen on every kernel, and nothing that the machine's own logins would add.
 const CONFIG: &str = "[session]\nwtmp = \"WORLD/wtmp\"\nbtmp = \"WORLD/btmp\"\n";
 
+/// How recordings are judged: that the tests lie in a temporary directory, where they do, is no evidence.
+const JUDGED: &str = "[rules]\ndisable = [\"A program runs from a temporary directory\"]\n";
+
+const CONFIG_FILE: &str = "judge.toml";
+
 /// Two recordings of what is normal: one to learn from, one to judge. Enough hours for whoever learns by the day.
 const LEARN: [&str; 4] = ["--learn", "27h", "--every", "10m"];
 
@@ -62,6 +67,7 @@ impl Stage {
         let Some(world) = World::build()? else {
             return Ok(None);
         };
+        fs::write(world.folder().join(CONFIG_FILE), JUDGED)?;
         let config = CONFIG.replace("WORLD", &world.folder().to_string_lossy());
         let agent = Agent::start(&config, None)?;
         let mut stage = Self {
@@ -117,6 +123,8 @@ impl Stage {
         command
             .arg("replay")
             .arg("--json")
+            .arg("--config")
+            .arg(self.world.folder().join(CONFIG_FILE))
             .arg("--background")
             .arg(&self.background)
             .args(arguments)
