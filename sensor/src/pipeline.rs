@@ -385,7 +385,9 @@ impl Work {
                     .stages
                     .detector
                     .raise(&incident, reason, self.stages.host.tree());
-                raised.into_iter().for_each(|raised| self.tell_incident(raised));
+                if let Some(raised) = raised {
+                    self.tell_incident(raised);
+                }
             }
             self.tell_incident(incident);
             self.tell_outcomes();

@@ -254,16 +254,16 @@ impl Detector {
 
     /// Opens an incident of the host's own, or adds to it: `reason` became clear while something was done about `incident`.
     pub fn raise(&mut self, incident: &Incident, reason: String, processes: &Tree) -> Option<Arc<Incident>> {
-        let event = Arc::clone(&incident.signals.last()?.event);
+        let last = incident.signals.last()?;
         let signal = Arc::new(Signal {
             subject: "host".into(),
             source: "response",
-            p_value: incident.signals.last()?.p_value,
+            p_value: last.p_value,
             reasons: vec![reason],
             techniques: Vec::new(),
             cause: stable_hash(&[b"response"]),
             rule: None,
-            event,
+            event: Arc::clone(&last.event),
         });
         let suspicion = Suspicion {
             cause: signal.cause,
@@ -271,18 +271,22 @@ impl Detector {
             evidence: Vec::new(),
             severity: Severity::High,
         };
-        let mut findings = Findings::default();
-        self.join(suspicion, processes, &mut findings);
-        findings.incidents.pop()
+        self.enter(suspicion, processes)
     }
 
-    fn join(&mut self, suspicion: Suspicion, processes: &Tree, findings: &mut Findings) {
+    /// Opens the incident, or adds to the one that is open.
+    fn enter(&mut self, suspicion: Suspicion, processes: &Tree) -> Option<Arc<Incident>> {
         let Self {
             origins, incidents, ..
         } = self;
         let event = Arc::clone(&suspicion.signal.event);
-        let incident = incidents.join(suspicion, |process| origins.behind(&event, process, processes));
-        let Some(incident) = incident else { return };
+        incidents.join(suspicion, |process| origins.behind(&event, process, processes))
+    }
+
+    fn join(&mut self, suspicion: Suspicion, processes: &Tree, findings: &mut Findings) {
+        let Some(incident) = self.enter(suspicion, processes) else {
+            return;
+        };
         // Several opinions of one event are one entry, and one response.
         let mut opened = findings.incidents.iter_mut();
         match opened.find(|other| other.id == incident.id) {

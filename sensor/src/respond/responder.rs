@@ -90,6 +90,9 @@ struct Order {
 /// A family that was ended by a thread of its own.
 type Finished = (Order, Result<Felled, Missed>);
 
+/// What, to whom, because of which incident.
+type Proposed = (ActionKind, ProcessId, Box<str>);
+
 /// Policy, guard, action and audit, composed.
 #[derive(Debug)]
 pub struct Responder {
@@ -99,8 +102,8 @@ pub struct Responder {
     ask_within: Duration,
     pending: Pending,
     /// What was proposed of late, how bad the incident was then and who was to decide. An incident grows with every event; only if it is worse than
-    /// it was, or somebody else decides, the same is proposed again.
-    proposed: LruCache<(ActionKind, ProcessId), (Severity, Mode)>,
+    /// it was, or somebody else decides, the same is proposed again because of it.
+    proposed: LruCache<Proposed, (Severity, Mode)>,
     history: VecDeque<Arc<Outcome>>,
     condemned: Condemned,
     lost_at: Option<BootTime>,
@@ -176,7 +179,7 @@ impl Responder {
 
     /// Nobody has said no: what comes next of the incident is asked about again.
     fn lapse(&mut self, proposal: Proposal, why: &str) {
-        self.proposed.pop(&(proposal.action.kind, proposal.action.target));
+        self.proposed.pop(&proposed(&proposal.action));
         let order = order(proposal, "time".into(), BootTime::now());
         self.end(&order, ActionResult::Lapsed, why.to_owned());
     }
@@ -211,7 +214,7 @@ impl Responder {
         let Some((mode, action)) = self.policy.propose(incident) else {
             return;
         };
-        let key = (action.kind, action.target);
+        let key = proposed(&action);
         let is_known = |known: &(Severity, Mode)| incident.severity <= known.0 && mode == known.1;
         if self.pending.has(&action) || self.proposed.get(&key).is_some_and(is_known) {
             return;
@@ -522,6 +525,10 @@ impl Missed {
             Self::Failed(why) => (ActionResult::Failed, why),
         }
     }
+}
+
+fn proposed(action: &Action) -> Proposed {
+    (action.kind, action.target, action.incident.clone())
 }
 
 fn order(proposal: Proposal, who: Box<str>, since: BootTime) -> Order {

@@ -145,6 +145,9 @@ fn the_same_is_proposed_once_unless_it_is_worse() {
     assert_eq!(proposed(&mut responder, &incident), 0);
     incident.severity = Severity::Critical;
     assert_eq!(proposed(&mut responder, &incident), 1);
+    // Another incident is another reason.
+    incident.id = "2".into();
+    assert_eq!(proposed(&mut responder, &incident), 1);
     assert!(victim.lives());
 }
 
