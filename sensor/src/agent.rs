@@ -20,9 +20,10 @@ use rustix::event::{EventfdFlags, eventfd};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
+    book::{Book, Keeping},
     capture::{self, Capture, FlowTimes, LoadError, RingSizes},
     config::Config,
-    detect::Detector,
+    detect::{Detector, Incident},
     export::{
         Converter, Hub, LocalError, LocalServer, LocalService, MemorySpool, Uplink, UplinkConfig,
         UplinkError, Users,
@@ -84,7 +85,13 @@ pub async fn run(
     let (commands, orders) = mpsc::channel();
     let rules = rules(&config);
     let in_use = reload::RulesInUse::of(&rules);
-    let (pipeline, status) = start(&config, name, &hub, links, users, rules, orders)?;
+    let (book, keeping, open): (Book, Keeping, _) =
+        Book::open(state_directory(&config), converter.clone()).map_err(AgentError::Thread)?;
+    let kept = Kept {
+        book: book.clone(),
+        open,
+    };
+    let (pipeline, status) = start(&config, name, &hub, links, users, rules, kept, orders)?;
     let orders = Orders::new(commands);
     let reloader = Arc::new(Reloader::new(config.clone(), in_use, read, orders.clone()));
     announce(&config, &status);
@@ -95,6 +102,7 @@ pub async fn run(
         uplink: monitor,
         reloader: Some(Arc::clone(&reloader)),
         orders: Some(orders),
+        book: Some(book),
     };
     let serving = tokio::spawn(local.serve(service));
     let delivering = tokio::spawn(async move {
@@ -114,13 +122,22 @@ pub async fn run(
     }
     hub.close();
     let _ = delivering.await;
-    match serving.await {
+    let served = match serving.await {
         Ok(result) => result.map_err(AgentError::from),
         Err(error) => {
             tracing::error!("the local service has ended in a panic: {error}");
             Ok(())
         }
-    }
+    };
+    // Whoever writes into the book has ended by now.
+    let _ = tokio::task::spawn_blocking(|| keeping.finish()).await;
+    served
+}
+
+/// What agents before this one have kept of incidents.
+struct Kept {
+    book: Book,
+    open: Vec<Incident>,
 }
 
 fn uplink(
@@ -201,6 +218,7 @@ fn start(
     links: Arc<OwnLinks>,
     users: Arc<Users>,
     rules: RuleSet,
+    kept: Kept,
     orders: mpsc::Receiver<Command>,
 ) -> Result<(Running, AgentStatus), AgentError> {
     let cgroups = CgroupMount::detect()
@@ -219,6 +237,7 @@ fn start(
     let vitals = Arc::new(Vitals::default());
     vitals.note_rules(&rules);
     detector.set_rules(rules);
+    detector.reopen(kept.open, host.tree());
 
     let mut sessions = Sessions::new(&config.session, users);
     sessions.know(host.tree());
@@ -228,6 +247,10 @@ fn start(
         .apply(&config.capture, capture.filters())
         .map_err(LoadError::Map)?;
 
+    let mut responder = Responder::new(&config.respond, state_directory(config));
+    if let Some(state) = state_directory(config) {
+        responder.resume(state, host.tree());
+    }
     let report = profiles.as_ref().map(Profiles::report).unwrap_or_default();
     let status = AgentStatus::new(host_name, config, &capture, Arc::clone(&vitals), board, report);
     let mut stages = Stages {
@@ -235,7 +258,8 @@ fn start(
         profiles,
         detector,
         knowledge,
-        responder: Responder::new(&config.respond, state_directory(config)),
+        responder,
+        book: Some(kept.book),
         protected: capture.take_protected(),
         sessions,
         hub: hub.clone(),

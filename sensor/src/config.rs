@@ -22,7 +22,7 @@ use crate::{
     capture::Level,
     detect::{Severity, SubjectKind},
     host::Profiling,
-    respond::{ActionKind, Mode, ResponseRule},
+    respond::{ActionKind, Actions, Mode, ResponseRule},
 };
 
 /// The whole file.
@@ -307,8 +307,22 @@ impl Default for Rules {
 pub struct Respond {
     /// `observe`: say what would be done. `ask`: do it once a person approves. `act`: do it.
     pub mode: Mode,
-    /// What is done: `kill` a process, `kill_tree` with all that descends from it, `suspend` it.
-    pub action: ActionKind,
+    /// What is done, one action or several in this order: `kill` a process, `kill_tree` with all that descends from it, `suspend` it,
+    /// `disconnect` it, `block` its executable, `isolate` the host, `revoke` who logged in, `quarantine` the executable, `collect` a
+    /// forensic bundle.
+    pub action: Actions,
+    /// For how long executables, destinations and processes are blocked. `1s` to `30d`.
+    #[serde(
+        serialize_with = "humantime_serde::serialize",
+        deserialize_with = "values::duration::<_, 1, 2_592_000>"
+    )]
+    pub block_for: Duration,
+    /// For how long the host is isolated. `1s` to `7d`.
+    #[serde(
+        serialize_with = "humantime_serde::serialize",
+        deserialize_with = "values::duration::<_, 1, 604_800>"
+    )]
+    pub isolate_for: Duration,
     /// How long a person has to approve; then it lapses. `1s` to `24h`.
     #[serde(
         serialize_with = "humantime_serde::serialize",
@@ -336,7 +350,9 @@ impl Default for Respond {
     fn default() -> Self {
         Self {
             mode: Mode::Observe,
-            action: ActionKind::Kill,
+            action: Actions::one(ActionKind::Kill),
+            block_for: Duration::from_secs(3_600),
+            isolate_for: Duration::from_secs(3_600),
             ask_within: Duration::from_secs(900),
             min_severity: Severity::High,
             protected: Vec::new(),

@@ -12,6 +12,7 @@ mod dossier;
 mod exceptions;
 mod facts;
 mod incident;
+mod incidents;
 mod lineage;
 mod models;
 mod normal;
@@ -23,14 +24,17 @@ mod reach;
 mod recent;
 mod ruled;
 mod signal;
+mod tactics;
 #[cfg(test)]
 pub(crate) mod testing;
 mod volumes;
 
 pub use detector::{Detector, Findings};
 pub use exceptions::{EXCEPTIONS, Exception, Scope, Verdict};
-pub use incident::{Incident, Incidents, Severity};
+pub use incident::{Ended, Incident, Severity};
+pub use incidents::Incidents;
 pub use lineage::{Lineage, SubjectKind};
 pub use models::{Model, StateError, Surprising};
 pub use origin::{Entry, Origin, Origins, Side};
 pub use signal::Signal;
+pub use tactics::tactic_of;

@@ -4,6 +4,7 @@
 //! what they may ask in [`cli`].
 
 pub mod agent;
+pub mod book;
 pub mod capture;
 pub mod cli;
 pub mod config;

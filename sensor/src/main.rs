@@ -6,8 +6,8 @@ use clap::{Parser, Subcommand};
 use sensor::{
     agent::AgentError,
     cli::{
-        audit, doctor, events, feedback, models, record, reload, replay, respond, rules, run, sequences,
-        status,
+        audit, doctor, events, feedback, incidents, models, record, reload, replay, respond, rules, run,
+        sequences, status,
     },
     config::ConfigError,
     priority::DELIVERY,
@@ -28,6 +28,7 @@ enum Command {
     Events(events::EventsArgs),
     Status(status::StatusArgs),
     Reload(reload::ReloadArgs),
+    Incidents(incidents::IncidentsArgs),
     Respond(respond::RespondArgs),
     Audit(audit::AuditArgs),
     Record(record::RecordArgs),
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         Command::Sequences(args) => sequences::run(&args),
         Command::Status(args) => block_on(status::run(args)),
         Command::Reload(args) => block_on(reload::run(args)),
+        Command::Incidents(args) => block_on(incidents::run(args)),
         Command::Respond(args) => block_on(respond::run(args)),
         Command::Audit(args) => audit::run(&args),
         Command::Record(args) => block_on(record::run(args)),

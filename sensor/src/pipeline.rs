@@ -3,6 +3,7 @@
 mod folded;
 
 use std::{
+    collections::VecDeque,
     io,
     os::fd::BorrowedFd,
     sync::{
@@ -18,6 +19,7 @@ use sensor_common::{Class, Signal};
 use tokio::sync::oneshot;
 
 use crate::{
+    book::Book,
     capture::{Accounts, Alarm, Capture, LossReason, Protected, Repeats, record::Record},
     config,
     detect::{Detector, Incident},
@@ -98,6 +100,8 @@ struct Work {
     lessons: Vec<(Option<Reason>, Arc<Event>)>,
     /// Entries that wait for the end of the turn, or for company.
     outbox: Vec<Entry>,
+    /// Incidents and outcomes that the incident book had no room for.
+    unbooked: VecDeque<Entry>,
 }
 
 /// Lessons of one turn; what is not learned now is learned from the next event of the kind.
@@ -115,6 +119,8 @@ pub struct Stages {
     pub knowledge: Option<Knowledge>,
     /// What to do about it.
     pub responder: Responder,
+    /// Where incidents are kept.
+    pub book: Option<Book>,
     /// Processes whose signals are reported: those that no response may be directed at.
     pub protected: Option<Protected>,
     /// Who comes and goes.
@@ -142,6 +148,7 @@ impl Pipeline {
                 slots: Slots::default(),
                 lessons: Vec::new(),
                 outbox: Vec::new(),
+                unbooked: VecDeque::new(),
             },
             losses: Losses::new(),
             housekept: BootTime::now(),
@@ -261,6 +268,7 @@ impl Pipeline {
             ..
         } = &mut work.stages;
         responder.keep_house(now);
+        detector.settle(now);
         if let Some(knowledge) = knowledge {
             knowledge.refresh(detector, now);
         }
@@ -399,20 +407,46 @@ impl Work {
             self.stages.vitals.incidents.fetch_add(1, Ordering::Relaxed);
         }
         if self.stages.detector.is_news(&incident) {
-            self.put(Entry::Incident(incident));
+            self.enter(Entry::Incident(incident));
+        }
+    }
+
+    /// Into the incident book and the stream.
+    fn enter(&mut self, entry: Entry) {
+        self.unbooked.push_back(entry.clone());
+        self.book();
+        self.put(entry);
+    }
+
+    /// What there was no room for in the book before, the oldest first.
+    fn book(&mut self) {
+        let Some(book) = &self.stages.book else {
+            return self.unbooked.clear();
+        };
+        while let Some(entry) = self.unbooked.front() {
+            let is_booked = match entry {
+                Entry::Incident(incident) => book.incident(incident),
+                Entry::Outcome(outcome) => book.outcome(outcome),
+                _ => true,
+            };
+            if !is_booked && self.unbooked.len() < UNBOOKED_MAX {
+                return;
+            }
+            self.unbooked.pop_front();
         }
     }
 
     /// How far the incidents have come of which only the number of events has grown.
     fn tell_growth(&mut self) {
         for incident in self.stages.detector.untold() {
-            self.put(Entry::Incident(incident));
+            self.enter(Entry::Incident(incident));
         }
+        self.book();
     }
 
     fn tell_outcomes(&mut self) {
-        for outcome in self.stages.responder.outcomes() {
-            self.put(Entry::Outcome(outcome));
+        for outcome in self.stages.responder.outcomes(self.stages.host.tree()) {
+            self.enter(Entry::Outcome(outcome));
         }
     }
 
@@ -509,6 +543,9 @@ struct Skipped {
     reported: u64,
     since: WallTime,
 }
+
+/// Incidents and outcomes that wait for the incident book; beyond, the oldest goes.
+const UNBOOKED_MAX: usize = 1_024;
 
 /// How often skipped runs are looked for: the kernel is asked about each program.
 const SKIPPED_INTERVAL: Duration = Duration::from_secs(10);

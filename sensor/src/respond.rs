@@ -19,18 +19,29 @@
 //! - The thread that detects does not wait for a process to die longer than [`WAIT`]. Families are ended by a thread of their own.
 
 mod action;
+mod actions;
 mod audit;
 mod guard;
 mod kill;
+mod measures;
+mod order;
+mod past;
 mod pending;
 mod policy;
 mod responder;
 mod tree;
 
-pub use action::{Action, ActionKind, ActionResult, Outcome};
+#[cfg(test)]
+pub(crate) mod testing {
+    pub(crate) use super::responder::tests::incident_of;
+}
+
+pub use action::{Action, ActionKind, ActionResult, Outcome, Target};
+pub use actions::Actions;
 pub use audit::{Audit, AuditError, FILE as AUDIT_FILE, Mark, Reader as AuditReader, Record, Step};
 pub use guard::{Guard, Refusal};
 pub use kill::WAIT;
+pub use order::{Answer, Demand, Object, Person, Responses, Wish};
 pub use pending::Proposal;
 pub use policy::{Mode, Policy, ResponseRule};
-pub use responder::{Answer, Person, Responder, Responses, Wish};
+pub use responder::Responder;

@@ -80,12 +80,12 @@ fn line(record: &Record) -> String {
         Step::Ended(result) => result.name(),
     };
     let mut line = format!(
-        "{} {} of {}: {} [{}] {} {step} by {}",
+        "{} {} of {}: {} {} {} {step} by {}",
         clock(record.time_ns),
         record.number,
         record.proposal,
         record.action.name(),
-        record.pid,
+        record.target,
         short(&record.executable, 200),
         short(&record.who, 64),
     );

@@ -120,7 +120,7 @@ fn user(process: &Process) -> String {
     user
 }
 
-fn happened(event: &Event) -> String {
+pub(super) fn happened(event: &Event) -> String {
     match &event.body {
         Some(event::Body::Exec(exec)) => executed(exec, event.process.as_ref()),
         Some(event::Body::Fork(_)) => event.process.as_ref().map(forked).unwrap_or_default(),
@@ -448,7 +448,7 @@ fn address(host: &str, port: u32) -> String {
     }
 }
 
-fn opinion(signal: &v1::Signal) -> String {
+pub(super) fn opinion(signal: &v1::Signal) -> String {
     let reason = signal.reasons.first().map_or("no reason given", String::as_str);
     if let Some(rule) = &signal.rule {
         let tags = tags(std::slice::from_ref(signal));
@@ -462,14 +462,19 @@ fn opinion(signal: &v1::Signal) -> String {
     )
 }
 
-fn told(incident: &v1::Incident) -> String {
-    let severity = match incident.severity() {
+/// How bad it is, for people.
+pub(super) fn severity_name(severity: v1::Severity) -> &'static str {
+    match severity {
         v1::Severity::Unspecified => "?",
         v1::Severity::Low => "LOW",
         v1::Severity::Medium => "MEDIUM",
         v1::Severity::High => "HIGH",
         v1::Severity::Critical => "CRITICAL",
-    };
+    }
+}
+
+fn told(incident: &v1::Incident) -> String {
+    let severity = severity_name(incident.severity());
     let times = if incident.count > 1 {
         format!(", seen {} times", incident.count)
     } else {
@@ -485,7 +490,7 @@ fn told(incident: &v1::Incident) -> String {
 }
 
 /// The techniques, and the ids of the rules, that signals name.
-fn tags(signals: &[v1::Signal]) -> String {
+pub(super) fn tags(signals: &[v1::Signal]) -> String {
     const SHOWN: usize = 8;
     let mut tags: Vec<String> = Vec::new();
     let techniques = signals.iter().flat_map(|signal| &signal.techniques);
@@ -511,7 +516,7 @@ fn tags(signals: &[v1::Signal]) -> String {
 }
 
 /// Whose doing it is, and the weightiest reason for that.
-fn concluded(origin: &v1::Origin) -> String {
+pub(super) fn concluded(origin: &v1::Origin) -> String {
     let side = match origin.side() {
         v1::Side::Unspecified => return String::new(),
         v1::Side::Insider => "insider",
@@ -537,13 +542,13 @@ pub(super) fn became(outcome: &v1::Outcome) -> String {
         v1::Result::Refused => "refused",
         v1::Result::Failed => "failed",
         v1::Result::Gone => "already gone",
+        v1::Result::Expired => "its time is over",
     };
     let Some(action) = &outcome.action else {
         return result.into();
     };
     let kind = action_name(action.kind());
-    let target = action.target.map_or(0, |target| target.tgid);
-    let mut what = format!("{kind} [{target}]: {result}");
+    let mut what = format!("{kind} {}: {result}", directed_at(action));
     if !outcome.detail.is_empty() {
         what.push_str(&format!(", {}", short(&outcome.detail, 400)));
     }
@@ -558,14 +563,41 @@ pub(super) fn became(outcome: &v1::Outcome) -> String {
     )
 }
 
+/// Whom or what an action is directed at, for people.
+pub(super) fn directed_at(action: &v1::Action) -> String {
+    use v1::object::Is;
+    if let Some(process) = &action.target {
+        return format!("[{}]", process.tgid);
+    }
+    match action.object.as_ref().and_then(|object| object.is.as_ref()) {
+        Some(Is::Executable(path) | Is::File(path)) => short(path, 200),
+        Some(Is::Network(network)) => short(network, 64),
+        Some(Is::User(uid)) => format!("user {uid}"),
+        Some(Is::Host(_)) => "this host".to_owned(),
+        None => "?".to_owned(),
+    }
+}
+
 /// A kind of action for people.
 pub(super) fn action_name(kind: v1::ActionKind) -> &'static str {
+    use v1::ActionKind as Kind;
     match kind {
-        v1::ActionKind::Unspecified => "?",
-        v1::ActionKind::Kill => "kill",
-        v1::ActionKind::KillTree => "kill with descendants",
-        v1::ActionKind::Suspend => "suspend",
-        v1::ActionKind::Resume => "resume",
+        Kind::Unspecified => "?",
+        Kind::Kill => "kill",
+        Kind::KillTree => "kill with descendants",
+        Kind::Suspend => "suspend",
+        Kind::Resume => "resume",
+        Kind::Disconnect => "disconnect",
+        Kind::Reconnect => "reconnect",
+        Kind::Block => "block",
+        Kind::Unblock => "unblock",
+        Kind::Isolate => "isolate",
+        Kind::Release => "release",
+        Kind::Revoke => "revoke",
+        Kind::Reinstate => "reinstate",
+        Kind::Quarantine => "quarantine",
+        Kind::Restore => "restore",
+        Kind::Collect => "collect evidence of",
     }
 }
 

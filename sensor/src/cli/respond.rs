@@ -1,18 +1,19 @@
 //! `sensor respond`: decide about what waits, undo what was done, or have something done.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
+use anyhow::Context as _;
 use clap::Subcommand;
 use sensor_proto::v1::{
-    ActionKind, ListResponsesRequest, ListResponsesResponse, Order, Proposal, RespondRequest,
-    agent_client::AgentClient, respond_request::Wish, respond_response::Answer,
+    ActionKind, ListResponsesRequest, ListResponsesResponse, Object, Order, Proposal, RespondRequest,
+    agent_client::AgentClient, object::Is, respond_request::Wish, respond_response::Answer,
 };
 
 use super::{
     Output,
     connect::SocketArgs,
     json::to_json,
-    render::{action_name, became, clock},
+    render::{action_name, became, clock, directed_at},
     text::{harmless, short},
 };
 
@@ -58,6 +59,45 @@ enum Command {
     Suspend(Target),
     /// Let a stopped process go on.
     Resume(Target),
+    /// Let a process, and what descends from it, reach nobody over a network, for a time.
+    Disconnect {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        span: Span,
+    },
+    /// Have the kernel stop an executable from running, or anybody from reaching a network, for a time.
+    Block {
+        /// Path of an executable, or an address or network such as 192.0.2.0/24.
+        what: String,
+        #[command(flatten)]
+        span: Span,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Cut this host off from all networks but its collector, loopback and what `respond.isolate_allow` lists, for a time.
+    Isolate {
+        #[command(flatten)]
+        span: Span,
+        #[command(flatten)]
+        how: How,
+    },
+    /// End a user's login sessions, lock the account, and let nothing of that login run any more.
+    Revoke {
+        /// User id, or name.
+        user: String,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Take a file away to where nobody can run it.
+    Quarantine {
+        /// Absolute path.
+        file: PathBuf,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Make a forensic bundle of a process, which is paused meanwhile.
+    Collect(Target),
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -73,6 +113,19 @@ struct Decision {
 struct Target {
     /// Process id.
     pid: u32,
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct Span {
+    /// For how long, such as 30m or 12h; then it ends by itself. Without it: as the agent's configuration says.
+    #[arg(long = "for", value_name = "TIME", value_parser = humantime_serde::re::humantime::parse_duration)]
+    lasts: Option<Duration>,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct How {
     /// Why, for the audit.
     #[arg(long, default_value = "")]
     why: String,
@@ -97,6 +150,35 @@ pub async fn run(args: RespondArgs) -> anyhow::Result<()> {
         Command::Kill { tree: false, target } => order(ActionKind::Kill, target),
         Command::Suspend(target) => order(ActionKind::Suspend, target),
         Command::Resume(target) => order(ActionKind::Resume, target),
+        Command::Collect(target) => order(ActionKind::Collect, target),
+        Command::Disconnect { target, span } => {
+            demand(ActionKind::Disconnect, target.pid, None, span.lasts, target.how)
+        }
+        Command::Block { what, span, how } => {
+            let is = match what.starts_with('/') {
+                true => Is::Executable(what),
+                false => Is::Network(what),
+            };
+            demand(ActionKind::Block, 0, Some(is), span.lasts, how)
+        }
+        Command::Isolate { span, how } => {
+            demand(ActionKind::Isolate, 0, Some(Is::Host(true)), span.lasts, how)
+        }
+        Command::Revoke { user, how } => {
+            demand(ActionKind::Revoke, 0, Some(Is::User(uid_of(&user)?)), None, how)
+        }
+        Command::Quarantine { file, how } => {
+            let path = file.to_str().context(
+                "the path is not UTF-8; `sensor forensics` takes a bundle of such a file's process",
+            )?;
+            demand(
+                ActionKind::Quarantine,
+                0,
+                Some(Is::File(path.to_owned())),
+                None,
+                how,
+            )
+        }
     };
     let request = RespondRequest {
         wish: Some(wish),
@@ -118,12 +200,33 @@ pub async fn run(args: RespondArgs) -> anyhow::Result<()> {
 }
 
 fn order(kind: ActionKind, target: Target) -> (Wish, String) {
+    demand(kind, target.pid, None, None, target.how)
+}
+
+fn demand(kind: ActionKind, pid: u32, is: Option<Is>, lasts: Option<Duration>, how: How) -> (Wish, String) {
     let order = Order {
         kind: kind.into(),
-        pid: target.pid,
-        dry_run: target.dry_run,
+        pid,
+        dry_run: how.dry_run,
+        object: is.map(|is| Object { is: Some(is) }),
+        seconds: lasts.map_or(0, |lasts| lasts.as_secs().max(1)),
     };
-    (Wish::Order(order), target.why)
+    (Wish::Order(order), how.why)
+}
+
+fn uid_of(user: &str) -> anyhow::Result<u32> {
+    if let Ok(uid) = user.parse() {
+        return Ok(uid);
+    }
+    let accounts =
+        std::fs::read_to_string("/etc/passwd").context("cannot read /etc/passwd; give the user's id")?;
+    let uid = accounts.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        let uid = fields.nth(1)?.parse().ok()?;
+        (name == user).then_some(uid)
+    });
+    uid.with_context(|| format!("no account in /etc/passwd is called {user:?}; give the user's id"))
 }
 
 async fn list(
@@ -153,16 +256,14 @@ fn pending(responses: &ListResponsesResponse) -> String {
 fn waiting(proposal: &Proposal) -> String {
     let action = proposal.action.as_ref();
     let kind = action.map_or("?", |action| action_name(action.kind()));
-    let target = action
-        .and_then(|action| action.target)
-        .map_or(0, |target| target.tgid);
+    let target = action.map_or_else(String::new, directed_at);
     let executable = proposal
         .process
         .as_ref()
         .map_or("", |process| process.executable.as_str());
     let left = Duration::from_secs(proposal.lapses_in_ns / 1_000_000_000);
     format!(
-        "{}: {kind} [{target}] {}, because {}; asked, since {}; lapses in {}\n",
+        "{}: {kind} {target} {}, because {}; asked, since {}; lapses in {}\n",
         proposal.number,
         short(executable, 200),
         short(action.map_or("", |action| &action.reason), 400),
@@ -203,6 +304,7 @@ mod tests {
             }),
             incident_id: "1f".to_owned(),
             reason: "nginx.service started /bin/sh\u{1b}[31m".to_owned(),
+            ..Action::default()
         }
     }
 

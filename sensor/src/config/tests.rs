@@ -50,7 +50,7 @@ fn values() {
 #[test]
 fn messages() {
     assert_snapshot!(error("[respond]\nmode = \"kill\"\n"), @"/etc/sensor/sensor.toml:2: [respond] mode: unknown variant `kill`, expected one of `observe`, `ask`, `act`");
-    assert_snapshot!(error("[respond]\n\nmodus = \"act\"\n"), @"/etc/sensor/sensor.toml:3: [respond] modus: unknown field `modus`, expected one of `mode`, `action`, `ask_within`, `min_severity`, `protected`, `protect_ancestors`, `max_kills_per_minute`, `max_kills_per_day`, `rules`");
+    assert_snapshot!(error("[respond]\n\nmodus = \"act\"\n"), @"/etc/sensor/sensor.toml:3: [respond] modus: unknown field `modus`, expected one of `mode`, `action`, `block_for`, `isolate_for`, `ask_within`, `min_severity`, `protected`, `protect_ancestors`, `max_kills_per_minute`, `max_kills_per_day`, `rules`");
     assert_snapshot!(error("[response]\n"), @"/etc/sensor/sensor.toml:1: unknown field `response`, expected one of `capture`, `host`, `session`, `detect`, `rules`, `respond`, `export`, `uplink`");
     assert_snapshot!(error("[capture]\nring_bytes_bulk = 100000\n"), @"/etc/sensor/sensor.toml:2: [capture] ring_bytes_bulk: 100000 is not a power of two; the nearest are 65536 and 131072");
     assert_snapshot!(error("[capture]\nring_bytes_critical = 1\n"), @"/etc/sensor/sensor.toml:2: [capture] ring_bytes_critical: 1 is not allowed; allowed are 4096 to 268435456");

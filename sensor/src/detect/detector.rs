@@ -5,10 +5,11 @@ use std::{collections::VecDeque, num::NonZeroUsize, sync::Arc, time::Duration};
 use lru::LruCache;
 
 use super::{
-    Incident, Incidents, Lineage, Origins, Severity, Signal, SubjectKind,
+    Incident, Lineage, Origins, Severity, Signal, SubjectKind,
     dossier::{Dossiers, Notice},
     exceptions::{Exception, Exceptions, Verdict},
     incident::stable_hash,
+    incidents::{Incidents, key_of},
     models::{SURPRISED, Surprising},
     normal::{Asking, Normal},
     people::People,
@@ -44,8 +45,8 @@ pub(super) struct Suspicion {
     /// What came before it and belongs to it.
     pub(super) evidence: Vec<Arc<Signal>>,
     pub(super) severity: Severity,
-    /// What makes two of them the same.
-    pub(super) cause: u64,
+    /// By what the incident is found that it belongs to.
+    pub(super) key: u64,
 }
 
 /// All detection.
@@ -117,9 +118,9 @@ impl Detector {
         let suspicion = self.lineage.judge(event);
         if let Some(suspicion) = suspicion.filter(|suspicion| !self.exceptions.cover(&suspicion.signal)) {
             self.remember(&suspicion.signal);
-            self.dossiers.hear(&suspicion.signal, suspicion.cause, processes);
+            let key = self.dossiers.hear(&suspicion.signal, suspicion.key, processes);
             findings.signals.push(Arc::clone(&suspicion.signal));
-            self.join(suspicion, processes, &mut findings);
+            self.join(Suspicion { key, ..suspicion }, processes, &mut findings);
         }
         self.apply_rules(event, processes, &mut findings);
         let Some(process) = &event.process else {
@@ -160,14 +161,12 @@ impl Detector {
                 }
                 continue;
             };
-            let open = self.dossiers.open_cause(&keys, event.time);
-            let cause = open.unwrap_or(found.signal.cause);
-            self.dossiers.hear(&found.signal, cause, processes);
+            let own = key_of(&found.signal, found.signal.cause);
             let suspicion = Suspicion {
+                key: self.dossiers.hear(&found.signal, own, processes),
                 signal: found.signal,
                 evidence: Vec::new(),
                 severity,
-                cause,
             };
             self.join(suspicion, processes, findings);
         }
@@ -218,7 +217,7 @@ impl Detector {
         let incident = self.incidents.get(incident)?;
         let exception = self.exceptions.add(&incident, verdict)?;
         let causes: Vec<u64> = incident.signals.iter().map(|signal| signal.cause).collect();
-        self.dossiers.absolve(incident.cause);
+        self.dossiers.absolve(incident.key);
         self.normal.accept(&causes, incident.updated_boot);
         for signal in incident
             .signals
@@ -266,7 +265,7 @@ impl Detector {
             event: Arc::clone(&last.event),
         });
         let suspicion = Suspicion {
-            cause: signal.cause,
+            key: key_of(&signal, signal.cause),
             signal,
             evidence: Vec::new(),
             severity: Severity::High,
@@ -274,13 +273,52 @@ impl Detector {
         self.enter(suspicion, processes)
     }
 
-    /// Opens the incident, or adds to the one that is open.
-    fn enter(&mut self, suspicion: Suspicion, processes: &Tree) -> Option<Arc<Incident>> {
+    /// Opens the incident, or adds to the one that is open. What is open on the same process tree, login session and user turns out to be one.
+    fn enter(&mut self, mut suspicion: Suspicion, processes: &Tree) -> Option<Arc<Incident>> {
+        let event = Arc::clone(&suspicion.signal.event);
+        if let Some(process) = &event.process {
+            let keys = self.dossiers.keys(process, processes);
+            for other in self.dossiers.open_on(&keys, event.time) {
+                if other != suspicion.key
+                    && let Some(one) = self.incidents.merge([suspicion.key, other])
+                {
+                    self.dossiers.rename([suspicion.key, other], one);
+                    suspicion.key = one;
+                }
+            }
+        }
         let Self {
             origins, incidents, ..
         } = self;
-        let event = Arc::clone(&suspicion.signal.event);
-        incidents.join(suspicion, |process| origins.behind(&event, process, processes))
+        let behind = |process: &Arc<Process>| origins.behind(&event, process, processes);
+        let incident = incidents.join(&suspicion, processes, behind)?;
+        if incident.key != suspicion.key {
+            self.dossiers.rename([suspicion.key; 2], incident.key);
+        }
+        Some(incident)
+    }
+
+    /// Goes on with the incidents that were open when an agent before this one ended, the one that grew the longest ago first.
+    pub fn reopen(&mut self, incidents: Vec<Incident>, processes: &Tree) {
+        for incident in incidents {
+            self.dossiers.reopen(&incident, processes);
+            self.incidents.resume(incident);
+        }
+    }
+
+    /// Ends incidents of which nothing was seen for long. To be called about once a second.
+    pub fn settle(&mut self, now: BootTime) {
+        self.incidents.settle(now);
+    }
+
+    /// Somebody has looked at an incident: what comes next of the same is another. Whether it was open.
+    pub fn close(&mut self, id: &str) -> bool {
+        let Some(incident) = self.incidents.get(id) else {
+            return false;
+        };
+        self.dossiers.absolve(incident.key);
+        self.incidents.close(id);
+        true
     }
 
     fn join(&mut self, suspicion: Suspicion, processes: &Tree, findings: &mut Findings) {

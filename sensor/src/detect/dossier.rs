@@ -15,7 +15,7 @@ use sensor_behaviour::{
     sentences,
 };
 
-use super::{Severity, Signal, detector::Suspicion, incident::stable_hash};
+use super::{Incident, Severity, Signal, detector::Suspicion, incident::stable_hash, incidents::key_of};
 use crate::{
     config,
     host::{Event, Process, ProcessId, Tree},
@@ -80,7 +80,7 @@ pub(super) struct Dossiers {
     roots: LruCache<ProcessId, u64>,
     /// What was notable of late, by whom it belongs to.
     evidence: LruCache<Key, VecDeque<Evidence>>,
-    /// Whom an incident was opened on, when, and by which cause it is known.
+    /// Whom an incident was opened on, when, and by which key it is found.
     open: LruCache<Key, (BootTime, u64)>,
 }
 
@@ -125,15 +125,31 @@ impl Dossiers {
         self.correlation.resume(budget);
     }
 
-    /// The incident of this cause was none: nothing more belongs to it, and it keeps nobody from being learned.
-    pub(super) fn absolve(&mut self, cause: u64) {
+    /// The incident that is found by `incident` is over, or was none: nothing more belongs to it, and it keeps nobody from being learned.
+    pub(super) fn absolve(&mut self, incident: u64) {
         let of_it: Vec<Key> = self
             .open
             .iter()
-            .filter(|(_, (_, its))| *its == cause)
+            .filter(|(_, (_, its))| *its == incident)
             .map(|(key, _)| *key)
             .collect();
         of_it.iter().for_each(|key| _ = self.open.pop(key));
+    }
+
+    /// What was found by one of `incidents` is found by `one` from now on.
+    pub(super) fn rename(&mut self, incidents: [u64; 2], one: u64) {
+        for (_, (_, incident)) in self.open.iter_mut() {
+            if incidents.contains(incident) {
+                *incident = one;
+            }
+        }
+    }
+
+    /// An incident was open when an agent before this one ended.
+    pub(super) fn reopen(&mut self, incident: &Incident, processes: &Tree) {
+        let keys = self.keys(&incident.process, processes);
+        let open = (incident.updated_boot, incident.key);
+        keys.iter().for_each(|key| _ = self.open.put(*key, open));
     }
 
     /// Whom `process` belongs to.
@@ -153,7 +169,7 @@ impl Dossiers {
         keys
     }
 
-    /// The oldest ancestor in the same workload.
+    /// The oldest ancestor in the same workload. What all processes come from is nobody's root, or where there are no units, all would be one tree.
     fn root(&mut self, process: &Arc<Process>, processes: &Tree) -> u64 {
         if let Some(root) = self.roots.get(&process.id) {
             return *root;
@@ -162,7 +178,9 @@ impl Dossiers {
         for _ in 0..ANCESTORS {
             let parent = root.parent.and_then(|parent| processes.get(parent));
             match parent {
-                Some(parent) if parent.workload.name == process.workload.name => root = parent,
+                Some(parent) if parent.workload.name == process.workload.name && parent.id.tgid != 1 => {
+                    root = parent;
+                }
                 _ => break,
             }
         }
@@ -176,20 +194,32 @@ impl Dossiers {
         let _ = self.correlation.observe(keys, source, 0, 1.0, now.0);
     }
 
-    /// Takes note of what opens an incident by itself.
-    pub(super) fn hear(&mut self, signal: &Arc<Signal>, cause: u64, processes: &Tree) {
+    /// Takes note of what opens an incident by itself. By which key that is found: that of one which is open on those whom the signal belongs
+    /// to, or else `own`.
+    pub(super) fn hear(&mut self, signal: &Arc<Signal>, own: u64, processes: &Tree) -> u64 {
         let Some(process) = &signal.event.process else {
-            return;
+            return own;
         };
         let keys = self.keys(process, processes);
         let time = signal.event.time;
+        let incident = self.open_on(&keys, time).next().unwrap_or(own);
         // What is new here is how much there is beside it.
         let _ = self
             .correlation
-            .observe(&keys, signal.source, cause, signal.p_value, time.0);
-        self.keep(&keys, signal, cause, true);
+            .observe(&keys, signal.source, signal.cause, signal.p_value, time.0);
+        self.keep(&keys, signal, signal.cause, true);
         // What is notable from now on belongs to that incident.
-        keys.iter().for_each(|key| _ = self.open.put(*key, (time, cause)));
+        self.mark(&keys, incident, time);
+        incident
+    }
+
+    /// The incident is open on these, where no other is.
+    fn mark(&mut self, keys: &Keys, incident: u64, now: BootTime) {
+        for key in keys.iter() {
+            let other = self.open.peek(key).filter(|(at, _)| now.since(*at) < BELONGS);
+            let incident = other.map_or(incident, |(_, other)| *other);
+            self.open.put(*key, (now, incident));
+        }
     }
 
     /// Takes note of what a model found.
@@ -206,8 +236,7 @@ impl Dossiers {
         let incident = match opened {
             Some(opened) => {
                 let suspicion = self.suspicion(&opened, &signal);
-                let now = (time, suspicion.cause);
-                keys.iter().for_each(|key| _ = self.open.put(*key, now));
+                self.mark(keys, suspicion.key, time);
                 Some(suspicion)
             }
             None => self.more(keys, &signal, grave),
@@ -243,19 +272,23 @@ impl Dossiers {
 
     /// What is notable of somebody on whom an incident is open belongs to it.
     fn more(&self, keys: &Keys, signal: &Arc<Signal>, grave: bool) -> Option<Suspicion> {
-        let (at, cause) = *keys.iter().find_map(|key| self.open.peek(key))?;
-        (signal.event.time.since(at) < BELONGS).then(|| Suspicion {
+        let key = self.open_on(keys, signal.event.time).next()?;
+        Some(Suspicion {
             signal: Arc::clone(signal),
             evidence: Vec::new(),
             severity: if grave { Severity::High } else { Severity::Low },
-            cause,
+            key,
         })
     }
 
-    /// The cause by which an incident is known that is open on one of `keys`.
-    pub(super) fn open_cause(&self, keys: &Keys, now: BootTime) -> Option<u64> {
-        let (at, cause) = *keys.iter().find_map(|key| self.open.peek(key))?;
-        (now.since(at) < BELONGS).then_some(cause)
+    /// By which keys the incidents are found that are open on `keys`, the narrowest first.
+    pub(super) fn open_on(&self, keys: &Keys, now: BootTime) -> impl Iterator<Item = u64> + use<> {
+        let open = |key: &Key| self.open.peek(key).filter(|(at, _)| now.since(*at) < BELONGS);
+        let mut found = [None; 3];
+        for (found, key) in found.iter_mut().zip(keys.iter()) {
+            *found = open(key).map(|(_, incident)| *incident);
+        }
+        found.into_iter().flatten()
     }
 
     /// Everything that was notable on the key that decided, the rarest first.
@@ -279,7 +312,19 @@ impl Dossiers {
             signal: Arc::new(first),
             evidence,
             severity,
-            cause: stable_hash(&[b"normal", format!("{:?}", opened.key).as_bytes()]),
+            key: self
+                .open
+                .peek(&opened.key)
+                .filter(|(at, _)| signal.event.time.since(*at) < BELONGS)
+                .map_or_else(
+                    || {
+                        key_of(
+                            signal,
+                            stable_hash(&[b"normal", format!("{:?}", opened.key).as_bytes()]),
+                        )
+                    },
+                    |(_, incident)| *incident,
+                ),
         }
     }
 }

@@ -1,20 +1,22 @@
 //! Signals that belong together.
 
-use std::{hash::Hasher, sync::Arc, time::Duration};
+use std::{hash::Hasher, sync::Arc};
 
-use lru::LruCache;
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 
-use super::{Origin, Signal, detector::Suspicion};
+use super::{Entry, Origin, Side, Signal, detector::Suspicion};
 use crate::{
-    config,
-    host::Process,
+    host::{Process, Tree},
     time::{BootTime, WallTime},
 };
 
 /// Signals that an incident keeps as evidence: the first ones.
-const EVIDENCE: usize = 16;
+pub(super) const EVIDENCE: usize = 16;
+
+/// Processes that an incident keeps, and how many of them at most are those that one comes from.
+const PROCESSES: usize = 48;
+const ANCESTORS: usize = 12;
 
 /// How bad it would be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -28,7 +30,7 @@ pub enum Severity {
 }
 
 /// Signals that belong together, told as one thing.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Incident {
     /// The same recording gives the same id.
     pub id: Box<str>,
@@ -44,201 +46,139 @@ pub struct Incident {
     pub acute: Severity,
     /// One sentence: what happened, to what, why it is unusual.
     pub summary: String,
-    /// What it is unusual for.
+    /// What the worst of it is unusual for.
     pub subject: Box<str>,
     /// The process at the heart of it.
     pub process: Arc<Process>,
+    /// The processes of its evidence with those that they come from, the latest last; bounded.
+    pub processes: Vec<Arc<Process>>,
     /// How whoever it is came in, as it was known when the incident was opened.
     pub origin: Arc<Origin>,
     /// The evidence, bounded; the first is the one that opened it.
     pub signals: Vec<Arc<Signal>>,
     /// How often the same was seen since it was opened.
     pub count: u64,
-    /// What makes two of them the same.
-    pub cause: u64,
+    /// By what it is found while it is open.
+    pub key: u64,
+    /// Why it goes on no more; `None` while it does.
+    pub ended: Option<Ended>,
 }
 
-/// The incidents that are open, a bounded number of them.
-///
-/// What has the same subject and the same cause is one incident for as long as it recurs within the window, so
-/// that a shell started every minute is one line for the analyst, and every one of the shells for the response.
-#[derive(Debug)]
-pub struct Incidents {
-    host: Box<str>,
-    window: Duration,
-    limit: usize,
-    /// By subject and cause; the one that grew the longest ago first.
-    open: LruCache<u64, Open>,
-    /// Those that had to make room before their last state was told.
-    left: Vec<Arc<Incident>>,
+/// Why an incident goes on no more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ended {
+    /// It was a part of this one.
+    Merged(Box<str>),
+    /// Nothing more of it was seen for as long as an incident may pause, or there were too many others.
+    Quiet,
+    /// Somebody has looked at it.
+    Closed,
 }
 
-/// An open incident, and what of it was told.
-#[derive(Debug)]
-struct Open {
-    incident: Arc<Incident>,
-    /// How bad it was then, and the latest evidence.
-    told: Option<(Severity, Arc<Signal>)>,
-    /// Whether it has grown since.
-    has_grown: bool,
-}
+impl Incident {
+    /// Whether an origin is of somebody from outside, and if so from which address.
+    pub(super) fn intruder(&self) -> Option<&str> {
+        intruder(&self.origin)
+    }
 
-impl Incidents {
-    /// None are open.
-    #[must_use]
-    pub fn new(host: &str, config: &config::Detect) -> Self {
-        Self {
-            host: host.into(),
-            window: config.incident_window,
-            limit: config.max_incidents,
-            open: LruCache::unbounded(),
-            left: Vec::new(),
+    /// Adds a process, and those that it comes from in what is known.
+    pub(super) fn involve(&mut self, process: &Arc<Process>, processes: &Tree) {
+        let mut lineage = vec![process];
+        while lineage.len() < ANCESTORS
+            && let Some(parent) = lineage.last().and_then(|last| last.parent)
+            && let Some(parent) = processes.get(parent)
+        {
+            lineage.push(parent);
+        }
+        for process in lineage.into_iter().rev() {
+            self.involve_one(process);
         }
     }
 
-    /// Adds to the open incident of this subject and cause, or opens one. An event without a process opens none.
-    /// `origin` is asked where an incident is opened.
-    pub(super) fn join(
-        &mut self,
-        suspicion: Suspicion,
-        origin: impl FnOnce(&Arc<Process>) -> Origin,
-    ) -> Option<Arc<Incident>> {
+    fn involve_one(&mut self, process: &Arc<Process>) {
+        let known = self.processes.iter().position(|known| known.id == process.id);
+        match known {
+            Some(at) if Arc::ptr_eq(&self.processes[at].image, &process.image) => {
+                self.processes[at] = Arc::clone(process);
+            }
+            // What it has become since is as much a part of the story as what it was.
+            Some(_) | None => {
+                let is_known = |other: &Arc<Process>| other.id == process.id && other.image == process.image;
+                if self.processes.iter().any(is_known) {
+                    return;
+                }
+                if self.processes.len() >= PROCESSES {
+                    self.processes.remove(1);
+                }
+                self.processes.push(Arc::clone(process));
+            }
+        }
+    }
+
+    /// Adds what was found again, or more of it.
+    pub(super) fn grow(&mut self, suspicion: &Suspicion, process: Arc<Process>, processes: &Tree) {
         let Suspicion {
             signal,
             evidence,
             severity,
-            cause,
+            ..
         } = suspicion;
         let event = &signal.event;
-        let process = event.process.clone()?;
-        let key = key(&signal.subject, cause);
-        if let Some(open) = self.open.get_mut(&key)
-            && event.time.since(open.incident.updated_boot) < self.window
-        {
-            open.has_grown = true;
-            let grown = Arc::make_mut(&mut open.incident);
-            let is_same_event = grown
-                .signals
-                .last()
-                .is_some_and(|last| Arc::ptr_eq(&last.event, event));
-            grown.count += u64::from(!is_same_event);
-            grown.acute = if is_same_event {
-                grown.acute.max(severity)
-            } else {
-                severity
-            };
-            if severity > grown.severity {
-                grown.summary = summary(&signal, &evidence);
-            }
-            grown.updated = grown.updated.max(event.wall);
-            grown.updated_boot = grown.updated_boot.max(event.time);
-            grown.severity = grown.severity.max(severity);
-            grown.process = process;
-            keep(&mut grown.signals, &signal);
-            return Some(Arc::clone(&open.incident));
-        }
-        let incident = Arc::new(Incident {
-            id: self.id(&signal, cause, &process).into(),
-            opened: event.wall,
-            updated: event.wall,
-            updated_boot: event.time,
-            severity,
-            acute: severity,
-            summary: summary(&signal, &evidence),
-            subject: signal.subject.clone(),
-            origin: Arc::new(origin(&process)),
-            process,
-            signals: std::iter::once(Arc::clone(&signal))
-                .chain(evidence)
-                .take(EVIDENCE)
-                .collect(),
-            count: 1,
-            cause,
-        });
-        let open = Open {
-            incident: Arc::clone(&incident),
-            told: None,
-            has_grown: true,
+        let is_same_event = self
+            .signals
+            .last()
+            .is_some_and(|last| Arc::ptr_eq(&last.event, event));
+        self.count += u64::from(!is_same_event);
+        self.acute = if is_same_event {
+            self.acute.max(*severity)
+        } else {
+            *severity
         };
-        let closed = self.open.push(key, open).map(|(_, closed)| closed);
-        self.leave(closed);
-        while self.open.len() > self.limit {
-            let oldest = self.open.pop_lru().map(|(_, oldest)| oldest);
-            self.leave(oldest);
+        if *severity > self.severity {
+            self.summary = summary(signal, evidence);
+            self.subject = signal.subject.clone();
         }
-        Some(incident)
-    }
-
-    fn leave(&mut self, open: Option<Open>) {
-        if let Some(open) = open.filter(|open| open.has_grown && self.left.len() < self.limit) {
-            self.left.push(open.incident);
+        self.updated = self.updated.max(event.wall);
+        self.updated_boot = self.updated_boot.max(event.time);
+        self.severity = self.severity.max(*severity);
+        if !Arc::ptr_eq(&self.process, &process) {
+            self.involve(&process, processes);
         }
+        self.process = process;
+        keep(&mut self.signals, signal);
     }
 
-    /// Whether this state of it is to be told at once: it is new, worse than when it was told last, or there is other evidence. That the
-    /// same went on is told by [`untold`](Self::untold).
-    pub(super) fn is_news(&mut self, incident: &Incident) -> bool {
-        let open = self.open.peek_mut(&key(&incident.subject, incident.cause));
-        let Some(open) = open.filter(|open| open.incident.id == incident.id) else {
-            return true;
-        };
-        let (severity, evidence) = (incident.severity, incident.signals.last());
-        let is_known = open.told.as_ref().is_some_and(|(told, latest)| {
-            severity <= *told && evidence.is_some_and(|signal| Arc::ptr_eq(signal, latest))
-        });
-        if !is_known {
-            open.told = evidence.map(|signal| (severity, Arc::clone(signal)));
-            open.has_grown = false;
+    /// Takes another in, of which it has turned out that it is the same story. What is worse is what it is called by.
+    pub(super) fn absorb(&mut self, other: &Self) {
+        if other.severity > self.severity {
+            self.severity = other.severity;
+            self.summary.clone_from(&other.summary);
+            self.subject.clone_from(&other.subject);
         }
-        !is_known
-    }
-
-    /// Those that have grown since they were told, as they are now. To be asked for about once a second.
-    pub(super) fn untold(&mut self) -> Vec<Arc<Incident>> {
-        let mut untold = std::mem::take(&mut self.left);
-        // What grew lately comes first.
-        let grown = self.open.iter_mut().filter(|(_, open)| open.has_grown);
-        untold.extend(grown.map(|(_, open)| {
-            open.has_grown = false;
-            Arc::clone(&open.incident)
-        }));
-        untold
-    }
-
-    /// The open incident of that id.
-    #[must_use]
-    pub fn get(&self, id: &str) -> Option<Arc<Incident>> {
-        let mut open = self.open.iter().map(|(_, open)| &open.incident);
-        open.find(|incident| *incident.id == *id).cloned()
-    }
-
-    /// It was none.
-    pub(super) fn close(&mut self, id: &str) {
-        let key = self.open.iter().find(|(_, open)| *open.incident.id == *id);
-        if let Some(key) = key.map(|(key, _)| *key) {
-            self.open.pop(&key);
+        self.opened = self.opened.min(other.opened);
+        self.updated = self.updated.max(other.updated);
+        self.updated_boot = self.updated_boot.max(other.updated_boot);
+        self.count += other.count;
+        for signal in &other.signals {
+            keep(&mut self.signals, signal);
         }
-    }
-
-    fn id(&self, signal: &Signal, cause: u64, process: &Process) -> String {
-        let parts: [&[u8]; 5] = [
-            self.host.as_bytes(),
-            signal.subject.as_bytes(),
-            &cause.to_le_bytes(),
-            &signal.event.time.0.to_le_bytes(),
-            &process.id.tgid.to_le_bytes(),
-        ];
-        format!("{:016x}", stable_hash(&parts))
+        self.signals.sort_by_key(|signal| signal.event.time);
+        for process in &other.processes {
+            self.involve_one(process);
+        }
     }
 }
 
-/// What incidents are found by.
-fn key(subject: &str, cause: u64) -> u64 {
-    stable_hash(&[subject.as_bytes(), &cause.to_le_bytes()])
+/// The address that somebody from outside came from, if it is known.
+pub(super) fn intruder(origin: &Origin) -> Option<&str> {
+    match &origin.entry {
+        Entry::Login { remote, .. } if origin.side == Side::External && !remote.is_empty() => Some(remote),
+        _ => None,
+    }
 }
 
 /// Adds to the evidence. Where there is no room, what says the same as another gives way to what is said for the first time.
-fn keep(evidence: &mut Vec<Arc<Signal>>, signal: &Arc<Signal>) {
+pub(super) fn keep(evidence: &mut Vec<Arc<Signal>>, signal: &Arc<Signal>) {
     let says = |signal: &Signal| (signal.source, signal.rule.as_ref().map(|rule| rule.id.clone()));
     if evidence.len() < EVIDENCE {
         return evidence.push(Arc::clone(signal));
@@ -258,7 +198,7 @@ fn keep(evidence: &mut Vec<Arc<Signal>>, signal: &Arc<Signal>) {
 }
 
 /// The rarest of what was seen, and how much there is beside it.
-fn summary(signal: &Signal, evidence: &[Arc<Signal>]) -> String {
+pub(super) fn summary(signal: &Signal, evidence: &[Arc<Signal>]) -> String {
     let rarest = evidence
         .iter()
         .map(Arc::as_ref)

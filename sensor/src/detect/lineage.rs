@@ -11,7 +11,7 @@ use sensor_behaviour::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Severity, Signal, detector::Suspicion, incident::stable_hash};
+use super::{Severity, Signal, detector::Suspicion, incident::stable_hash, incidents::key_of};
 use crate::{
     config,
     host::{Body, Event, Exec, Process, Workload},
@@ -179,10 +179,10 @@ impl Lineage {
             Severity::Medium
         };
         Some(Suspicion {
+            key: key_of(&signal, cause),
             signal: Arc::new(signal),
             evidence: Vec::new(),
             severity,
-            cause,
         })
     }
 }

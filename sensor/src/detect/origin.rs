@@ -16,6 +16,7 @@ use sensor_behaviour::{
     novelty::{Learning, Limits, Novelty, Opinion},
 };
 use sensor_common::Signal;
+use serde::{Deserialize, Serialize};
 
 use super::SubjectKind;
 use crate::{
@@ -42,7 +43,7 @@ const LEARNING: Learning = Learning {
 };
 
 /// Which side somebody is on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Side {
     /// Somebody with an account here, who uses it.
     Insider,
@@ -53,7 +54,7 @@ pub enum Side {
 }
 
 /// How a process tree came to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Entry {
     /// Somebody logged in through this program.
     Login {
@@ -90,7 +91,7 @@ impl Entry {
 }
 
 /// What is concluded, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     /// How it came in.
     pub entry: Entry,

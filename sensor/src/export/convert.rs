@@ -3,7 +3,7 @@
 mod credential;
 mod session;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, os::unix::ffi::OsStrExt as _, path::Path, sync::Arc};
 
 use sensor_common::{record::FlowEnd, sequence::OTHER};
 use sensor_proto::v1;
@@ -11,12 +11,12 @@ use syscalls::x86_64::Sysno;
 
 use super::{Entry, Loss, Users};
 use crate::{
-    detect::{Incident, Origin, Severity, Side, Signal},
+    detect::{Ended, Incident, Origin, Severity, Side, Signal, tactic_of},
     host::{
         Body, DatagramTotals, Event, Exec, Exit, Flow, FlowTotals, Image, Operation, Process, ProcessId,
         Sequence, Thread, dns::DnsMessage, tls::ClientHello,
     },
-    respond::{Action, ActionKind, ActionResult, Outcome},
+    respond::{Action, ActionKind, ActionResult, Outcome, Target},
     rules::Rule,
 };
 
@@ -187,7 +187,9 @@ impl Converter {
         }
     }
 
-    fn incident(&self, incident: &Incident) -> v1::Incident {
+    /// An incident, as far as the agent's detection knows it.
+    #[must_use]
+    pub fn incident(&self, incident: &Incident) -> v1::Incident {
         let severity = match incident.severity {
             Severity::Low => v1::Severity::Low,
             Severity::Medium => v1::Severity::Medium,
@@ -209,7 +211,28 @@ impl Converter {
                 .collect(),
             count: incident.count,
             origin: Some(convert_origin(&incident.origin)),
+            ended: incident
+                .ended
+                .as_ref()
+                .map(|ended| ending(ended, incident.updated.0)),
+            processes: incident
+                .processes
+                .iter()
+                .map(|process| v1::Involved {
+                    process: Some(self.process(process, None)),
+                    sha256: String::new(),
+                })
+                .collect(),
+            tactics: tactics(incident),
+            outcomes: Vec::new(),
+            next_step: String::new(),
         }
+    }
+
+    /// What became of an action.
+    #[must_use]
+    pub fn outcome(&self, outcome: &Outcome) -> v1::Outcome {
+        convert_outcome(outcome)
     }
 
     fn process(&self, process: &Process, thread: Option<Thread>) -> v1::Process {
@@ -545,18 +568,99 @@ fn end(address: SocketAddr) -> (String, u32) {
 /// Something to do, for the wire.
 #[must_use]
 pub fn convert_action(action: &Action) -> v1::Action {
-    let kind = match action.kind {
-        ActionKind::Kill => v1::ActionKind::Kill,
-        ActionKind::KillTree => v1::ActionKind::KillTree,
-        ActionKind::Suspend => v1::ActionKind::Suspend,
-        ActionKind::Resume => v1::ActionKind::Resume,
-    };
     v1::Action {
-        kind: kind.into(),
-        target: Some(convert_id(action.target)),
+        kind: convert_kind(action.kind).into(),
+        target: action.target.process().map(convert_id),
+        object: object(&action.target),
+        seconds: action.lasts.map_or(0, |lasts| lasts.as_secs()),
         incident_id: action.incident.to_string(),
         reason: action.reason.clone(),
     }
+}
+
+/// Why an incident goes on no more, for the wire.
+fn ending(ended: &Ended, time_ns: u64) -> v1::Ending {
+    use v1::ending::Reason;
+    let (reason, into) = match ended {
+        Ended::Merged(into) => (Reason::Merged, into.to_string()),
+        Ended::Quiet => (Reason::Quiet, String::new()),
+        Ended::Closed => (Reason::Closed, String::new()),
+    };
+    v1::Ending {
+        reason: reason.into(),
+        into,
+        time_ns,
+        ..v1::Ending::default()
+    }
+}
+
+/// The tactics that the evidence names, and those of the techniques it names, each once.
+fn tactics(incident: &Incident) -> Vec<String> {
+    let mut tactics: Vec<String> = Vec::new();
+    for signal in &incident.signals {
+        let of_rule = signal
+            .rule
+            .iter()
+            .flat_map(|rule| rule.tactics.iter().map(|tactic| &**tactic));
+        let of_techniques = signal
+            .techniques
+            .iter()
+            .filter_map(|technique| tactic_of(technique));
+        let named = match signal.rule {
+            Some(_) => of_rule.collect::<Vec<_>>(),
+            None => of_techniques.collect(),
+        };
+        for tactic in named {
+            if !tactics.iter().any(|known| known == tactic) {
+                tactics.push(tactic.to_owned());
+            }
+        }
+    }
+    tactics
+}
+
+/// What is no process, for the wire.
+fn object(target: &Target) -> Option<v1::Object> {
+    use v1::object::Is;
+    let path = |path: &Path| escape(path.as_os_str().as_bytes());
+    let is = match target {
+        Target::Process(_) => return None,
+        Target::Executable(executable) => Is::Executable(path(executable)),
+        Target::Network(network) => Is::Network(network.to_string()),
+        Target::User(uid) => Is::User(*uid),
+        Target::File(file) => Is::File(path(file)),
+        Target::Host => Is::Host(true),
+    };
+    Some(v1::Object { is: Some(is) })
+}
+
+/// A kind of action for the wire.
+fn convert_kind(kind: ActionKind) -> v1::ActionKind {
+    use v1::ActionKind as Wire;
+    match kind {
+        ActionKind::Kill => Wire::Kill,
+        ActionKind::KillTree => Wire::KillTree,
+        ActionKind::Suspend => Wire::Suspend,
+        ActionKind::Resume => Wire::Resume,
+        ActionKind::Disconnect => Wire::Disconnect,
+        ActionKind::Reconnect => Wire::Reconnect,
+        ActionKind::Block => Wire::Block,
+        ActionKind::Unblock => Wire::Unblock,
+        ActionKind::Isolate => Wire::Isolate,
+        ActionKind::Release => Wire::Release,
+        ActionKind::Revoke => Wire::Revoke,
+        ActionKind::Reinstate => Wire::Reinstate,
+        ActionKind::Quarantine => Wire::Quarantine,
+        ActionKind::Restore => Wire::Restore,
+        ActionKind::Collect => Wire::Collect,
+    }
+}
+
+/// What a consumer means; `None` where this agent does not know it.
+pub(super) fn kind_meant(wire: v1::ActionKind) -> Option<ActionKind> {
+    ActionKind::ALL
+        .into_iter()
+        .find(|kind| convert_kind(*kind) == wire)
 }
 
 /// What became of something, for the wire.
@@ -571,6 +675,7 @@ pub fn convert_outcome(outcome: &Outcome) -> v1::Outcome {
         ActionResult::Refused => v1::Result::Refused,
         ActionResult::Failed => v1::Result::Failed,
         ActionResult::Gone => v1::Result::Gone,
+        ActionResult::Expired => v1::Result::Expired,
     };
     v1::Outcome {
         action: Some(convert_action(&outcome.action)),

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{self, ErrorKind},
+    net::IpAddr,
     os::unix::{
         fs::{DirBuilderExt, FileTypeExt, PermissionsExt},
         net::UnixStream,
@@ -13,15 +14,18 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
 use sensor_proto::{
     DESCRIPTORS, Entries, MESSAGE_BYTES_MAX,
     v1::{
-        self, AddExceptionRequest, AddExceptionResponse, ExportModelsRequest, ExportModelsResponse,
-        ForgetModelRequest, ForgetModelResponse, GetStatusRequest, ImportModelsRequest, ImportModelsResponse,
-        ListExceptionsRequest, ListExceptionsResponse, ListModelsRequest, ListModelsResponse,
-        ListResponsesRequest, ListResponsesResponse, Proposal, RecordRequest, RecordResponse, ReloadRequest,
-        ReloadResponse, RemoveExceptionRequest, RemoveExceptionResponse, RespondRequest, RespondResponse,
-        ShowModelRequest, ShowModelResponse, Status as AgentStatus, SubscribeRequest, SubscribeResponse,
+        self, AddExceptionRequest, AddExceptionResponse, CloseIncidentRequest, CloseIncidentResponse,
+        ExportModelsRequest, ExportModelsResponse, ForgetModelRequest, ForgetModelResponse,
+        GetIncidentRequest, GetStatusRequest, ImportModelsRequest, ImportModelsResponse, Incident,
+        ListExceptionsRequest, ListExceptionsResponse, ListIncidentsRequest, ListIncidentsResponse,
+        ListModelsRequest, ListModelsResponse, ListResponsesRequest, ListResponsesResponse, Proposal,
+        RecordRequest, RecordResponse, ReloadRequest, ReloadResponse, RemoveExceptionRequest,
+        RemoveExceptionResponse, RespondRequest, RespondResponse, ShowModelRequest, ShowModelResponse,
+        Status as AgentStatus, SubscribeRequest, SubscribeResponse,
         agent_server::{Agent, AgentServer},
         respond_request, respond_response,
     },
@@ -35,20 +39,24 @@ use tonic::{Request, Response, Status, Streaming, transport::server::UdsConnectI
 
 use super::{
     Converter, Entry, Hub, UplinkMonitor,
-    convert::{convert_action, convert_outcome},
+    convert::{convert_action, convert_outcome, kind_meant},
     encode::Encoder,
     knowledge::Knowledge,
     record::Recorder,
 };
 use crate::{
+    book::{Asked, Book, StoreError},
     orders::{NoAnswer, Orders},
     reload::Reloader,
-    respond::{ActionKind, Answer, Person, Wish},
-    time::BootTime,
+    respond::{Answer, Demand, Object, Person, Target, Wish},
+    time::{BootTime, WallTime},
 };
 
 /// Where the socket is, where nobody says otherwise.
 pub const SOCKET: &str = "/run/sensor/sensor.sock";
+
+/// The longest that anybody may ask for: a year, in seconds.
+const SECONDS_MAX: u64 = 365 * 86_400;
 
 /// How long subscribers may take to read their last entries when the agent stops.
 const DRAIN: Duration = Duration::from_millis(500);
@@ -105,6 +113,8 @@ pub struct LocalService {
     pub reloader: Option<Arc<Reloader>>,
     /// Who does what people want done, and answers what they ask, where there is somebody.
     pub orders: Option<Orders>,
+    /// Where incidents are kept, if anywhere.
+    pub book: Option<Book>,
 }
 
 #[tonic::async_trait]
@@ -196,7 +206,20 @@ impl Agent for LocalService {
             "" => name.into(),
             before => format!("{before} as {name}"),
         };
+        let (author, why) = (request.author.clone(), request.why.clone());
         let exception = self.knowledge()?.except(request).await?;
+        if let Some(book) = &self.book {
+            let ending = v1::Ending {
+                reason: v1::ending::Reason::Closed.into(),
+                verdict: v1::Verdict::FalsePositive.into(),
+                who: author,
+                why,
+                time_ns: WallTime::now().0,
+                into: String::new(),
+            };
+            // The exception holds whatever the book says.
+            let _ = book.close(exception.incident_id.clone(), ending).await;
+        }
         Ok(Response::new(AddExceptionResponse {
             exception: Some(exception),
         }))
@@ -217,6 +240,48 @@ impl Agent for LocalService {
         caller(&request, &self.converter)?;
         self.knowledge()?.take_back(request.into_inner().id).await?;
         Ok(Response::new(RemoveExceptionResponse {}))
+    }
+
+    async fn list_incidents(
+        &self,
+        request: Request<ListIncidentsRequest>,
+    ) -> Result<Response<ListIncidentsResponse>, Status> {
+        let request = request.into_inner();
+        let asked = Asked {
+            ended: request.ended,
+            severity: request.severity,
+            limit: request.limit,
+        };
+        let incidents = self.book()?.list(asked).await.map_err(unread)?;
+        Ok(Response::new(ListIncidentsResponse { incidents }))
+    }
+
+    async fn get_incident(&self, request: Request<GetIncidentRequest>) -> Result<Response<Incident>, Status> {
+        let incident = self.book()?.get(request.into_inner().id).await;
+        incident.map(Response::new).map_err(unread)
+    }
+
+    async fn close_incident(
+        &self,
+        request: Request<CloseIncidentRequest>,
+    ) -> Result<Response<CloseIncidentResponse>, Status> {
+        let who = caller(&request, &self.converter)?;
+        let request = request.into_inner();
+        let book = self.book()?;
+        let id = book.get(request.id).await.map_err(unread)?.id;
+        let name = id.clone();
+        let closed = self.orders()?.examine(move |detector, _| detector.close(&name));
+        closed.await.ok_or_else(|| unavailable(NoAnswer))?;
+        let ending = v1::Ending {
+            reason: v1::ending::Reason::Closed.into(),
+            verdict: request.verdict,
+            who: who.into(),
+            why: request.why,
+            time_ns: WallTime::now().0,
+            into: String::new(),
+        };
+        let incident = Some(book.close(id, ending).await.map_err(unread)?);
+        Ok(Response::new(CloseIncidentResponse { incident }))
     }
 
     async fn get_status(&self, _request: Request<GetStatusRequest>) -> Result<Response<AgentStatus>, Status> {
@@ -253,7 +318,10 @@ impl Agent for LocalService {
         let pending = responses.pending.iter().map(|proposal| Proposal {
             number: proposal.number,
             action: Some(convert_action(&proposal.action)),
-            process: Some(self.converter.process_of(&proposal.process, None)),
+            process: proposal
+                .process
+                .as_ref()
+                .map(|process| self.converter.process_of(process, None)),
             because: proposal.because.clone(),
             lapses_in_ns: proposal.until.since(now).as_nanos() as u64,
         });
@@ -292,8 +360,23 @@ impl LocalService {
         self.orders.as_ref().ok_or_else(missing)
     }
 
+    fn book(&self) -> Result<&Book, Status> {
+        let missing = || Status::unimplemented("no incidents are kept here");
+        self.book.as_ref().ok_or_else(missing)
+    }
+
     fn knowledge(&self) -> Result<Knowledge, Status> {
         self.orders().cloned().map(Knowledge)
+    }
+}
+
+fn unread(error: StoreError) -> Status {
+    let message = error.to_string();
+    match error {
+        StoreError::Unknown(_) => Status::not_found(message),
+        StoreError::Ambiguous(_) => Status::invalid_argument(message),
+        StoreError::Busy => Status::unavailable(message),
+        StoreError::Database { .. } => Status::internal(message),
     }
 }
 
@@ -327,23 +410,45 @@ fn wish(request: &RespondRequest) -> Result<Wish, Status> {
             respond_request::Wish::Deny(number) => Wish::Deny(*number),
             respond_request::Wish::Undo(number) => Wish::Undo(*number),
             respond_request::Wish::Order(order) => {
-                let kind = match order.kind() {
-                    v1::ActionKind::Kill => ActionKind::Kill,
-                    v1::ActionKind::KillTree => ActionKind::KillTree,
-                    v1::ActionKind::Suspend => ActionKind::Suspend,
-                    v1::ActionKind::Resume => ActionKind::Resume,
-                    v1::ActionKind::Unspecified => {
-                        return Err(Status::invalid_argument("this agent does not know that action"));
-                    }
-                };
+                let demand = demand(order)?;
                 if order.dry_run {
-                    Wish::Try(kind, order.pid)
+                    Wish::Try(demand)
                 } else {
-                    Wish::Do(kind, order.pid)
+                    Wish::Do(demand)
                 }
             }
         },
     )
+}
+
+/// What somebody wants done, to whom and for how long.
+fn demand(order: &v1::Order) -> Result<Demand, Status> {
+    use v1::object::Is;
+    let unknown = || Status::invalid_argument("this agent does not know that action");
+    let is = order.object.as_ref().and_then(|object| object.is.clone());
+    let object = match is {
+        None => Object::Pid(order.pid),
+        Some(Is::Executable(path)) => Object::Target(Target::Executable(path.into())),
+        Some(Is::File(path)) => Object::Target(Target::File(path.into())),
+        Some(Is::User(uid)) => Object::Target(Target::User(uid)),
+        Some(Is::Host(_)) => Object::Target(Target::Host),
+        Some(Is::Network(text)) => {
+            let network = text
+                .parse::<IpNet>()
+                .or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+            let network = network.map_err(|_| {
+                Status::invalid_argument(format!(
+                    "{text:?} is no address and no network, such as 192.0.2.7 or 2001:db8::/32"
+                ))
+            })?;
+            Object::Target(Target::Network(network.trunc()))
+        }
+    };
+    Ok(Demand {
+        kind: kind_meant(order.kind()).ok_or_else(unknown)?,
+        object,
+        lasts: (order.seconds > 0).then(|| Duration::from_secs(order.seconds.min(SECONDS_MAX))),
+    })
 }
 
 /// A socket that is listened on, but not served yet. Removed when it is dropped.

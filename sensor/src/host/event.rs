@@ -114,7 +114,7 @@ pub struct Workload {
 }
 
 /// Something that happened on this host.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     /// When, in the order of this host's events.
     pub time: BootTime,

@@ -19,7 +19,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{ActionKind, ActionResult};
+use super::{ActionKind, ActionResult, Target};
 use crate::time::WallTime;
 
 /// Name of the file in the agent's state directory.
@@ -62,11 +62,12 @@ pub struct Record {
     pub proposal: u64,
     /// What it is about.
     pub action: ActionKind,
-    /// Process id of the target.
-    pub pid: u32,
-    /// When the target began, in nanoseconds of `CLOCK_BOOTTIME`.
-    pub start_ns: u64,
-    /// What the target ran, as far as is known.
+    /// Whom or what it is directed at. A process began at `start` nanoseconds of `CLOCK_BOOTTIME`.
+    pub target: Target,
+    /// For how many seconds; absent where it is for good, or until it is undone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u64>,
+    /// What the process ran that it is about, as far as is known; empty if there is none.
     pub executable: String,
     /// The incident that it is about; empty if there is none.
     pub incident: String,
@@ -290,7 +291,8 @@ fn last_of(path: &Path) -> Result<Mark, AuditError> {
     Ok(mark)
 }
 
-fn parse(line: &[u8]) -> Result<(Record, Mark), &'static str> {
+/// A line without its end; its place in the chain is not looked at.
+pub(super) fn parse(line: &[u8]) -> Result<(Record, Mark), &'static str> {
     const FOREIGN: &str = "this is not a line of an audit";
     let line = std::str::from_utf8(line).map_err(|_| FOREIGN)?;
     let line = line.strip_suffix(END).ok_or(FOREIGN)?;

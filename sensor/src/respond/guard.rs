@@ -1,7 +1,16 @@
 //! What no path can go around.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::VecDeque,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::unix::ffi::OsStrExt as _,
+    path::Path,
+    time::Duration,
+};
 
+use ipnet::{IpNet, Ipv4Net};
+
+use super::Target;
 use crate::{
     config,
     host::{
@@ -77,11 +86,22 @@ pub enum Refusal {
     /// An executable on the protected list.
     #[error("{0} is on the protected list")]
     Protected(String),
+    /// The account without which nobody can set anything right.
+    #[error("root is never a target")]
+    Root,
+    /// A path that is not absolute.
+    #[error("{0} is not an absolute path")]
+    Relative(String),
+    /// Addresses without which the host cannot work.
+    #[error("{0} {1}")]
+    Network(IpNet, &'static str),
     /// Nobody can say whether it is protected.
     #[error("it could not be read what the process runs, so it may be protected")]
     Unknown,
     /// Too many already.
-    #[error("{limit} processes were killed within a {span} already; see respond.max_kills_per_{span}")]
+    #[error(
+        "{limit} kills, blocks and the like were done within a {span} already; see respond.max_kills_per_{span}"
+    )]
     Rate {
         /// How many are allowed.
         limit: usize,
@@ -145,6 +165,35 @@ impl Guard {
         } else {
             self.check_executable(&target.image.executable)
         }
+    }
+
+    /// Whether an action may be directed at `target`; `process` is what is known of it, where it is one.
+    ///
+    /// # Errors
+    /// If it may not.
+    pub fn check_target(&self, target: &Target, process: Option<&Process>) -> Result<(), Refusal> {
+        match target {
+            Target::Process(_) => process.map_or(Err(Refusal::Unknown), |process| self.check(process)),
+            Target::Executable(path) | Target::File(path) => self.check_file(path),
+            Target::Network(network) => check_network(network),
+            Target::User(0) => Err(Refusal::Root),
+            Target::User(_) | Target::Host => Ok(()),
+        }
+    }
+
+    /// Whether a file may be taken from those who need it. What a link leads to counts, too.
+    fn check_file(&self, path: &Path) -> Result<(), Refusal> {
+        if !path.is_absolute() {
+            return Err(Refusal::Relative(
+                path.to_string_lossy().escape_debug().to_string(),
+            ));
+        }
+        let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        if std::env::current_exe().is_ok_and(|own| own == real) {
+            return Err(Refusal::Sensor);
+        }
+        self.check_executable(path.as_os_str().as_bytes())?;
+        self.check_executable(real.as_os_str().as_bytes())
     }
 
     /// Whether a process that runs this executable may be acted upon.
@@ -222,6 +271,31 @@ impl Guard {
         Ok(())
     }
 }
+
+/// Whether a network may be blocked.
+fn check_network(network: &IpNet) -> Result<(), Refusal> {
+    // A whole family of addresses is for `isolate`, which leaves the collector out.
+    let least = if network.addr().is_ipv4() { 8 } else { 16 };
+    let loopback = [
+        IpNet::from(LOOPBACK_V4),
+        IpNet::from(IpAddr::V6(Ipv6Addr::LOCALHOST)),
+    ];
+    if loopback
+        .iter()
+        .any(|own| own.contains(network) || network.contains(own))
+    {
+        return Err(Refusal::Network(*network, "holds the host's own addresses"));
+    }
+    if network.prefix_len() < least {
+        return Err(Refusal::Network(
+            *network,
+            "is too large to be blocked; `sensor respond isolate` cuts the host off and leaves it to its collector",
+        ));
+    }
+    Ok(())
+}
+
+const LOOPBACK_V4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::LOCALHOST, 8);
 
 /// Whether `text` is `pattern`, or begins with what stands before a `*` at its end.
 pub(super) fn matches(pattern: &str, text: &str) -> bool {

@@ -15,8 +15,8 @@ pub struct Proposal {
     pub number: u64,
     /// What to do.
     pub action: Action,
-    /// To whom.
-    pub process: Arc<Process>,
+    /// The process that it is about, if any.
+    pub process: Option<Arc<Process>>,
     /// Why it is not just done.
     pub because: String,
     /// When it lapses.

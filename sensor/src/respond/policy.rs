@@ -1,10 +1,10 @@
 //! What should be done about an incident.
 
-use std::fmt;
+use std::{ffi::OsStr, fmt, os::unix::ffi::OsStrExt as _, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, ActionKind, guard::matches};
+use super::{Action, ActionKind, Actions, Target, guard::matches};
 use crate::{
     config,
     detect::{Incident, Severity},
@@ -46,8 +46,8 @@ pub struct ResponseRule {
     pub subjects: Vec<String>,
     /// Whether anything is done.
     pub mode: Option<Mode>,
-    /// What.
-    pub action: Option<ActionKind>,
+    /// What: one action, or several in this order.
+    pub action: Option<Actions>,
 }
 
 impl ResponseRule {
@@ -69,12 +69,30 @@ impl ResponseRule {
     }
 }
 
+/// For how long what ends by itself holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Spans {
+    block: Duration,
+    isolate: Duration,
+}
+
+impl Spans {
+    fn of(self, kind: ActionKind) -> Option<Duration> {
+        match kind {
+            ActionKind::Block | ActionKind::Disconnect => Some(self.block),
+            ActionKind::Isolate => Some(self.isolate),
+            _ => None,
+        }
+    }
+}
+
 /// Which incidents ask for which action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Where no rule says otherwise.
     pub mode: Mode,
-    action: ActionKind,
+    action: Actions,
+    spans: Spans,
     min_severity: Severity,
     rules: Vec<ResponseRule>,
 }
@@ -85,28 +103,59 @@ impl Policy {
     pub fn new(config: &config::Respond) -> Self {
         Self {
             mode: config.mode,
-            action: config.action,
+            action: config.action.clone(),
+            spans: Spans {
+                block: config.block_for,
+                isolate: config.isolate_for,
+            },
             min_severity: config.min_severity,
             rules: config.rules.clone(),
         }
     }
 
-    /// What to do to the process of the incident's latest event, which is what was newly started: the service that started it
-    /// lives. `None` where that event is not bad enough by itself, and for incidents that no rule is for: not all that belongs to a bad
-    /// incident is bad.
+    /// What to do about the incident's latest event: most of it to its process, which is what was newly started; the service that started
+    /// it lives. Nothing where that event is not bad enough by itself, for incidents that no rule is for: not all that
+    /// belongs to a bad incident is bad.
     #[must_use]
-    pub fn propose(&self, incident: &Incident) -> Option<(Mode, Action)> {
+    pub fn propose(&self, incident: &Incident) -> (Mode, Vec<Action>) {
         let rule = self.rules.iter().find(|rule| rule.is_for(incident));
+        let mode = rule.and_then(|rule| rule.mode).unwrap_or(self.mode);
         if rule.is_none() && incident.acute < self.min_severity {
-            return None;
+            return (mode, Vec::new());
         }
-        let action = Action {
-            kind: rule.and_then(|rule| rule.action).unwrap_or(self.action),
-            target: incident.process.id,
-            incident: incident.id.clone(),
-            reason: incident.summary.clone(),
+        let actions = rule.and_then(|rule| rule.action.as_ref()).unwrap_or(&self.action);
+        let propose = |kind: ActionKind| {
+            Some(Action {
+                kind,
+                target: target(kind, incident)?,
+                lasts: self.spans.of(kind),
+                incident: incident.id.clone(),
+                reason: incident.summary.clone(),
+            })
         };
-        Some((rule.and_then(|rule| rule.mode).unwrap_or(self.mode), action))
+        (mode, actions.iter().filter_map(propose).collect())
+    }
+
+    /// For how long something holds where nobody says.
+    #[must_use]
+    pub fn lasts(&self, kind: ActionKind) -> Option<Duration> {
+        self.spans.of(kind)
+    }
+}
+
+/// Whom or what an incident's process leads to. `None` where it leads nowhere: nobody logged in to start it, it is not known what it runs.
+fn target(kind: ActionKind, incident: &Incident) -> Option<Target> {
+    let process = &incident.process;
+    let executable = || {
+        let path = &process.image.executable;
+        (!path.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(path)))
+    };
+    match kind {
+        ActionKind::Isolate | ActionKind::Release => Some(Target::Host),
+        ActionKind::Block | ActionKind::Unblock => executable().map(Target::Executable),
+        ActionKind::Quarantine | ActionKind::Restore => executable().map(Target::File),
+        ActionKind::Revoke | ActionKind::Reinstate => process.credentials.login_uid.map(Target::User),
+        _ => Some(Target::Process(process.id)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! From an incident, or a person's order, to an outcome.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     num::NonZeroUsize,
     path::Path,
     sync::{Arc, mpsc},
@@ -12,15 +12,19 @@ use lru::LruCache;
 use rustix::process::Signal;
 
 use super::{
-    Action, ActionKind, ActionResult, Audit, Guard, Mode, Outcome, Policy, Proposal, Record, Refusal, Step,
+    Action, ActionKind, ActionResult, Answer, Audit, Demand, Guard, Mode, Object, Outcome, Person, Policy,
+    Proposal, Refusal, Responses, Step, Target, Wish,
     kill::{Held, Missed, WAIT},
+    measures::Measures,
+    order::Order,
+    past,
     pending::{self, Pending},
     tree::{self, Condemned, Felled},
 };
 use crate::{
     config,
     detect::{Incident, Severity},
-    host::{Event, Process, ProcessId, Tree},
+    host::{Event, Process, ProcessId, Tree, proc::same_tick},
     time::{BootTime, WallTime},
 };
 
@@ -30,68 +34,25 @@ const HISTORY_MAX: usize = 256;
 /// Proposals that are remembered, so that none is made twice.
 const PROPOSED_MAX: NonZeroUsize = NonZeroUsize::new(4_096).unwrap();
 
+/// Who decides where no person does.
+const POLICY: &str = "policy";
+
 /// For how long after a loss of events nothing is done without a person: what was lost may be what explains the incident.
 const DISTRUST: Duration = Duration::from_secs(60);
 
-/// What a person wants.
-#[derive(Clone, Debug)]
-pub enum Wish {
-    /// Do what was proposed under this number.
-    Approve(u64),
-    /// Don't.
-    Deny(u64),
-    /// Undo what was done under it.
-    Undo(u64),
-    /// Do this to the process that has this id now.
-    Do(ActionKind, u32),
-    /// Say what that would do.
-    Try(ActionKind, u32),
-}
-
-/// Who wants it and why.
-#[derive(Clone, Debug, Default)]
-pub struct Person {
-    /// As the system knows them.
-    pub name: Box<str>,
-    /// In their words; may be empty.
-    pub why: String,
-}
+/// What was done by a thread of its own.
+pub(super) type Finished = (Order, Done);
 
 /// What came of it.
-#[derive(Clone, Debug)]
-pub enum Answer {
-    /// It was decided and, if so decided, done.
-    Outcome(Arc<Outcome>),
-    /// It is being done; the outcome follows in the stream and in the history, under this number.
-    Begun(u64),
-    /// What would be hit, and what the guard says.
-    Plan(String),
+pub(super) enum Done {
+    /// Of a family that was to be ended.
+    Felled(Result<Felled, Missed>),
+    /// Of anything else.
+    Measure(ActionResult, String),
 }
-
-/// What waits and what was.
-#[derive(Clone, Debug, Default)]
-pub struct Responses {
-    /// The oldest first.
-    pub pending: Vec<Proposal>,
-    /// The latest last.
-    pub history: Vec<Arc<Outcome>>,
-}
-
-/// A proposal that was decided for.
-struct Order {
-    number: u64,
-    action: Action,
-    process: Arc<Process>,
-    who: Box<str>,
-    /// When its event happened, or a person decided.
-    since: BootTime,
-}
-
-/// A family that was ended by a thread of its own.
-type Finished = (Order, Result<Felled, Missed>);
 
 /// What, to whom, because of which incident.
-type Proposed = (ActionKind, ProcessId, Box<str>);
+type Proposed = (ActionKind, Target, Box<str>);
 
 /// Policy, guard, action and audit, composed.
 #[derive(Debug)]
@@ -109,6 +70,9 @@ pub struct Responder {
     lost_at: Option<BootTime>,
     /// Why the limit of kills stood in the way, if it did since this was asked last.
     tripped: Option<Refusal>,
+    measures: Measures,
+    /// Processes of which a bundle is being made, with what is to be done to them afterwards.
+    collecting: HashMap<ProcessId, Vec<Order>>,
     finished: (mpsc::Sender<Finished>, mpsc::Receiver<Finished>),
     /// Outcomes that nobody has asked for yet.
     outcomes: Vec<Arc<Outcome>>,
@@ -119,6 +83,7 @@ impl Responder {
     /// `state`, if there is one.
     #[must_use]
     pub fn new(config: &config::Respond, state: Option<&Path>) -> Self {
+        let finished = mpsc::channel();
         Self {
             policy: Policy::new(config),
             guard: Guard::new(config),
@@ -130,8 +95,34 @@ impl Responder {
             condemned: Condemned::default(),
             lost_at: None,
             tripped: None,
-            finished: mpsc::channel(),
+            measures: Measures::new(config, state, finished.0.clone()),
+            collecting: HashMap::new(),
+            finished,
             outcomes: Vec::new(),
+        }
+    }
+
+    /// Goes on where the last agent ended, as far as the audit in `state` tells: what was done can be undone, and what waits for a person
+    /// goes on waiting. `processes` are those that run now.
+    pub fn resume(&mut self, state: &Path, processes: &Tree) {
+        let past = past::read(state, HISTORY_MAX, self.ask_within);
+        self.history = past.history;
+        for (mut proposal, executable) in past.pending {
+            let Some(id) = proposal.action.target.process() else {
+                self.pending.add(proposal);
+                continue;
+            };
+            let found = processes.live_id(id.tgid).and_then(|id| processes.get(id));
+            let same = found.filter(|process| {
+                same_tick(process.id.start, id.start) && *process.image.executable == *executable.as_bytes()
+            });
+            match same {
+                Some(process) => {
+                    proposal.process = Some(Arc::clone(process));
+                    self.pending.add(proposal);
+                }
+                None => self.lapse(proposal, "the process had ended when the agent began again"),
+            }
         }
     }
 
@@ -151,9 +142,15 @@ impl Responder {
     }
 
     /// What has come of anything since this was asked last.
-    pub fn outcomes(&mut self) -> Vec<Arc<Outcome>> {
-        while let Ok((order, felled)) = self.finished.1.try_recv() {
-            self.felled(order, felled);
+    pub fn outcomes(&mut self, processes: &Tree) -> Vec<Arc<Outcome>> {
+        while let Ok((order, done)) = self.finished.1.try_recv() {
+            match done {
+                Done::Felled(felled) => self.felled(order, felled),
+                Done::Measure(result, detail) => {
+                    self.end(&order, result, detail);
+                    self.collected(&order, processes);
+                }
+            }
         }
         std::mem::take(&mut self.outcomes)
     }
@@ -180,7 +177,7 @@ impl Responder {
     /// Nobody has said no: what comes next of the incident is asked about again.
     fn lapse(&mut self, proposal: Proposal, why: &str) {
         self.proposed.pop(&proposed(&proposal.action));
-        let order = order(proposal, "time".into(), BootTime::now());
+        let order = Order::of(proposal, "time", BootTime::now());
         self.end(&order, ActionResult::Lapsed, why.to_owned());
     }
 
@@ -193,17 +190,18 @@ impl Responder {
             number,
             action: Action {
                 kind: ActionKind::Kill,
-                target: process.id,
+                target: Target::Process(process.id),
+                lasts: None,
                 incident: Box::default(),
                 reason: "it descends from processes that were killed with all that descends from them"
                     .to_owned(),
             },
-            process: Arc::clone(process),
-            who: "policy".into(),
+            process: Some(Arc::clone(process)),
+            who: POLICY.into(),
             since: event.time,
         };
         let (result, detail) = match self.guard.check(process) {
-            Ok(()) => self.signal(&order.action, Signal::KILL),
+            Ok(()) => self.signal(process.id, Signal::KILL),
             Err(refusal) => (ActionResult::Refused, refusal.to_string()),
         };
         self.end(&order, result, detail);
@@ -211,29 +209,32 @@ impl Responder {
 
     /// Does what the incident asks for, if anything. Takes a few system calls and at most [`WAIT`] in act mode.
     pub fn respond(&mut self, incident: &Incident, processes: &Tree) {
-        let Some((mode, action)) = self.policy.propose(incident) else {
-            return;
-        };
-        let key = proposed(&action);
-        let is_known = |known: &(Severity, Mode)| incident.severity <= known.0 && mode == known.1;
-        if self.pending.has(&action) || self.proposed.get(&key).is_some_and(is_known) {
-            return;
+        let (mode, actions) = self.policy.propose(incident);
+        for action in actions {
+            let key = proposed(&action);
+            let is_known = |known: &(Severity, Mode)| incident.severity <= known.0 && mode == known.1;
+            if self.pending.has(&action) || self.proposed.get(&key).is_some_and(is_known) {
+                continue;
+            }
+            self.proposed.push(key, (incident.severity, mode));
+            let mut order = Order {
+                number: 0,
+                action,
+                process: Some(Arc::clone(&incident.process)),
+                who: POLICY.into(),
+                since: incident.updated_boot,
+            };
+            order.number = self.write(&order, Step::Proposed, &order.action.reason.clone());
+            self.decide(mode, order, processes);
         }
-        self.proposed.push(key, (incident.severity, mode));
-        let mut order = Order {
-            number: 0,
-            action,
-            process: Arc::clone(&incident.process),
-            who: "policy".into(),
-            since: incident.updated_boot,
-        };
-        order.number = self.write(&order, Step::Proposed, &order.action.reason.clone());
-        self.decide(mode, order, processes);
     }
 
     fn decide(&mut self, mode: Mode, order: Order, processes: &Tree) {
         let now = BootTime::now();
-        if let Err(refusal) = self.guard.check(&order.process) {
+        if let Err(refusal) = self
+            .guard
+            .check_target(&order.action.target, order.process.as_deref())
+        {
             return self.end(&order, ActionResult::Refused, refusal.to_string());
         }
         if mode == Mode::Ask {
@@ -243,7 +244,7 @@ impl Responder {
             let because = "events were lost within the last minute: what is missing may explain it";
             return self.ask(order, because.to_owned(), now);
         }
-        if order.action.kind.is_kill()
+        if order.action.kind.is_limited()
             && let Err(refusal) = self.guard.take(order.since)
         {
             return match mode {
@@ -289,27 +290,29 @@ impl Responder {
         let now = BootTime::now();
         match *wish {
             Wish::Approve(number) => {
-                let order = order(self.waiting(number)?, person.name.clone(), now);
+                let order = Order::of(self.waiting(number)?, &person.name, now);
                 self.write(&order, Step::Approved, &person.why);
                 Ok(self.obey(order, processes))
             }
             Wish::Deny(number) => {
-                let order = order(self.waiting(number)?, person.name.clone(), now);
+                let order = Order::of(self.waiting(number)?, &person.name, now);
                 self.end(&order, ActionResult::Denied, person.why.clone());
                 Ok(self.answer(number))
             }
             Wish::Undo(number) => {
                 let (action, process) = self.undoing(number, person, processes)?;
-                self.order(action, process, person, Step::Undoing, processes)
+                Ok(self.order(action, process, person, Step::Undoing, processes))
             }
-            Wish::Do(kind, pid) => {
-                let process = running(pid, processes)?;
-                let action = asked_for(kind, process.id, person);
-                self.order(action, process, person, Step::Proposed, processes)
+            Wish::Do(ref demand) => {
+                let (target, process) = meant(demand, processes)?;
+                let lasts = demand.lasts.or_else(|| self.policy.lasts(demand.kind));
+                let action = Action::asked_for(demand.kind, target, lasts, person);
+                Ok(self.order(action, process, person, Step::Proposed, processes))
             }
-            Wish::Try(kind, pid) => {
-                let process = running(pid, processes)?;
-                Ok(Answer::Plan(self.plan(kind, &process, processes)))
+            Wish::Try(ref demand) => {
+                let (target, process) = meant(demand, processes)?;
+                let plan = self.plan(demand.kind, &target, process.as_deref(), processes);
+                Ok(Answer::Plan(plan))
             }
         }
     }
@@ -326,7 +329,7 @@ impl Responder {
         number: u64,
         person: &Person,
         processes: &Tree,
-    ) -> Result<(Action, Arc<Process>), String> {
+    ) -> Result<(Action, Option<Arc<Process>>), String> {
         let done = |outcome: &&Arc<Outcome>| outcome.number == number && outcome.result == ActionResult::Done;
         let outcome = self.history.iter().rev().find(done).ok_or_else(|| {
             format!("nothing was done under number {number}; `sensor respond history` lists what was")
@@ -338,21 +341,28 @@ impl Responder {
                 action.kind.name()
             )
         })?;
-        let process = running(action.target.tgid, processes)?;
-        if process.id != action.target {
-            return Err(format!("the process of number {number} has ended"));
-        }
-        Ok((asked_for(kind, process.id, person), process))
+        let target = action.target.clone();
+        let process = match target.process() {
+            Some(id) => {
+                let process = running(id.tgid, processes)?;
+                if !same_tick(process.id.start, id.start) {
+                    return Err(format!("the process of number {number} has ended"));
+                }
+                Some(process)
+            }
+            None => None,
+        };
+        Ok((Action::asked_for(kind, target, None, person), process))
     }
 
     fn order(
         &mut self,
         action: Action,
-        process: Arc<Process>,
+        process: Option<Arc<Process>>,
         person: &Person,
         step: Step,
         processes: &Tree,
-    ) -> Result<Answer, String> {
+    ) -> Answer {
         let mut order = Order {
             number: 0,
             action,
@@ -361,14 +371,16 @@ impl Responder {
             since: BootTime::now(),
         };
         order.number = self.write(&order, step, &person.why);
-        Ok(self.obey(order, processes))
+        self.obey(order, processes)
     }
 
     /// A person has decided; the guard has not yet.
     fn obey(&mut self, order: Order, processes: &Tree) -> Answer {
         let number = order.number;
-        let check = self.guard.check(&order.process);
-        let take = |guard: &mut Guard| match order.action.kind.is_kill() {
+        let check = self
+            .guard
+            .check_target(&order.action.target, order.process.as_deref());
+        let take = |guard: &mut Guard| match order.action.kind.is_limited() {
             true => guard.take(order.since),
             false => Ok(()),
         };
@@ -386,14 +398,17 @@ impl Responder {
         }
     }
 
-    fn plan(&self, kind: ActionKind, process: &Process, processes: &Tree) -> String {
-        let verdict = match self.guard.check(process) {
+    fn plan(&self, kind: ActionKind, target: &Target, process: Option<&Process>, processes: &Tree) -> String {
+        let verdict = match self.guard.check_target(target, process) {
             Ok(()) => "the guard lets it".to_owned(),
             Err(refusal) => format!("the guard refuses it: {refusal}"),
         };
+        let Some(id) = target.process() else {
+            return format!("{} would hit {target}; {verdict}", kind.name());
+        };
         let hit = match kind {
-            ActionKind::KillTree => tree::family(process.id, &descendants(process.id, processes)),
-            _ => vec![process.id.tgid],
+            ActionKind::KillTree | ActionKind::Disconnect => tree::family(id, &descendants(id, processes)),
+            _ => vec![id.tgid],
         };
         let hit: Vec<String> = hit.iter().map(u32::to_string).collect();
         format!(
@@ -405,22 +420,28 @@ impl Responder {
         )
     }
 
-    /// Nothing stands against it any more but the process itself.
+    /// Nothing stands against it any more but the target itself.
     fn carry_out(&mut self, order: Order, processes: &Tree) {
-        let signal = match order.action.kind {
-            ActionKind::KillTree => return self.fell(order, processes),
-            ActionKind::Kill => Signal::KILL,
-            ActionKind::Suspend => Signal::STOP,
-            ActionKind::Resume => Signal::CONT,
+        // Of what has ended there is no bundle. A person does not wait for one.
+        if let Some(id) = order.action.target.process()
+            && &*order.who == POLICY
+            && let Some(parked) = self.collecting.get_mut(&id)
+        {
+            return parked.push(order);
+        }
+        let signal = match (order.action.kind, order.action.target.process()) {
+            (ActionKind::KillTree, Some(id)) => return self.fell(order, id, processes),
+            (ActionKind::Kill, Some(id)) => (id, Signal::KILL),
+            (ActionKind::Suspend, Some(id)) => (id, Signal::STOP),
+            (ActionKind::Resume, Some(id)) => (id, Signal::CONT),
+            _ => return self.take_measure(order, processes),
         };
-        let (result, detail) = self.signal(&order.action, signal);
+        let (result, detail) = self.signal(signal.0, signal.1);
         self.end(&order, result, detail);
     }
 
-    fn signal(&self, action: &Action, signal: Signal) -> (ActionResult, String) {
-        let held = Held::new(action.target, |executable| {
-            self.guard.check_executable(executable)
-        });
+    fn signal(&self, id: ProcessId, signal: Signal) -> (ActionResult, String) {
+        let held = Held::new(id, |executable| self.guard.check_executable(executable));
         let done = held.and_then(|held| held.signal(signal).map(|()| held));
         match done {
             Ok(_) if signal == Signal::STOP => (ActionResult::Done, "the process was stopped".to_owned()),
@@ -440,12 +461,40 @@ impl Responder {
         }
     }
 
+    /// By whoever keeps what outlives its order; what they need to know of the processes goes with it.
+    fn take_measure(&mut self, order: Order, processes: &Tree) {
+        let family = match order.action.target.process() {
+            Some(id) => descendants(id, processes),
+            None => Vec::new(),
+        };
+        if order.action.kind == ActionKind::Collect
+            && let Some(id) = order.action.target.process()
+        {
+            self.collecting.entry(id).or_default();
+        }
+        self.measures.take(order, family);
+    }
+
+    /// What was to be done to a process after its bundle was made is done now.
+    fn collected(&mut self, order: &Order, processes: &Tree) {
+        if order.action.kind != ActionKind::Collect {
+            return;
+        }
+        let parked = order
+            .action
+            .target
+            .process()
+            .and_then(|id| self.collecting.remove(&id));
+        for order in parked.into_iter().flatten() {
+            self.carry_out(order, processes);
+        }
+    }
+
     /// On a thread of its own: it takes long, and the events that it causes must be read meanwhile.
-    fn fell(&mut self, order: Order, processes: &Tree) {
+    fn fell(&mut self, order: Order, target: ProcessId, processes: &Tree) {
         let guard = self.guard.clone();
         let finished = self.finished.0.clone();
-        let known = descendants(order.action.target, processes);
-        let target = order.action.target;
+        let known = descendants(target, processes);
         // Until it is known who was killed: what descends from the root must go in any case.
         self.condemned.add([target], order.number, BootTime::now());
         let thread = std::thread::Builder::new().name("respond".to_owned());
@@ -454,7 +503,7 @@ impl Responder {
                 guard.check_member(tgid, executable)
             });
             // Nobody to hear it: the agent is ending.
-            let _ = finished.send((order, felled));
+            let _ = finished.send((order, Done::Felled(felled)));
         });
         if let Err(error) = spawned {
             tracing::error!(
@@ -493,12 +542,12 @@ impl Responder {
 
     /// Writes a step down; its number.
     fn write(&mut self, order: &Order, step: Step, why: &str) -> u64 {
-        self.audit.add(record(order, step, why)).number
+        self.audit.add(order.record(step, why)).number
     }
 
     /// That was it: for the audit, the history and the stream.
     fn end(&mut self, order: &Order, result: ActionResult, detail: String) {
-        let mark = self.audit.add(record(order, Step::Ended(result), &detail));
+        let mark = self.audit.add(order.record(Step::Ended(result), &detail));
         let outcome = Arc::new(Outcome {
             number: order.number,
             action: order.action.clone(),
@@ -528,29 +577,22 @@ impl Missed {
 }
 
 fn proposed(action: &Action) -> Proposed {
-    (action.kind, action.target, action.incident.clone())
+    (action.kind, action.target.clone(), action.incident.clone())
 }
 
-fn order(proposal: Proposal, who: Box<str>, since: BootTime) -> Order {
-    Order {
-        number: proposal.number,
-        action: proposal.action,
-        process: proposal.process,
-        who,
-        since,
-    }
-}
-
-fn asked_for(kind: ActionKind, target: ProcessId, person: &Person) -> Action {
-    let reason = match person.why.as_str() {
-        "" => format!("{} asked for it", person.name),
-        why => format!("{} asked for it: {why}", person.name),
+/// Whom or what a person means; what an action cannot be done to is said.
+fn meant(demand: &Demand, processes: &Tree) -> Result<(Target, Option<Arc<Process>>), String> {
+    let (target, process) = match &demand.object {
+        Object::Pid(pid) => {
+            let process = running(*pid, processes)?;
+            (Target::Process(process.id), Some(process))
+        }
+        Object::Target(target) => (target.clone(), None),
     };
-    Action {
-        kind,
-        target,
-        incident: Box::default(),
-        reason,
+    if demand.kind.fits(&target) {
+        Ok((target, process))
+    } else {
+        Err(format!("{} cannot be done to {target}", demand.kind.name()))
     }
 }
 
@@ -578,23 +620,6 @@ fn descendants(root: ProcessId, processes: &Tree) -> Vec<ProcessId> {
     };
     let found = processes.iter().filter(descends);
     found.map(|process| process.id).collect()
-}
-
-fn record(order: &Order, step: Step, why: &str) -> Record {
-    Record {
-        number: 0,
-        time_ns: 0,
-        step,
-        proposal: order.number,
-        action: order.action.kind,
-        pid: order.action.target.tgid,
-        start_ns: order.action.target.start.0,
-        executable: String::from_utf8_lossy(&order.process.image.executable).into_owned(),
-        incident: order.action.incident.to_string(),
-        who: order.who.to_string(),
-        why: why.to_owned(),
-        previous: String::new(),
-    }
 }
 
 fn humantime(duration: Duration) -> String {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use rsigma_parser::LogSource;
 use sensor_common::Signal;
+use serde::{Deserialize, Serialize};
 
 use crate::host::{Body, Event, Operation};
 
@@ -63,7 +64,7 @@ channels! {
 }
 
 /// A set of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Channels(u16);
 
 impl Channels {

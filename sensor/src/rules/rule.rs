@@ -3,12 +3,13 @@
 use std::{borrow::Cow, fmt};
 
 use rsigma_parser::Level as SigmaLevel;
+use serde::{Deserialize, Serialize};
 
 use super::{Channels, Place};
 use crate::detect::Severity;
 
 /// How bad it is, as Sigma says it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum Level {
     Informational,
@@ -73,7 +74,7 @@ impl fmt::Display for Level {
 }
 
 /// What a rule says of itself.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rule {
     /// Its own id; its title, where it has none.
     pub id: Box<str>,

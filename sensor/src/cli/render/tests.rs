@@ -202,7 +202,7 @@ fn conclusions() {
         kind: ActionKind::Kill.into(),
         target: process().id,
         incident_id: "i-7".into(),
-        reason: String::new(),
+        ..Action::default()
     };
     let outcome = Outcome {
         action: Some(action),

@@ -255,7 +255,9 @@ fn an_incident_has_the_thread_that_acted() {
         event: event(Arc::clone(&process), Body::Fork),
     };
     let incident = Incident {
-        cause: 0,
+        key: 0,
+        processes: Vec::new(),
+        ended: None,
         id: "i1".into(),
         opened: WallTime(1),
         updated: WallTime(2),

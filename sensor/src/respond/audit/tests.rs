@@ -1,6 +1,7 @@
 use std::fs;
 
 use super::*;
+use crate::{host::ProcessId, time::BootTime};
 
 fn record(why: &str) -> Record {
     Record {
@@ -9,8 +10,11 @@ fn record(why: &str) -> Record {
         step: Step::Ended(ActionResult::Done),
         proposal: 0,
         action: ActionKind::Kill,
-        pid: 7,
-        start_ns: 8,
+        target: Target::Process(ProcessId {
+            tgid: 7,
+            start: BootTime(8),
+        }),
+        seconds: None,
         executable: "/tmp/x".to_owned(),
         incident: "1".to_owned(),
         who: "policy".to_owned(),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::respond::responder::tests::incident_of;
+use crate::respond::testing::incident_of;
 
 fn policy(text: &str) -> Policy {
     let config = config::Config::parse(text, "/etc/sensor/sensor.toml".as_ref()).unwrap();
@@ -13,9 +13,8 @@ fn decided(
     technique: &'static str,
 ) -> Option<(Mode, ActionKind)> {
     let incident = incident_of(severity, subject, technique);
-    policy
-        .propose(&incident)
-        .map(|(mode, action)| (mode, action.kind))
+    let (mode, actions) = policy.propose(&incident);
+    actions.first().map(|action| (mode, action.kind))
 }
 
 #[test]

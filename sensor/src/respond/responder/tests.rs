@@ -43,11 +43,7 @@ impl Drop for Victim {
 }
 
 /// An incident whose process is nobody's.
-pub(in crate::respond) fn incident_of(
-    severity: Severity,
-    subject: &str,
-    technique: &'static str,
-) -> Incident {
+pub(crate) fn incident_of(severity: Severity, subject: &str, technique: &'static str) -> Incident {
     let id = ProcessId {
         tgid: u32::MAX,
         start: BootTime(0),
@@ -89,7 +85,9 @@ fn incident(id: ProcessId, severity: Severity) -> Incident {
         kernel_thread: false,
     };
     Incident {
-        cause: 0,
+        key: 0,
+        processes: Vec::new(),
+        ended: None,
         id: "1".into(),
         opened: WallTime(0),
         updated: WallTime(0),
@@ -122,11 +120,11 @@ fn tree() -> Tree {
 
 fn result(responder: &mut Responder, incident: &Incident) -> ActionResult {
     responder.respond(incident, &tree());
-    let outcome = responder.outcomes().pop().unwrap();
+    let outcome = responder.outcomes(&tree()).pop().unwrap();
     assert!(!outcome.detail.is_empty());
     assert_eq!(
-        (&*outcome.action.incident, outcome.action.target),
-        ("1", incident.process.id)
+        (&*outcome.action.incident, outcome.action.target.clone()),
+        ("1", Target::Process(incident.process.id))
     );
     outcome.result
 }
@@ -138,7 +136,7 @@ fn the_same_is_proposed_once_unless_it_is_worse() {
     let mut incident = incident(victim.id(), Severity::High);
     let proposed = |responder: &mut Responder, incident: &Incident| {
         responder.respond(incident, &tree());
-        responder.outcomes().len()
+        responder.outcomes(&tree()).len()
     };
     assert_eq!(proposed(&mut responder, &incident), 1);
     incident.count = 2;
@@ -171,7 +169,7 @@ fn and_lives_in_observe_mode_or_below_the_severity() {
     );
     let mut responder = responder(Mode::Act);
     responder.respond(&incident(victim.id(), Severity::Medium), &tree());
-    assert!(responder.outcomes().is_empty());
+    assert!(responder.outcomes(&tree()).is_empty());
     assert!(victim.lives());
 }
 
@@ -245,7 +243,9 @@ fn beyond_the_limit_and_after_a_loss_a_person_decides() {
     assert_eq!(result(&mut limited, &high), ActionResult::Asked);
     assert_eq!(
         limited.tripped().map(|refusal| refusal.to_string()).as_deref(),
-        Some("0 processes were killed within a minute already; see respond.max_kills_per_minute")
+        Some(
+            "0 kills, blocks and the like were done within a minute already; see respond.max_kills_per_minute"
+        )
     );
     assert_eq!(limited.tripped(), None);
     let mut responder = responder(Mode::Act);
@@ -254,7 +254,7 @@ fn beyond_the_limit_and_after_a_loss_a_person_decides() {
     assert!(victim.lives());
     // It is not asked about twice.
     responder.respond(&high, &tree());
-    assert!(responder.outcomes().is_empty());
+    assert!(responder.outcomes(&tree()).is_empty());
 }
 
 fn person() -> Person {
@@ -285,13 +285,13 @@ fn a_person_approves_or_denies_or_is_too_late() {
     assert!(error.contains("nothing waits"), "{error}");
 
     // Who has said no is not asked again, unless it gets worse.
-    responder.outcomes();
+    responder.outcomes(&tree());
     responder.respond(&incident, &tree());
-    assert!(responder.outcomes().is_empty());
+    assert!(responder.outcomes(&tree()).is_empty());
     incident.severity = Severity::Critical;
     assert_eq!(result(&mut responder, &incident), ActionResult::Asked);
     responder.keep_house(BootTime(BootTime::now().0 + 901 * 1_000_000_000));
-    let lapsed = responder.outcomes().pop().unwrap();
+    let lapsed = responder.outcomes(&tree()).pop().unwrap();
     assert_eq!((lapsed.result, &*lapsed.who), (ActionResult::Lapsed, "time"));
     assert!(victim.lives());
 
@@ -302,6 +302,14 @@ fn a_person_approves_or_denies_or_is_too_late() {
     assert_eq!(victim.0.wait().unwrap().signal(), Some(9));
     let error = fulfil(&mut responder, &Wish::Undo(number)).unwrap_err();
     assert!(error.contains("cannot be undone"), "{error}");
+}
+
+fn demand(kind: ActionKind) -> Demand {
+    Demand {
+        kind,
+        object: Object::Pid(1),
+        lasts: None,
+    }
 }
 
 #[test]
@@ -323,13 +331,13 @@ fn nobody_can_order_what_the_guard_forbids() {
         },
         None,
     );
-    let order = Wish::Do(ActionKind::Suspend, 1);
+    let order = Wish::Do(demand(ActionKind::Suspend));
     let answer = responder.fulfil(&order, &person(), &processes).unwrap();
     let Answer::Outcome(outcome) = answer else {
         panic!("{answer:?}")
     };
     assert_eq!(outcome.result, ActionResult::Refused);
-    let plan = responder.fulfil(&Wish::Try(ActionKind::Kill, 1), &person(), &processes);
+    let plan = responder.fulfil(&Wish::Try(demand(ActionKind::Kill)), &person(), &processes);
     let Ok(Answer::Plan(plan)) = plan else {
         panic!("{plan:?}")
     };

@@ -1,0 +1,244 @@
+//! The incidents of this host, in a database that outlives the agent: what is open goes on when an agent begins again, what has ended can be
+//! looked up.
+//!
+//! ```text
+//! pipeline ─▶ incident, outcome ─▶ queue ─▶ thread: hashes, next step ─▶ SQLite
+//!                                               ▲
+//!                              list, show, close ┘
+//! ```
+//!
+//! Invariants:
+//! - The pipeline never waits for the disk. What does not fit into the queue is counted, and the incident's next state makes up for it.
+//! - What an incident is shown as is kept as the message that consumers get, which later versions can read. What it goes on by
+//!   ([`Incident`] itself) is kept beside it only while it is open, and forgotten where another version wrote it: such an incident ends.
+//! - At most [`KEPT`] incidents are kept; those that ended the longest ago go first.
+//! - A database that is damaged is set aside under another name and a new one is begun.
+
+mod advice;
+mod hashes;
+mod page;
+mod store;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, mpsc},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use sensor_proto::v1;
+use tokio::sync::oneshot;
+
+use self::{hashes::Hashes, page::Page, store::Store};
+use crate::{
+    detect::Incident,
+    export::Converter,
+    respond::Outcome,
+    time::{BootTime, WallTime},
+};
+
+pub use store::{Asked, StoreError};
+
+/// Name of the database in the agent's state directory.
+pub const FILE: &str = "sensor.db";
+
+/// Incidents that are kept.
+const KEPT: usize = 10_000;
+
+/// States of incidents, outcomes and questions that wait.
+const QUEUE: usize = 4_096;
+
+/// How long somebody who asks waits.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Something for the book.
+enum Note {
+    Incident(Arc<Incident>),
+    Outcome(Arc<Outcome>),
+    Ask(Box<dyn FnOnce(&mut Keeper) + Send>),
+    /// Nothing comes after it.
+    End,
+}
+
+/// Whoever has this writes into the book, or asks what is in it. Cloning gives another handle to the same.
+#[derive(Clone, Debug)]
+pub struct Book {
+    notes: mpsc::SyncSender<Note>,
+}
+
+/// The thread that keeps the book.
+#[derive(Debug)]
+pub struct Keeping {
+    thread: JoinHandle<()>,
+    notes: mpsc::SyncSender<Note>,
+}
+
+/// The thread's own: the database, and what of it is at hand.
+struct Keeper {
+    store: Store,
+    converter: Converter,
+    hashes: Hashes,
+}
+
+impl Book {
+    /// Opens the book in `state`, or one that is forgotten with the agent. Also what was open in it, the one that grew the longest ago
+    /// first.
+    ///
+    /// # Errors
+    /// If the thread cannot be started.
+    pub fn open(
+        state: Option<&Path>,
+        converter: Converter,
+    ) -> std::io::Result<(Self, Keeping, Vec<Incident>)> {
+        let store = Store::open(state.map(|state| state.join(FILE)).as_deref());
+        let mut keeper = Keeper {
+            store,
+            converter,
+            hashes: Hashes::default(),
+        };
+        let open = keeper.resume(BootTime::now(), WallTime::now());
+        let (notes, queue) = mpsc::sync_channel(QUEUE);
+        let thread = std::thread::Builder::new().name("book".to_owned());
+        let thread = thread.spawn(move || keeper.work(&queue))?;
+        let keeping = Keeping {
+            thread,
+            notes: notes.clone(),
+        };
+        Ok((Self { notes }, keeping, open))
+    }
+
+    /// An incident is new, has grown or ended. False if there was no room: its next state is to be told.
+    #[must_use]
+    pub fn incident(&self, incident: &Arc<Incident>) -> bool {
+        self.notes.try_send(Note::Incident(Arc::clone(incident))).is_ok()
+    }
+
+    /// Something was done about an incident. False if there was no room.
+    #[must_use]
+    pub fn outcome(&self, outcome: &Arc<Outcome>) -> bool {
+        outcome.action.incident.is_empty() || self.notes.try_send(Note::Outcome(Arc::clone(outcome))).is_ok()
+    }
+
+    /// The incidents there are, without their stories.
+    ///
+    /// # Errors
+    /// If the book cannot be read.
+    pub async fn list(&self, asked: Asked) -> Result<Vec<v1::Incident>, StoreError> {
+        self.ask(move |keeper| keeper.store.list(&asked)).await
+    }
+
+    /// The incident whose id begins so.
+    ///
+    /// # Errors
+    /// If there is none, there are several, or the book cannot be read.
+    pub async fn get(&self, id: String) -> Result<v1::Incident, StoreError> {
+        self.ask(move |keeper| keeper.store.get(&id)).await
+    }
+
+    /// Says what an incident was. It has ended by that.
+    ///
+    /// # Errors
+    /// As for [`get`](Self::get).
+    pub async fn close(&self, id: String, ending: v1::Ending) -> Result<v1::Incident, StoreError> {
+        self.ask(move |keeper| keeper.store.close(&id, ending)).await
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Keeper) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let ask = Box::new(move |keeper: &mut Keeper| {
+            // Nobody to hear it is no reason not to have done it.
+            let _ = answer.send(question(keeper));
+        });
+        self.notes
+            .try_send(Note::Ask(ask))
+            .map_err(|_| StoreError::Busy)?;
+        match tokio::time::timeout(PATIENCE, answered).await {
+            Ok(Ok(answer)) => answer,
+            _ => Err(StoreError::Busy),
+        }
+    }
+}
+
+impl Keeping {
+    /// Waits until everything is written that was told so far.
+    pub fn finish(self) {
+        let _ = self.notes.send(Note::End);
+        if self.thread.join().is_err() {
+            tracing::error!("the thread of the incident book has ended in a panic");
+        }
+    }
+}
+
+impl Keeper {
+    fn work(mut self, queue: &mpsc::Receiver<Note>) {
+        while let Ok(first) = queue.recv() {
+            let notes = std::iter::once(first).chain(queue.try_iter());
+            // One transaction for what has come meanwhile.
+            let (mut incidents, mut outcomes) = (Vec::new(), Vec::new());
+            let mut is_over = false;
+            for note in notes.take(QUEUE) {
+                match note {
+                    Note::Incident(incident) => {
+                        // The latest state of it says all.
+                        incidents.retain(|other: &Arc<Incident>| other.id != incident.id);
+                        incidents.push(incident);
+                    }
+                    Note::Outcome(outcome) => outcomes.push(outcome),
+                    Note::Ask(question) => {
+                        self.write(&mut incidents, &mut outcomes);
+                        question(&mut self);
+                    }
+                    Note::End => is_over = true,
+                }
+            }
+            self.write(&mut incidents, &mut outcomes);
+            if is_over {
+                return;
+            }
+        }
+    }
+
+    fn write(&mut self, incidents: &mut Vec<Arc<Incident>>, outcomes: &mut Vec<Arc<Outcome>>) {
+        if incidents.is_empty() && outcomes.is_empty() {
+            return;
+        }
+        let mut pages: Vec<Page> = Vec::new();
+        for incident in incidents.drain(..) {
+            let known = self.store.page(&incident.id);
+            let told = self.converter.incident(&incident);
+            pages.push(Page::of(incident, told, known, &mut self.hashes));
+        }
+        for outcome in outcomes.drain(..) {
+            let id = &outcome.action.incident;
+            let at = pages.iter().position(|page| *page.id() == **id).or_else(|| {
+                pages.push(self.store.page(id)?);
+                Some(pages.len() - 1)
+            });
+            if let Some(at) = at {
+                pages[at].done(self.converter.outcome(&outcome));
+            }
+        }
+        self.store.write(&pages, KEPT);
+    }
+
+    /// What was open, as it goes on: boot time began anew if the host did.
+    fn resume(&mut self, boot: BootTime, wall: WallTime) -> Vec<Incident> {
+        let mut open = self.store.open_incidents();
+        for incident in &mut open {
+            let age = wall.0.saturating_sub(incident.updated.0);
+            incident.updated_boot = BootTime(boot.0.saturating_sub(age));
+        }
+        open
+    }
+}
+
+/// Where the book is, for messages.
+fn place(path: Option<&PathBuf>) -> String {
+    path.map_or_else(|| "in memory".to_owned(), |path| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests;

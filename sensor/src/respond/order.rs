@@ -1,0 +1,137 @@
+//! What people ask of the response, and what was decided.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Action, ActionKind, Outcome, Proposal, Record, Step, Target};
+use crate::{host::Process, time::BootTime};
+
+/// What a person wants.
+#[derive(Clone, Debug)]
+pub enum Wish {
+    /// Do what was proposed under this number.
+    Approve(u64),
+    /// Don't.
+    Deny(u64),
+    /// Undo what was done under it.
+    Undo(u64),
+    /// Do this.
+    Do(Demand),
+    /// Say what that would do.
+    Try(Demand),
+}
+
+/// Something that a person wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Demand {
+    /// What.
+    pub kind: ActionKind,
+    /// To whom or what.
+    pub object: Object,
+    /// For how long; `None`: as long as the configuration says.
+    pub lasts: Option<Duration>,
+}
+
+/// Whom or what a person means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// The process that has this id now.
+    Pid(u32),
+    /// What is no process.
+    Target(Target),
+}
+
+/// Who wants it and why.
+#[derive(Clone, Debug, Default)]
+pub struct Person {
+    /// As the system knows them.
+    pub name: Box<str>,
+    /// In their words; may be empty.
+    pub why: String,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// It was decided and, if so decided, done.
+    Outcome(Arc<Outcome>),
+    /// It is being done; the outcome follows in the stream and in the history, under this number.
+    Begun(u64),
+    /// What would be hit, and what the guard says.
+    Plan(String),
+}
+
+/// What waits and what was.
+#[derive(Clone, Debug, Default)]
+pub struct Responses {
+    /// The oldest first.
+    pub pending: Vec<Proposal>,
+    /// The latest last.
+    pub history: Vec<Arc<Outcome>>,
+}
+
+/// A proposal that was decided for.
+#[derive(Clone, Debug)]
+pub(super) struct Order {
+    pub(super) number: u64,
+    pub(super) action: Action,
+    /// The process that it is about, if any.
+    pub(super) process: Option<Arc<Process>>,
+    pub(super) who: Box<str>,
+    /// When its event happened, or a person decided.
+    pub(super) since: BootTime,
+}
+
+impl Order {
+    /// `who` has decided about what waited.
+    pub(super) fn of(proposal: Proposal, who: &str, since: BootTime) -> Self {
+        Self {
+            number: proposal.number,
+            action: proposal.action,
+            process: proposal.process,
+            who: who.into(),
+            since,
+        }
+    }
+
+    /// Its line in the audit.
+    pub(super) fn record(&self, step: Step, why: &str) -> Record {
+        let executable = self.process.as_ref().map(|process| &process.image.executable);
+        Record {
+            number: 0,
+            time_ns: 0,
+            step,
+            proposal: self.number,
+            action: self.action.kind,
+            target: self.action.target.clone(),
+            seconds: self.action.lasts.map(|lasts| lasts.as_secs()),
+            executable: executable
+                .map_or_else(String::new, |path| String::from_utf8_lossy(path).into_owned()),
+            incident: self.action.incident.to_string(),
+            who: self.who.to_string(),
+            why: why.to_owned(),
+            previous: String::new(),
+        }
+    }
+}
+
+impl Action {
+    /// What `person` asked for.
+    pub(super) fn asked_for(
+        kind: ActionKind,
+        target: Target,
+        lasts: Option<Duration>,
+        person: &Person,
+    ) -> Self {
+        let reason = match person.why.as_str() {
+            "" => format!("{} asked for it", person.name),
+            why => format!("{} asked for it: {why}", person.name),
+        };
+        Self {
+            kind,
+            target,
+            lasts,
+            incident: Box::default(),
+            reason,
+        }
+    }
+}

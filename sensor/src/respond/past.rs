@@ -1,0 +1,118 @@
+//! What the agents before this one did, as far as the end of their audit tells.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fs::File,
+    io::{self, BufRead as _, BufReader, Seek as _, SeekFrom},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    AUDIT_FILE, Action, ActionResult, Outcome, Proposal, Record, Step,
+    audit::{self, Mark},
+    pending,
+};
+use crate::time::{BootTime, WallTime};
+
+/// So much of the end of an audit is read, in bytes: some ten thousand lines.
+const TAIL: u64 = 4 << 20;
+
+/// What was done, and what still waits.
+#[derive(Debug, Default)]
+pub(super) struct Past {
+    /// The latest last.
+    pub(super) history: VecDeque<Arc<Outcome>>,
+    /// With what the process ran that it is about.
+    pub(super) pending: Vec<(Proposal, String)>,
+}
+
+/// Reads it. A line that is damaged is left out: `sensor audit verify` says so, and so did the audit when it was opened.
+pub(super) fn read(state: &Path, limit: usize, ask_within: Duration) -> Past {
+    match records(&state.join(AUDIT_FILE)) {
+        Ok(records) => Past::of(records, limit, ask_within),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Past::default(),
+        Err(error) => {
+            tracing::warn!(
+                "what was done before cannot be read from the audit: {error}; it cannot be undone by its number"
+            );
+            Past::default()
+        }
+    }
+}
+
+fn records(path: &Path) -> io::Result<Vec<(Record, Mark)>> {
+    let mut file = File::open(path)?;
+    let from = file.seek(SeekFrom::End(0))?.saturating_sub(TAIL);
+    file.seek(SeekFrom::Start(from))?;
+    let lines = BufReader::new(file).split(b'\n').skip(usize::from(from > 0));
+    Ok(lines
+        .map_while(Result::ok)
+        .filter_map(|line| audit::parse(&line).ok())
+        .collect())
+}
+
+impl Past {
+    fn of(records: Vec<(Record, Mark)>, limit: usize, ask_within: Duration) -> Self {
+        let now = (BootTime::now(), WallTime::now());
+        let mut past = Self::default();
+        let mut reasons = BTreeMap::new();
+        let mut asked = BTreeMap::new();
+        for (record, mark) in records {
+            match record.step {
+                Step::Proposed | Step::Undoing => {
+                    reasons.insert(record.proposal, record.why.clone());
+                }
+                Step::Approved => {
+                    asked.remove(&record.proposal);
+                }
+                Step::Ended(result) => {
+                    let reason = reasons.get(&record.proposal).cloned().unwrap_or_default();
+                    let outcome = outcome(&record, mark, result, reason);
+                    asked.remove(&record.proposal);
+                    if result == ActionResult::Asked {
+                        asked.insert(record.proposal, (Arc::clone(&outcome), record));
+                    }
+                    if past.history.len() >= limit {
+                        past.history.pop_front();
+                    }
+                    past.history.push_back(outcome);
+                }
+            }
+        }
+        let waiting = asked.into_values().filter_map(|(outcome, record)| {
+            let passed = Duration::from_nanos(now.1.0.saturating_sub(record.time_ns));
+            let left = ask_within.checked_sub(passed)?;
+            let proposal = Proposal {
+                number: record.proposal,
+                action: outcome.action.clone(),
+                process: None,
+                because: "it was asked before the agent began again".to_owned(),
+                until: pending::until(now.0, left),
+            };
+            Some((proposal, record.executable))
+        });
+        past.pending = waiting.collect();
+        past
+    }
+}
+
+fn outcome(record: &Record, mark: Mark, result: ActionResult, reason: String) -> Arc<Outcome> {
+    Arc::new(Outcome {
+        number: record.proposal,
+        action: Action {
+            kind: record.action,
+            target: record.target.clone(),
+            lasts: record.seconds.map(Duration::from_secs),
+            incident: record.incident.as_str().into(),
+            reason,
+        },
+        result,
+        detail: record.why.clone(),
+        who: record.who.as_str().into(),
+        time: WallTime(record.time_ns),
+        latency: Duration::ZERO,
+        mark,
+    })
+}
