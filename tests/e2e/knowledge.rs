@@ -32,7 +32,7 @@ const UNIT: &str = "sensor-test-known.service";
 const SUBJECT: &str = "unit:sensor-test-known.service";
 
 /// A command of the agent's program, and what it printed.
-fn ask(agent: &Agent, arguments: &[&str]) -> Result<String> {
+pub(crate) fn ask(agent: &Agent, arguments: &[&str]) -> Result<String> {
     let mut command = Command::new(sensor()?);
     let output = command
         .args(arguments)

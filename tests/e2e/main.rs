@@ -11,6 +11,7 @@ mod detect;
 mod exec;
 mod grpc;
 mod identity;
+mod incidents;
 mod integrity;
 mod knowledge;
 mod lifecycle;
@@ -80,6 +81,7 @@ fn trials() -> Vec<Trial> {
         integrity::trials(),
         session::trials(),
         respond::trials(),
+        incidents::trials(),
         rules::trials(),
         detect::trials(),
         knowledge::trials(),

@@ -18,7 +18,7 @@ use sensor_behaviour::{
 use super::{Incident, Severity, Signal, detector::Suspicion, incident::stable_hash, incidents::key_of};
 use crate::{
     config,
-    host::{Event, Process, ProcessId, Tree},
+    host::{Event, Process, ProcessId, Tree, proc::TICK_NS},
     time::BootTime,
 };
 
@@ -184,7 +184,9 @@ impl Dossiers {
                 _ => break,
             }
         }
-        let hash = stable_hash(&[&root.id.tgid.to_le_bytes(), &root.id.start.0.to_le_bytes()]);
+        // To the tick: of what began before the agent, more is not known.
+        let start = root.id.start.0 / TICK_NS;
+        let hash = stable_hash(&[&root.id.tgid.to_le_bytes(), &start.to_le_bytes()]);
         self.roots.put(process.id, hash);
         hash
     }

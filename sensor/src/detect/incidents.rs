@@ -257,3 +257,6 @@ impl Incidents {
 pub(super) fn key_of(signal: &Signal, cause: u64) -> u64 {
     stable_hash(&[signal.subject.as_bytes(), &cause.to_le_bytes()])
 }
+
+#[cfg(test)]
+mod tests;

@@ -82,3 +82,6 @@ fn named<E: Error>(name: &str) -> Result<ActionKind, E> {
         ))
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -116,3 +116,6 @@ fn outcome(record: &Record, mark: Mark, result: ActionResult, reason: String) ->
         mark,
     })
 }
+
+#[cfg(test)]
+mod tests;

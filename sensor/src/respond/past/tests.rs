@@ -1,0 +1,93 @@
+use super::*;
+use crate::{
+    host::ProcessId,
+    respond::{ActionKind, Audit, Target},
+};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+fn line(audit: &mut Audit, proposal: u64, step: Step, target: Target, why: &str) -> u64 {
+    let record = Record {
+        number: 0,
+        time_ns: 0,
+        step,
+        proposal,
+        action: ActionKind::Suspend,
+        target,
+        seconds: Some(60),
+        executable: "/tmp/x".to_owned(),
+        incident: "i".to_owned(),
+        who: "policy".to_owned(),
+        why: why.to_owned(),
+        previous: String::new(),
+    };
+    audit.add(record).number
+}
+
+fn process(tgid: u32) -> Target {
+    Target::Process(ProcessId {
+        tgid,
+        start: BootTime(1),
+    })
+}
+
+fn asked(audit: &mut Audit, tgid: u32) -> u64 {
+    let number = line(audit, 0, Step::Proposed, process(tgid), "a shell");
+    line(
+        audit,
+        number,
+        Step::Ended(ActionResult::Asked),
+        process(tgid),
+        "asked",
+    );
+    number
+}
+
+#[test]
+fn what_nobody_answered_to_still_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut audit = Audit::open(Some(folder.path()));
+    let waits = asked(&mut audit, 7);
+    let denied = asked(&mut audit, 8);
+    line(
+        &mut audit,
+        denied,
+        Step::Ended(ActionResult::Denied),
+        process(8),
+        "",
+    );
+    let approved = asked(&mut audit, 9);
+    line(&mut audit, approved, Step::Approved, process(9), "");
+    drop(audit);
+    let past = read(folder.path(), 256, HOUR);
+    let [(proposal, executable)] = &past.pending[..] else {
+        panic!("{:?}", past.pending)
+    };
+    assert_eq!((proposal.number, &**executable), (waits, "/tmp/x"));
+    let action = &proposal.action;
+    assert_eq!(
+        (&action.target, action.lasts, action.reason.as_str()),
+        (&process(7), Some(Duration::from_secs(60)), "a shell")
+    );
+    assert!(proposal.until > BootTime::now());
+    // Its time may be over by now.
+    assert!(read(folder.path(), 256, Duration::ZERO).pending.is_empty());
+    let results: Vec<ActionResult> = past.history.iter().map(|outcome| outcome.result).collect();
+    use ActionResult::{Asked, Denied};
+    assert_eq!(results, [Asked, Asked, Denied, Asked]);
+    assert_eq!(read(folder.path(), 2, HOUR).history.len(), 2);
+}
+
+#[test]
+fn what_cannot_be_read_is_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(read(folder.path(), 256, HOUR).history.is_empty());
+    let mut audit = Audit::open(Some(folder.path()));
+    asked(&mut audit, 7);
+    drop(audit);
+    let path = folder.path().join(AUDIT_FILE);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes.extend_from_slice(b"\xff\n{\"number\":3}\nhalf a li");
+    std::fs::write(&path, bytes).unwrap();
+    assert_eq!(read(folder.path(), 256, HOUR).pending.len(), 1);
+}
