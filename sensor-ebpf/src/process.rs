@@ -1,7 +1,10 @@
 //! Processes begin, replace their program, and end.
 
 use aya_ebpf::{
-    helpers::generated::bpf_probe_read_user, macros::btf_tracepoint, programs::BtfTracePointContext,
+    helpers::generated::bpf_probe_read_user,
+    macros::{btf_tracepoint, map},
+    maps::LruHashMap,
+    programs::BtfTracePointContext,
 };
 use sensor_common::{
     Exec, Exit, Fork, Signal,
@@ -19,6 +22,11 @@ use crate::{
 };
 
 const SIGNAL_GROUP_EXIT: u32 = 4;
+
+/// When the process began, to the nanosecond, that has this id now: `/proc` tells it to the hundredth of a second, in which an id may change hands.
+/// Written before a new process runs, by process id; the longest unseen is pushed out.
+#[map]
+static BIRTHS: LruHashMap<u32, u64> = LruHashMap::with_max_entries(16_384, 0);
 
 /// `sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`: the new program is in
 /// place, none of its instructions has run.
@@ -199,10 +207,11 @@ pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
     twin::is_mine(Twin::Fork, 0, child);
     // SAFETY: both are tasks, by the tracepoint's prototype.
     unsafe { sequence::forked(parent, child) };
-    if is_process(child)
-        && let Some(admitted) = emit::admit(Signal::Fork)
-    {
-        fork(admitted, parent, child);
+    if is_process(child) {
+        born(child);
+        if let Some(admitted) = emit::admit(Signal::Fork) {
+            fork(admitted, parent, child);
+        }
     }
     0
 }
@@ -225,6 +234,7 @@ fn fork_again(place: u32, parent: Address, child: Address) -> i32 {
         // SAFETY: as in `process_fork`.
         unsafe { sequence::forked(parent, child) };
         if is_process(child) {
+            born(child);
             emit::admit_alone(Signal::Fork, |admitted, _| fork(admitted, parent, child));
         }
     }
@@ -240,6 +250,20 @@ fn is_process(child: Address) -> bool {
         let pid: u32 = Direct::load(child, offset!(task_pid));
         tgid == pid
     }
+}
+
+/// Notes when a new process began.
+#[inline(always)]
+fn born(child: Address) {
+    // SAFETY: a task, by the tracepoint's prototype.
+    let (tgid, began): (u32, u64) = unsafe {
+        (
+            Direct::load(child, offset!(task_tgid)),
+            identity::began::<Direct>(child),
+        )
+    };
+    // Without a note, the agent goes by what `/proc` tells.
+    let _ = BIRTHS.insert(&tgid, &began, 0);
 }
 
 #[inline(always)]

@@ -247,7 +247,8 @@ fn start(
         .apply(&config.capture, capture.filters())
         .map_err(LoadError::Map)?;
 
-    let mut responder = Responder::new(&config.respond, state_directory(config));
+    let births = capture.take_births();
+    let mut responder = Responder::new(&config.respond, state_directory(config)).with_births(births);
     if let Some(state) = state_directory(config) {
         responder.resume(state, host.tree());
     }

@@ -18,6 +18,7 @@ macro_rules! pod {
 
 mod account;
 mod alarm;
+mod births;
 pub mod btf;
 pub mod calls;
 mod cgroup;
@@ -49,6 +50,7 @@ use zerocopy::{FromBytes as _, IntoBytes as _};
 
 pub use account::{Accounts, LossReason, Tally};
 pub use alarm::Alarm;
+pub use births::Births;
 pub use datagrams::FlowTimes;
 pub use filters::{Filters, MuteCounts};
 pub use folds::{Folds, Repeats};
@@ -113,6 +115,7 @@ pub struct Capture {
     datagrams: Datagrams,
     _reports: Option<Reports>,
     protected: Option<Protected>,
+    births: Option<Births>,
     sequences: Option<Sequences>,
 }
 
@@ -136,6 +139,7 @@ impl Capture {
         let listeners = take(ebpf, "LISTENERS")?.try_into()?;
         let datagrams = Datagrams::new(take(ebpf, "DATAGRAMS")?, options.flows)?;
         let protected = Protected::new(take(ebpf, "PROTECTED")?.try_into()?);
+        let births = Births::new(take(ebpf, "BIRTHS")?.try_into()?);
         let promise = Promise::new(take(ebpf, "LOOK_AT")?).map_err(rings::not_mapped)?;
         let folds =
             Folds::new(take(ebpf, "FOLDS")?, folds::slots(possible_cpus())).map_err(rings::not_mapped)?;
@@ -194,6 +198,7 @@ impl Capture {
             datagrams,
             _reports: reports,
             protected: Some(protected),
+            births: Some(births),
             sequences,
         })
     }
@@ -201,6 +206,11 @@ impl Capture {
     /// The list of protected processes, for whoever keeps it: once.
     pub fn take_protected(&mut self) -> Option<Protected> {
         self.protected.take()
+    }
+
+    /// When processes began, for whoever must not mistake one for another: once.
+    pub fn take_births(&mut self) -> Option<Births> {
+        self.births.take()
     }
 
     /// Tells the kernel programs of sockets that listened before they did. What they have seen themselves since

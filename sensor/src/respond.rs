@@ -40,7 +40,7 @@ pub use action::{Action, ActionKind, ActionResult, Outcome, Target};
 pub use actions::Actions;
 pub use audit::{Audit, AuditError, FILE as AUDIT_FILE, Mark, Reader as AuditReader, Record, Step};
 pub use guard::{Guard, Refusal};
-pub use kill::WAIT;
+pub use kill::{Births, WAIT};
 pub use order::{Answer, Demand, Object, Person, Responses, Wish};
 pub use pending::Proposal;
 pub use policy::{Mode, Policy, ResponseRule};

@@ -35,6 +35,7 @@ fn start(path: &Path) -> (Hub, JoinHandle<Result<(), LocalError>>) {
         uplink: None,
         reloader: None,
         orders: None,
+        book: None,
     };
     let server = LocalServer::bind(path).expect("binds");
     (hub, tokio::spawn(server.serve(service)))

@@ -32,6 +32,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         case("respond::protected_program_is_not_killed", protected),
         case("respond::a_person_is_asked_and_approves", approved),
         case("respond::a_person_is_asked_and_denies", denied),
+        case("respond::whoever_inherits_a_process_id_is_not_killed", inherited),
     ]
 }
 
@@ -126,6 +127,61 @@ fn denied() -> Result<()> {
     let (_, pending) = respond(&trial.stack, &["pending"])?;
     ensure!(pending.contains("nothing waits"), "{pending}");
     trial.shell_lives_on()
+}
+
+/// The process that a rule was for has ended, and another has its id, within the time in which `/proc` shows the same start for both.
+fn inherited() -> Result<()> {
+    const WORD: &str = "word-of-the-heirs";
+    const ROUNDS: u32 = 1_000;
+    let folder = tempfile::tempdir()?;
+    let rule = format!(
+        "title: heirs\nid: heirs\nlevel: high\nlogsource:\n  product: linux\n  category: process_creation\n\
+         detection:\n  word:\n    CommandLine|contains: ' 0 {WORD}'\n  condition: word\n"
+    );
+    std::fs::write(folder.path().join("rule.yml"), rule)?;
+    let stack = Stack::start(&format!(
+        "[rules]\nbuiltin = false\npaths = [{:?}]\n[respond]\nmode = \"act\"\nmax_kills_per_minute = 1000\n",
+        folder.path()
+    ))?;
+    let stream = stack.subscribe()?;
+    let output = helper("reuse")?.args([&ROUNDS.to_string(), WORD]).output()?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(
+        output.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    stream.fence()?;
+    let got = stream.got();
+    let outcomes = got.entries.iter().filter_map(|entry| match &entry.body {
+        Some(entry::Body::Outcome(outcome)) => Some(outcome),
+        _ => None,
+    });
+    let (mut done, mut gone) = (0, 0);
+    for outcome in outcomes {
+        match outcome.result() {
+            ActionResult::Done => done += 1,
+            ActionResult::Gone => gone += 1,
+            other => anyhow::bail!("{other:?}: {outcome:?}"),
+        }
+    }
+    eprintln!(
+        "{}; {gone} had ended before they could be killed, {done} had not",
+        said.trim()
+    );
+    let mut words = said.split_whitespace();
+    let mut number = || words.nth(1).and_then(|word| word.parse::<u32>().ok());
+    let (reused, killed) = (number().context("no number")?, number().context("no number")?);
+    ensure!(
+        reused >= ROUNDS * 9 / 10,
+        "few process ids were inherited: {said}"
+    );
+    ensure!(
+        gone >= reused / 2,
+        "{gone} of {reused} had ended when the agent looked"
+    );
+    ensure!(killed == 0, "{killed} heirs were killed");
+    Ok(())
 }
 
 /// A service that has learned to start one program, and then starts a shell; and what the agent made of it.

@@ -7,6 +7,7 @@ mod forks;
 mod operations;
 mod paths;
 mod programs;
+mod reuse;
 mod sequences;
 mod service;
 mod sessions;
@@ -63,6 +64,7 @@ fn dispatch(role: &str, args: &[String]) -> Result<()> {
         "path-storm" => paths::storm(args),
         "path-swaps" => paths::swaps(args),
         "uring" => uring::run(args),
+        "reuse" => reuse::run(args),
         "service" => service::run(args),
         "tcp-server" => tcp::server(args),
         "tcp-client" => tcp::client(args),

@@ -1,6 +1,6 @@
 //! Signals to a process, and to no other.
 
-use std::{os::fd::OwnedFd, time::Duration};
+use std::{fmt, os::fd::OwnedFd, time::Duration};
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -9,11 +9,23 @@ use rustix::{
 };
 
 use super::Refusal;
-use crate::host::{ProcessId, proc::ProcDir};
+use crate::{
+    host::{
+        ProcessId,
+        proc::{ProcDir, TICK_NS, same_tick},
+    },
+    time::BootTime,
+};
 
 /// How long to wait for a killed process to be gone. It dies on its own time; the thread that waits here is the one
 /// that reads the rings.
 pub const WAIT: Duration = Duration::from_millis(2);
+
+/// Knows exactly when processes began.
+pub trait Births: fmt::Debug + Send + Sync {
+    /// When the process began that has this id now; `None` if that is not known.
+    fn of(&self, tgid: u32) -> Option<BootTime>;
+}
 
 /// Why a process did not get a signal.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,15 +46,26 @@ pub(super) struct Held {
     process: ProcDir,
 }
 
+/// Whether another process than `id` has its id now. What is known of it from `/proc` began at the beginning of a tick.
+fn is_another(id: ProcessId, births: &dyn Births) -> bool {
+    let is_rounded = id.start.0.is_multiple_of(TICK_NS);
+    births.of(id.tgid).is_some_and(|born| match is_rounded {
+        true => !same_tick(born, id.start),
+        false => born != id.start,
+    })
+}
+
 impl Held {
     /// The process `id`, if `allow` lets what it runs be acted upon.
     ///
-    /// The pidfd is opened first and keeps naming one process whatever happens to the process id; then `/proc` tells
-    /// whether that is the process that was meant. Were the id reused between the two, the pidfd would
+    /// The pidfd is opened first and keeps naming one process whatever happens to the process id; then `/proc` and `births` tell
+    /// whether that is the process that was meant: the one knows all, the other to the nanosecond, in case the id changed hands within the
+    /// hundredth of a second that is told apart in `/proc`. Were the id reused between the two, the pidfd would
     /// name the process that has ended, and a signal would fail. What it runs is read again because it may have
     /// executed something else since: that does not save it, unless it is protected.
     pub(super) fn new(
         id: ProcessId,
+        births: Option<&dyn Births>,
         allow: impl FnOnce(&[u8]) -> Result<(), Refusal>,
     ) -> Result<Self, Missed> {
         let pid = i32::try_from(id.tgid).ok().and_then(Pid::from_raw);
@@ -59,8 +82,17 @@ impl Held {
         if matches!(stat.state, b'Z' | b'X') {
             return Err(Missed::Gone("the process had ended and was not yet waited for"));
         }
-        allow(&process.executable().0).map_err(Missed::Refused)?;
-        Ok(Self { id, pidfd, process })
+        if births.is_some_and(|births| is_another(id, births)) {
+            return Err(Missed::Gone("the process had ended, and its id is another's"));
+        }
+        let held = Self { id, pidfd, process };
+        let executable = held.process.executable().0;
+        // What is just ending runs nothing any more.
+        if executable.is_empty() && held.ended_within(WAIT) {
+            return Err(Missed::Gone("the process had ended"));
+        }
+        allow(&executable).map_err(Missed::Refused)?;
+        Ok(held)
     }
 
     pub(super) fn signal(&self, signal: Signal) -> Result<(), Missed> {

@@ -12,8 +12,8 @@ use lru::LruCache;
 use rustix::process::Signal;
 
 use super::{
-    Action, ActionKind, ActionResult, Answer, Audit, Demand, Guard, Mode, Object, Outcome, Person, Policy,
-    Proposal, Refusal, Responses, Step, Target, Wish,
+    Action, ActionKind, ActionResult, Answer, Audit, Births, Demand, Guard, Mode, Object, Outcome, Person,
+    Policy, Proposal, Refusal, Responses, Step, Target, Wish,
     kill::{Held, Missed, WAIT},
     measures::Measures,
     order::Order,
@@ -70,6 +70,7 @@ pub struct Responder {
     lost_at: Option<BootTime>,
     /// Why the limit of kills stood in the way, if it did since this was asked last.
     tripped: Option<Refusal>,
+    births: Option<Arc<dyn Births>>,
     measures: Measures,
     /// Processes of which a bundle is being made, with what is to be done to them afterwards.
     collecting: HashMap<ProcessId, Vec<Order>>,
@@ -96,10 +97,18 @@ impl Responder {
             lost_at: None,
             tripped: None,
             measures: Measures::new(config, state, finished.0.clone()),
+            births: None,
             collecting: HashMap::new(),
             finished,
             outcomes: Vec::new(),
         }
+    }
+
+    /// From now on it is known exactly when processes began.
+    #[must_use]
+    pub fn with_births(mut self, births: Option<impl Births + 'static>) -> Self {
+        self.births = births.map(|births| Arc::new(births) as Arc<dyn Births>);
+        self
     }
 
     /// Goes on where the last agent ended, as far as the audit in `state` tells: what was done can be undone, and what waits for a person
@@ -441,7 +450,9 @@ impl Responder {
     }
 
     fn signal(&self, id: ProcessId, signal: Signal) -> (ActionResult, String) {
-        let held = Held::new(id, |executable| self.guard.check_executable(executable));
+        let held = Held::new(id, self.births.as_deref(), |executable| {
+            self.guard.check_executable(executable)
+        });
         let done = held.and_then(|held| held.signal(signal).map(|()| held));
         match done {
             Ok(_) if signal == Signal::STOP => (ActionResult::Done, "the process was stopped".to_owned()),
@@ -493,13 +504,14 @@ impl Responder {
     /// On a thread of its own: it takes long, and the events that it causes must be read meanwhile.
     fn fell(&mut self, order: Order, target: ProcessId, processes: &Tree) {
         let guard = self.guard.clone();
+        let births = self.births.clone();
         let finished = self.finished.0.clone();
         let known = descendants(target, processes);
         // Until it is known who was killed: what descends from the root must go in any case.
         self.condemned.add([target], order.number, BootTime::now());
         let thread = std::thread::Builder::new().name("respond".to_owned());
         let spawned = thread.spawn(move || {
-            let felled = tree::fell(target, &known, |tgid, executable| {
+            let felled = tree::fell(target, &known, births.as_deref(), |tgid, executable| {
                 guard.check_member(tgid, executable)
             });
             // Nobody to hear it: the agent is ending.

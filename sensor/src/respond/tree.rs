@@ -16,7 +16,7 @@ use std::{
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
 use super::{
-    Refusal,
+    Births, Refusal,
     kill::{Held, Missed},
 };
 use crate::{
@@ -56,10 +56,11 @@ pub(super) struct Felled {
 pub(super) fn fell(
     root: ProcessId,
     known: &[ProcessId],
+    births: Option<&dyn Births>,
     allow: impl Fn(u32, &[u8]) -> Result<(), Refusal>,
 ) -> Result<Felled, Missed> {
     let mut felled = Felled::default();
-    let family = freeze(root, known, &allow, &mut felled)?;
+    let family = freeze(root, known, births, &allow, &mut felled)?;
     for member in &family {
         if let Err(Missed::Failed(error)) = member.signal(Signal::KILL) {
             felled.failed = Some(error);
@@ -101,12 +102,13 @@ pub(super) fn family(root: ProcessId, known: &[ProcessId]) -> Vec<u32> {
 fn freeze(
     root: ProcessId,
     known: &[ProcessId],
+    births: Option<&dyn Births>,
     allow: &impl Fn(u32, &[u8]) -> Result<(), Refusal>,
     felled: &mut Felled,
 ) -> Result<Vec<Held>, Missed> {
     allow_descriptors();
     let stop = |id: ProcessId| {
-        let held = Held::new(id, |executable| allow(id.tgid, executable))?;
+        let held = Held::new(id, births, |executable| allow(id.tgid, executable))?;
         held.signal(Signal::STOP)?;
         Ok(held)
     };

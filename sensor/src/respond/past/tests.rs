@@ -73,8 +73,8 @@ fn what_nobody_answered_to_still_waits() {
     // Its time may be over by now.
     assert!(read(folder.path(), 256, Duration::ZERO).pending.is_empty());
     let results: Vec<ActionResult> = past.history.iter().map(|outcome| outcome.result).collect();
-    use ActionResult::{Asked, Denied};
-    assert_eq!(results, [Asked, Asked, Denied, Asked]);
+    let (asked, denied) = (ActionResult::Asked, ActionResult::Denied);
+    assert_eq!(results, [asked, asked, denied, asked]);
     assert_eq!(read(folder.path(), 2, HOUR).history.len(), 2);
 }
 

@@ -57,14 +57,14 @@ fn all_of_a_family_end_and_nobody_else() {
     expected.push(family.0.id());
     expected.sort_unstable();
     assert_eq!(super::family(family.id(), &[]), expected);
-    let felled = fell(family.id(), &[], |_, _| Ok(())).unwrap();
+    let felled = fell(family.id(), &[], None, |_, _| Ok(())).unwrap();
     assert_eq!(
         (felled.ended.len(), felled.lingering, felled.failed),
         (7, 0, None)
     );
     assert!(members.into_iter().all(|member| !lives(member)));
     assert!(lives(stranger));
-    fell(other.id(), &[], |_, _| Ok(())).unwrap();
+    fell(other.id(), &[], None, |_, _| Ok(())).unwrap();
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn whoever_keeps_forking_does_not_get_away() {
     let forks = "while :; do sleep 0.01 & sleep 0.001; done";
     let mut family = Family::new(&format!("for i in 1 2 3 4; do ({forks}) & echo $!; done; wait"));
     let pids = family.pids(4);
-    let felled = fell(family.id(), &[], |_, _| Ok(())).unwrap();
+    let felled = fell(family.id(), &[], None, |_, _| Ok(())).unwrap();
     assert!(felled.failed.is_none(), "{felled:?}");
     // Those at least; what they had forked comes on top, where it had not ended by itself.
     assert!(felled.ended.len() >= 5, "{felled:?}");
@@ -85,7 +85,7 @@ fn what_is_protected_is_spared_with_what_descends_from_it() {
     let pids = family.pids(2);
     let parent = |pid: u32| ProcDir::open(pid).unwrap().stat().unwrap().parent;
     let spared = *pids.iter().find(|pid| parent(**pid) == family.0.id()).unwrap();
-    let felled = fell(family.id(), &[], |tgid, _| match tgid == spared {
+    let felled = fell(family.id(), &[], None, |tgid, _| match tgid == spared {
         true => Err(Refusal::Init),
         false => Ok(()),
     });
@@ -96,7 +96,7 @@ fn what_is_protected_is_spared_with_what_descends_from_it() {
     );
     assert!(pids.iter().all(|pid| lives(*pid)));
     let start = ProcDir::open(spared).unwrap().stat().unwrap().start;
-    let rest = fell(ProcessId { tgid: spared, start }, &[], |_, _| Ok(())).unwrap();
+    let rest = fell(ProcessId { tgid: spared, start }, &[], None, |_, _| Ok(())).unwrap();
     assert_eq!(rest.ended.len(), 2);
 }
 
@@ -107,6 +107,9 @@ fn a_root_that_is_another_by_now_is_gone() {
         start: BootTime(1),
         ..family.id()
     };
-    assert!(matches!(fell(other, &[], |_, _| Ok(())), Err(Missed::Gone(_))));
+    assert!(matches!(
+        fell(other, &[], None, |_, _| Ok(())),
+        Err(Missed::Gone(_))
+    ));
     assert!(lives(family.0.id()));
 }

@@ -1,0 +1,30 @@
+//! When the process began that has an id now, to the nanosecond, as the kernel programs saw it being forked.
+
+use std::fmt;
+
+use aya::maps::{HashMap, MapData};
+
+use crate::{respond, time::BootTime};
+
+/// The kernel programs' notes. Of what ran before them, and of the longest unseen among many, there are none.
+pub struct Births {
+    processes: HashMap<MapData, u32, u64>,
+}
+
+impl Births {
+    pub(super) fn new(processes: HashMap<MapData, u32, u64>) -> Self {
+        Self { processes }
+    }
+}
+
+impl respond::Births for Births {
+    fn of(&self, tgid: u32) -> Option<BootTime> {
+        self.processes.get(&tgid, 0).ok().map(BootTime)
+    }
+}
+
+impl fmt::Debug for Births {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Births").finish_non_exhaustive()
+    }
+}
