@@ -5,6 +5,7 @@ pub mod connect;
 pub mod doctor;
 pub mod events;
 pub mod feedback;
+pub mod forensics;
 pub mod json;
 pub mod models;
 pub mod record;

@@ -6,8 +6,8 @@ use clap::{Parser, Subcommand};
 use sensor::{
     agent::AgentError,
     cli::{
-        audit, doctor, events, feedback, models, record, reload, replay, respond, rules, run, sequences,
-        status,
+        audit, doctor, events, feedback, forensics, models, record, reload, replay, respond, rules, run,
+        sequences, status,
     },
     config::ConfigError,
     priority::DELIVERY,
@@ -30,6 +30,7 @@ enum Command {
     Reload(reload::ReloadArgs),
     Respond(respond::RespondArgs),
     Audit(audit::AuditArgs),
+    Forensics(forensics::ForensicsArgs),
     Record(record::RecordArgs),
     Models(models::ModelsArgs),
     Feedback(feedback::FeedbackArgs),
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Doctor(args) => return doctor::run(&args),
         Command::Rules(args) => return rules::run(&args),
+        Command::Forensics(args) => return ended(block_on(forensics::run(args))),
         Command::Run(args) => block_on(run::run(args)),
         Command::Events(args) => block_on(events::run(args)),
         Command::Sequences(args) => sequences::run(&args),
@@ -60,13 +62,14 @@ fn main() -> ExitCode {
         Command::Feedback(args) => block_on(feedback::run(args)),
         Command::Replay(args) => replay::run(&args),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("sensor: {error:#}");
-            exit_code(&error)
-        }
-    }
+    ended(result.map(|()| ExitCode::SUCCESS))
+}
+
+fn ended(result: anyhow::Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        eprintln!("sensor: {error:#}");
+        exit_code(&error)
+    })
 }
 
 /// 2 for what the operator has to change before it can work, 1 for what went wrong.
@@ -79,7 +82,7 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
     }
 }
 
-fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_multi_thread()
         .on_thread_start(|| DELIVERY.join())
         .worker_threads(2)

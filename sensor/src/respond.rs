@@ -31,6 +31,7 @@ pub use action::{Action, ActionKind, ActionResult, Outcome};
 pub use audit::{Audit, AuditError, FILE as AUDIT_FILE, Mark, Reader as AuditReader, Record, Step};
 pub use guard::{Guard, Refusal};
 pub use kill::WAIT;
+pub(crate) use kill::{Held, Missed};
 pub use pending::Proposal;
 pub use policy::{Mode, Policy, ResponseRule};
 pub use responder::{Answer, Person, Responder, Responses, Wish};

@@ -16,20 +16,23 @@ use crate::host::{ProcessId, proc::ProcDir};
 pub const WAIT: Duration = Duration::from_millis(2);
 
 /// Why a process did not get a signal.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Missed {
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Missed {
     /// It had ended before.
+    #[error("{0}")]
     Gone(&'static str),
     /// What it runs now is protected.
+    #[error("{0}")]
     Refused(Refusal),
     /// The kernel refused.
+    #[error("{0}")]
     Failed(String),
 }
 
 /// A process that was identified, by a descriptor that names it for good.
 #[derive(Debug)]
-pub(super) struct Held {
-    pub(super) id: ProcessId,
+pub(crate) struct Held {
+    pub(crate) id: ProcessId,
     pidfd: OwnedFd,
     process: ProcDir,
 }
@@ -41,7 +44,7 @@ impl Held {
     /// whether that is the process that was meant. Were the id reused between the two, the pidfd would
     /// name the process that has ended, and a signal would fail. What it runs is read again because it may have
     /// executed something else since: that does not save it, unless it is protected.
-    pub(super) fn new(
+    pub(crate) fn new(
         id: ProcessId,
         allow: impl FnOnce(&[u8]) -> Result<(), Refusal>,
     ) -> Result<Self, Missed> {
@@ -63,7 +66,7 @@ impl Held {
         Ok(Self { id, pidfd, process })
     }
 
-    pub(super) fn signal(&self, signal: Signal) -> Result<(), Missed> {
+    pub(crate) fn signal(&self, signal: Signal) -> Result<(), Missed> {
         pidfd_send_signal(&self.pidfd, signal).map_err(|error| match error {
             Errno::SRCH => Missed::Gone("the process had ended"),
             error => Missed::Failed(format!("pidfd_send_signal: {error}; is CAP_KILL there?")),
@@ -71,7 +74,7 @@ impl Held {
     }
 
     /// Whether it has ended by then.
-    pub(super) fn ended_within(&self, wait: Duration) -> bool {
+    pub(crate) fn ended_within(&self, wait: Duration) -> bool {
         let mut polled = [PollFd::new(&self.pidfd, PollFlags::IN)];
         let timeout = Timespec {
             tv_sec: wait.as_secs() as i64,
@@ -81,7 +84,7 @@ impl Held {
     }
 
     /// Whether it runs no instruction any more: stopped, being traced, or ended.
-    pub(super) fn is_at_rest(&self) -> bool {
+    pub(crate) fn is_at_rest(&self) -> bool {
         let state = self.process.stat().map(|stat| stat.state);
         state.is_none_or(|state| matches!(state, b'T' | b't' | b'Z' | b'X'))
     }
