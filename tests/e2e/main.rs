@@ -9,6 +9,7 @@ mod credential;
 mod delivery;
 mod detect;
 mod exec;
+mod forensics;
 mod grpc;
 mod identity;
 mod integrity;
@@ -80,6 +81,7 @@ fn trials() -> Vec<Trial> {
         integrity::trials(),
         session::trials(),
         respond::trials(),
+        forensics::trials(),
         rules::trials(),
         detect::trials(),
         knowledge::trials(),

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs::File,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::{
@@ -14,6 +15,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
+use rustix::fs::OFlags;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -275,7 +277,13 @@ fn of_what(manifest: &Manifest) -> String {
 fn verify_it(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let key = args.key.as_deref().map(public_key).transpose()?;
     let name = harmless(&args.file.to_string_lossy()).into_owned();
-    let file = File::open(&args.file).with_context(|| format!("cannot open {name}"))?;
+    // A pipe that nobody writes to would be waited for.
+    let mut options = File::options();
+    let opened = options
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits() as i32)
+        .open(&args.file);
+    let file = opened.with_context(|| format!("cannot open {name}"))?;
     if !file.metadata()?.is_file() {
         bail!("{name} is not a file");
     }
