@@ -24,6 +24,7 @@ mod guard;
 mod kill;
 mod pending;
 mod policy;
+pub mod quarantine;
 mod responder;
 mod tree;
 
