@@ -26,6 +26,7 @@ mod pending;
 mod policy;
 pub mod quarantine;
 mod responder;
+pub mod revoke;
 mod tree;
 
 pub use action::{Action, ActionKind, ActionResult, Outcome};

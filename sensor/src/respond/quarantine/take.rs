@@ -30,7 +30,8 @@ impl Quarantine {
     /// Quarantines a file. `allow` may refuse it by its path: [`Guard::check_executable`](crate::respond::Guard::check_executable) knows
     /// the protected programs.
     ///
-    /// Takes as long as copying does, at most [`FILE_MAX`] bytes.
+    /// Takes as long as copying does, at most [`FILE_MAX`] bytes; on a file system of somebody's own that may be for ever, so it is for a thread
+    /// that nobody waits for.
     ///
     /// # Errors
     /// If it is not the file that was meant, is refused, or cannot be copied or removed. Nothing is changed then.

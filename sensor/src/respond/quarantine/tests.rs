@@ -238,3 +238,24 @@ fn other_names_are_told_and_stay() {
     assert_eq!(item.other_names, 1);
     assert!(host.path("tmp/second").exists());
 }
+
+#[test]
+fn a_file_that_was_made_unremovable_is_removed_and_comes_back_so() {
+    use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+
+    let host = Host::new();
+    let path = host.file("tmp/evil");
+    let file = fs::File::open(&path).unwrap();
+    let fixed = |file: &fs::File| ioctl_getflags(file).is_ok_and(|flags| flags.contains(IFlags::IMMUTABLE));
+    let flags = ioctl_getflags(&file).unwrap_or(IFlags::empty());
+    if ioctl_setflags(&file, flags | IFlags::IMMUTABLE).is_err() || !fixed(&file) {
+        eprintln!("the file system has no such attribute, or this is not root");
+        return;
+    }
+    let item = host.take(&path).unwrap();
+    assert!(!path.exists());
+    host.quarantine.restore(&item.id).unwrap();
+    let file = fs::File::open(&path).unwrap();
+    assert!(fixed(&file));
+    ioctl_setflags(&file, flags).unwrap();
+}
