@@ -57,8 +57,11 @@ fn bundle(key: &HostKey) -> Vec<u8> {
     bytes
 }
 
+/// Names and contents.
+type Parts = Vec<(String, Vec<u8>)>;
+
 /// The parts of a bundle, manifest and signature among them.
-fn parts(bundle: &[u8]) -> Vec<(String, Vec<u8>)> {
+fn parts(bundle: &[u8]) -> Parts {
     let content = zstd::stream::decode_all(bundle).unwrap();
     let mut archive = tar::Archive::new(&content[..]);
     let entries = archive.entries().unwrap().map(|entry| {
@@ -137,7 +140,7 @@ fn it_is_said_which_part_is_not_what_it_was() {
     let key = HostKey::of_seed(1);
     let original = parts(&bundle(&key));
     let part = |name: &str| name.to_owned();
-    let check = |change: &dyn Fn(&mut Vec<(String, Vec<u8>)>), expected: &[Finding]| {
+    let check = |change: &dyn Fn(&mut Parts), expected: &[Finding]| {
         let mut parts = original.clone();
         change(&mut parts);
         // Whoever has the key could sign a manifest that fits; this is about one that does not.

@@ -79,7 +79,7 @@ fn an_account_is_locked_and_given_back_byte_by_byte() {
     assert_ne!(after.ino(), before.ino(), "it was written to, not replaced");
     let record = host.folder.path().join("state/revoked/1001.json");
     assert_eq!(fs::metadata(&record).unwrap().mode() & 0o777, 0o600);
-    assert_eq!(host.accounts.list(), [revoked.clone()]);
+    assert_eq!(host.accounts.list(), std::slice::from_ref(&revoked));
     assert!(!format!("{revoked:?}").contains("salt"));
 
     assert_eq!(host.lock(1001).unwrap(), (revoked.clone(), Done::Before));
