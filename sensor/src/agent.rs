@@ -334,7 +334,8 @@ fn capture_options<'a>(config: &Config, cgroups: Option<&'a CgroupMount>) -> cap
     }
 }
 
-fn host_name(config: &Config) -> String {
+/// Under which name this host is known.
+pub(crate) fn host_name(config: &Config) -> String {
     if config.host.name.is_empty() {
         return rustix::system::uname().nodename().to_string_lossy().into_owned();
     }

@@ -6,6 +6,7 @@ pub mod doctor;
 pub mod events;
 pub mod feedback;
 pub mod incidents;
+pub mod forensics;
 pub mod json;
 pub mod models;
 pub mod record;

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod detect;
 pub mod export;
+pub mod forensics;
 pub mod host;
 pub mod knowledge;
 pub mod links;

@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use sensor::{
     agent::AgentError,
     cli::{
-        audit, doctor, events, feedback, incidents, models, record, reload, replay, respond, rules, run,
+        audit, doctor, events, feedback, forensics, incidents, models, record, reload, replay, respond, rules, run,
         sequences, status,
     },
     config::ConfigError,
@@ -31,6 +31,7 @@ enum Command {
     Incidents(incidents::IncidentsArgs),
     Respond(respond::RespondArgs),
     Audit(audit::AuditArgs),
+    Forensics(forensics::ForensicsArgs),
     Record(record::RecordArgs),
     Models(models::ModelsArgs),
     Feedback(feedback::FeedbackArgs),
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Doctor(args) => return doctor::run(&args),
         Command::Rules(args) => return rules::run(&args),
+        Command::Forensics(args) => return ended(block_on(forensics::run(args))),
         Command::Run(args) => block_on(run::run(args)),
         Command::Events(args) => block_on(events::run(args)),
         Command::Sequences(args) => sequences::run(&args),
@@ -62,13 +64,14 @@ fn main() -> ExitCode {
         Command::Feedback(args) => block_on(feedback::run(args)),
         Command::Replay(args) => replay::run(&args),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("sensor: {error:#}");
-            exit_code(&error)
-        }
-    }
+    ended(result.map(|()| ExitCode::SUCCESS))
+}
+
+fn ended(result: anyhow::Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        eprintln!("sensor: {error:#}");
+        exit_code(&error)
+    })
 }
 
 /// 2 for what the operator has to change before it can work, 1 for what went wrong.
@@ -81,7 +84,7 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
     }
 }
 
-fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_multi_thread()
         .on_thread_start(|| DELIVERY.join())
         .worker_threads(2)

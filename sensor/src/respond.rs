@@ -28,7 +28,9 @@ mod order;
 mod past;
 mod pending;
 mod policy;
+pub mod quarantine;
 mod responder;
+pub mod revoke;
 mod tree;
 
 #[cfg(test)]
@@ -42,6 +44,7 @@ pub use audit::{Audit, AuditError, FILE as AUDIT_FILE, Mark, Reader as AuditRead
 pub use guard::{Guard, Refusal};
 pub use kill::{Births, WAIT};
 pub use order::{Answer, Demand, Object, Person, Responses, Wish};
+pub(crate) use kill::{Held, Missed};
 pub use pending::Proposal;
 pub use policy::{Mode, Policy, ResponseRule};
 pub use responder::Responder;

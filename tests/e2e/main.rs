@@ -9,6 +9,7 @@ mod credential;
 mod delivery;
 mod detect;
 mod exec;
+mod forensics;
 mod grpc;
 mod identity;
 mod incidents;
@@ -82,6 +83,7 @@ fn trials() -> Vec<Trial> {
         session::trials(),
         respond::trials(),
         incidents::trials(),
+        forensics::trials(),
         rules::trials(),
         detect::trials(),
         knowledge::trials(),

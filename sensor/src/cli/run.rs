@@ -1,6 +1,6 @@
 //! `sensor run`: watch this host.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -55,11 +55,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
 }
 
 fn configure(args: &RunArgs) -> Result<Config, ConfigError> {
-    let mut config = match &args.config {
-        Some(path) => Config::load(path)?,
-        None if PathBuf::from(CONFIG).exists() => Config::load(CONFIG.as_ref())?,
-        None => Config::default(),
-    };
+    let mut config = load(args.config.as_deref())?;
     if let Some(socket) = &args.socket {
         config.export.socket.clone_from(socket);
     }
@@ -76,4 +72,13 @@ fn configure(args: &RunArgs) -> Result<Config, ConfigError> {
         config.capture.max_rung = max_rung;
     }
     Ok(config)
+}
+
+/// The configuration in the file that was named, else the one of the host, else the defaults.
+pub(super) fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
+    match file {
+        Some(path) => Config::load(path),
+        None if Path::new(CONFIG).exists() => Config::load(CONFIG.as_ref()),
+        None => Ok(Config::default()),
+    }
 }

@@ -138,15 +138,15 @@ impl ProcDir {
         let Ok(path) = self.link("exe") else {
             return Default::default();
         };
-        let Ok(stat) = rustix::fs::statat(&self.directory, "exe", AtFlags::empty()) else {
+        let Ok(about) = self.about("exe") else {
             return (path, 0, 0);
         };
-        let device = rustix::fs::major(stat.st_dev) << 20 | rustix::fs::minor(stat.st_dev);
+        let device = about.stx_dev_major << 20 | about.stx_dev_minor;
         let path = match path.strip_suffix(b" (deleted)") {
-            Some(name) if stat.st_nlink == 0 => name.into(),
+            Some(name) if about.stx_nlink == 0 => name.into(),
             _ => path,
         };
-        (path, stat.st_ino, device)
+        (path, about.stx_ino, device)
     }
 
     /// Its arguments, as many as a record may hold, and how many bytes there are.
@@ -205,15 +205,53 @@ impl ProcDir {
     /// # Errors
     /// If it cannot be opened or read, as when the process has ended.
     pub fn read(&self, file: &str, limit: u64) -> io::Result<Vec<u8>> {
-        let file = rustix::fs::openat(
+        let mut content = Vec::new();
+        self.open_file(file)?.take(limit).read_to_end(&mut content)?;
+        Ok(content)
+    }
+
+    /// One of its files. Opening does not wait: for who holds a lease on the executable, say.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub fn open_file(&self, file: &str) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        Ok(rustix::fs::openat(&self.directory, file, flags, Mode::empty())?.into())
+    }
+
+    /// The numbers in one of its directories, such as `fd` or `task`: at most `limit`, in their order.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn numbers(&self, directory: &str, limit: usize) -> io::Result<Vec<u32>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(&self.directory, directory, flags, Mode::empty())?;
+        let mut numbers = Vec::new();
+        for entry in rustix::fs::Dir::read_from(opened)? {
+            let name = entry?;
+            if let Ok(number) = name.file_name().to_string_lossy().parse() {
+                numbers.push(number);
+            }
+            if numbers.len() >= limit {
+                break;
+            }
+        }
+        Ok(numbers)
+    }
+
+    /// What is known of one of its files, whose name may be a link to anywhere. A file system that is reached over a network, or that is a
+    /// process's own, is not asked for news: it might never answer.
+    ///
+    /// # Errors
+    /// If nothing is.
+    pub fn about(&self, file: &str) -> io::Result<rustix::fs::Statx> {
+        let flags = AtFlags::STATX_DONT_SYNC;
+        Ok(rustix::fs::statx(
             &self.directory,
             file,
-            OFlags::RDONLY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
-        let mut content = Vec::new();
-        File::from(file).take(limit).read_to_end(&mut content)?;
-        Ok(content)
+            flags,
+            rustix::fs::StatxFlags::BASIC_STATS,
+        )?)
     }
 
     /// The inodes of the sockets that it has open, of at most `limit` descriptors.
@@ -231,7 +269,11 @@ impl ProcDir {
             })
     }
 
-    fn link(&self, name: &str) -> io::Result<Box<[u8]>> {
+    /// Where one of its links leads.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn link(&self, name: &str) -> io::Result<Box<[u8]>> {
         let target = rustix::fs::readlinkat(&self.directory, name, Vec::new())?;
         Ok(target.into_bytes().into())
     }
@@ -267,7 +309,7 @@ fn namespace_inode(link: &[u8]) -> Option<u32> {
 }
 
 /// `1234` of `socket:[1234]`.
-fn socket_inode(link: &[u8]) -> Option<u64> {
+pub(crate) fn socket_inode(link: &[u8]) -> Option<u64> {
     link.starts_with(b"socket:").then(|| bracketed(link)).flatten()
 }
 

@@ -28,20 +28,23 @@ pub trait Births: fmt::Debug + Send + Sync {
 }
 
 /// Why a process did not get a signal.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Missed {
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Missed {
     /// It had ended before.
+    #[error("{0}")]
     Gone(&'static str),
     /// What it runs now is protected.
+    #[error("{0}")]
     Refused(Refusal),
     /// The kernel refused.
+    #[error("{0}")]
     Failed(String),
 }
 
 /// A process that was identified, by a descriptor that names it for good.
 #[derive(Debug)]
-pub(super) struct Held {
-    pub(super) id: ProcessId,
+pub(crate) struct Held {
+    pub(crate) id: ProcessId,
     pidfd: OwnedFd,
     process: ProcDir,
 }
@@ -63,7 +66,7 @@ impl Held {
     /// hundredth of a second that is told apart in `/proc`. Were the id reused between the two, the pidfd would
     /// name the process that has ended, and a signal would fail. What it runs is read again because it may have
     /// executed something else since: that does not save it, unless it is protected.
-    pub(super) fn new(
+    pub(crate) fn new(
         id: ProcessId,
         births: Option<&dyn Births>,
         allow: impl FnOnce(&[u8]) -> Result<(), Refusal>,
@@ -95,7 +98,7 @@ impl Held {
         Ok(held)
     }
 
-    pub(super) fn signal(&self, signal: Signal) -> Result<(), Missed> {
+    pub(crate) fn signal(&self, signal: Signal) -> Result<(), Missed> {
         pidfd_send_signal(&self.pidfd, signal).map_err(|error| match error {
             Errno::SRCH => Missed::Gone("the process had ended"),
             error => Missed::Failed(format!("pidfd_send_signal: {error}; is CAP_KILL there?")),
@@ -103,7 +106,7 @@ impl Held {
     }
 
     /// Whether it has ended by then.
-    pub(super) fn ended_within(&self, wait: Duration) -> bool {
+    pub(crate) fn ended_within(&self, wait: Duration) -> bool {
         let mut polled = [PollFd::new(&self.pidfd, PollFlags::IN)];
         let timeout = Timespec {
             tv_sec: wait.as_secs() as i64,
@@ -113,7 +116,7 @@ impl Held {
     }
 
     /// Whether it runs no instruction any more: stopped, being traced, or ended.
-    pub(super) fn is_at_rest(&self) -> bool {
+    pub(crate) fn is_at_rest(&self) -> bool {
         let state = self.process.stat().map(|stat| stat.state);
         state.is_none_or(|state| matches!(state, b'T' | b't' | b'Z' | b'X'))
     }

@@ -1,0 +1,137 @@
+//! What may be seen of arguments and environment.
+
+use sha2::{Digest as _, Sha256};
+
+use super::hex;
+
+/// Takes the secrets out.
+pub trait Redact: Send + Sync {
+    /// The arguments of a program as they may be kept, as many as there are.
+    fn arguments(&self, arguments: &[&[u8]]) -> Vec<Vec<u8>>;
+
+    /// A variable of an environment, `NAME=value`, as it may be kept.
+    fn variable(&self, variable: &[u8]) -> Vec<u8>;
+}
+
+/// Keeps the values of harmless variables, and of others only their length and the beginning of their SHA-256, by which two can be
+/// compared. Of arguments it takes out what is named like a secret, and passwords in addresses.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Conservative;
+
+/// Values that are no secret, and say much. Whatever the loader obeys (`LD_…`) is looked for in every attack.
+const HARMLESS: [&[u8]; 8] = [
+    b"PATH", b"LANG", b"TERM", b"HOME", b"SHELL", b"USER", b"LOGNAME", b"PWD",
+];
+
+/// What is in the name of an option or a variable that has a secret for a value.
+const SECRET: [&str; 9] = [
+    "pass", "pwd", "secret", "token", "key", "auth", "cred", "cookie", "bearer",
+];
+
+impl Redact for Conservative {
+    fn arguments(&self, arguments: &[&[u8]]) -> Vec<Vec<u8>> {
+        let mut next_is_secret = false;
+        let mut kept = Vec::with_capacity(arguments.len());
+        for argument in arguments {
+            let is_option = argument.starts_with(b"-");
+            let value = split(argument);
+            let named = |name: &[u8]| {
+                let name = String::from_utf8_lossy(name).to_lowercase();
+                SECRET.iter().any(|word| name.contains(word))
+            };
+            kept.push(match value {
+                _ if next_is_secret && !is_option => placeholder(argument),
+                Some((name, value)) if named(name) => [name, b"=", &placeholder(value)].concat(),
+                _ => without_password(argument),
+            });
+            next_is_secret = is_option && value.is_none() && named(argument);
+        }
+        kept
+    }
+
+    fn variable(&self, variable: &[u8]) -> Vec<u8> {
+        let Some((name, value)) = split(variable) else {
+            // No variable at all: whatever the process wrote there.
+            return placeholder(variable);
+        };
+        if HARMLESS.contains(&name) || name.starts_with(b"LC_") || name.starts_with(b"LD_") {
+            return variable.to_vec();
+        }
+        [name, b"=", &placeholder(value)].concat()
+    }
+}
+
+fn split(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = text.iter().position(|byte| *byte == b'=')?;
+    Some((&text[..at], &text[at + 1..]))
+}
+
+fn placeholder(value: &[u8]) -> Vec<u8> {
+    let digest = hex(&Sha256::digest(value)[..4]);
+    format!("<redacted {} bytes, sha256:{digest}>", value.len()).into_bytes()
+}
+
+/// `scheme://user:password@host` without the password.
+fn without_password(argument: &[u8]) -> Vec<u8> {
+    let find = |from: usize, what: &[u8]| {
+        let found = argument[from..]
+            .windows(what.len())
+            .position(|window| window == what);
+        found.map(|at| from + at)
+    };
+    let cut = || {
+        let user = find(0, b"://")? + 3;
+        let end = find(user, b"@")?;
+        let colon = find(user, b":").filter(|colon| *colon < end)?;
+        let host = argument[user..end].contains(&b'/');
+        (!host).then_some((colon + 1, end))
+    };
+    match cut() {
+        Some((from, to)) => [
+            &argument[..from],
+            &placeholder(&argument[from..to]),
+            &argument[to..],
+        ]
+        .concat(),
+        None => argument.to_vec(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_may_be_secret_are_not_kept() {
+        let kept = |variable: &str| String::from_utf8(Conservative.variable(variable.as_bytes())).unwrap();
+        for same in ["PATH=/bin:/usr/bin", "LD_PRELOAD=/tmp/x.so", "LC_ALL=C", "HOME="] {
+            assert_eq!(kept(same), same);
+        }
+        assert_eq!(
+            kept("DB_URL=postgres://u:p@h/d"),
+            "DB_URL=<redacted 18 bytes, sha256:343b32b1>"
+        );
+        assert_eq!(kept("no variable"), "<redacted 11 bytes, sha256:23496ccd>");
+    }
+
+    #[test]
+    fn arguments_named_like_a_secret_are_not_kept() {
+        for (arguments, secret) in [
+            (&["mysql", "--password=hunter2", "db"][..], "hunter2"),
+            (&["curl", "--oauth2-bearer", "hunter2"], "hunter2"),
+            (&["x", "API_KEY=hunter2"], "hunter2"),
+            (&["psql", "postgres://bob:hunter2@db/x"], "hunter2"),
+        ] {
+            let bytes: Vec<&[u8]> = arguments.iter().map(|argument| argument.as_bytes()).collect();
+            let kept = Conservative.arguments(&bytes);
+            assert_eq!(kept.len(), arguments.len());
+            let text = String::from_utf8(kept.concat()).unwrap();
+            assert!(
+                !text.contains(secret) && text.contains("<redacted 7 bytes"),
+                "{text}"
+            );
+        }
+        let plain: [&[u8]; 5] = [b"ls", b"-la", b"http://a/b:c@d", b"--color=auto", b"x"];
+        assert_eq!(Conservative.arguments(&plain), plain);
+    }
+}
