@@ -8,6 +8,7 @@ pub mod capture;
 pub mod cli;
 pub mod config;
 pub mod detect;
+pub mod enforce;
 pub mod export;
 pub mod host;
 pub mod knowledge;

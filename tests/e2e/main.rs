@@ -8,6 +8,7 @@ mod cli;
 mod credential;
 mod delivery;
 mod detect;
+mod enforce;
 mod exec;
 mod grpc;
 mod identity;
@@ -42,7 +43,7 @@ use sensor_tests::{helper, stack::Stack};
 const SLOW: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
-    if let Some(played) = helper::play() {
+    if let Some(played) = enforce::play().or_else(helper::play) {
         return match played {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -80,6 +81,7 @@ fn trials() -> Vec<Trial> {
         integrity::trials(),
         session::trials(),
         respond::trials(),
+        enforce::trials(),
         rules::trials(),
         detect::trials(),
         knowledge::trials(),

@@ -17,6 +17,7 @@ pub mod scenario;
 pub mod stack;
 pub mod status;
 pub mod stream;
+pub mod tiny;
 
 /// What the kernel programs report, by the names that users are promised.
 pub const SIGNALS: &[&str] = &[
