@@ -19,7 +19,7 @@ use sensor_common::{
 };
 
 use crate::{
-    kernel::{Access, Address, Probe, offset},
+    kernel::{Access, Address, Probe, offset, opaque},
     maps::{V_FILES, V_PATHS, V_SPARED_FILES, V_USERS, kinds, state, strikes},
     path::{self, Place},
 };
@@ -39,7 +39,9 @@ pub fn verdict_check(ctx: LsmContext) -> i32 {
     let bprm: Address = ctx.arg(0);
     // SAFETY: `Probe` checks every address.
     let file: Address = unsafe { Probe::load(bprm, offset!(bprm_file)) };
-    if is_stopped(file as u64, 0, Place::Check as u32) != 0 {
+    // A result that the compiler knows to be 0 or 1 it would negate, and the verifier does not know it.
+    let stopped = is_stopped(file as u64, 0, Place::Check as u32);
+    if opaque(stopped.into()) != 0 {
         return -EPERM;
     }
     0

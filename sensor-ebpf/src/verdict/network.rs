@@ -20,6 +20,7 @@ use aya_ebpf::{
 use sensor_common::verdict::{CGROUP_DEPTH, allowed, kinds};
 
 use crate::{
+    kernel::opaque,
     maps::{V_ALLOWED, V_CGROUPS, V_ENDS, V_HOST, V_SPARED_ENDS, end, kinds, strikes, value},
     packet::{self, Direction},
     tree,
@@ -196,11 +197,9 @@ fn is_cgroup_stopped(ancestor: impl Fn(i32) -> u64) -> bool {
 fn judged(kinds: u32, address: [u32; 4], port: u32, flags: u32) -> i32 {
     let high = u64::from(address[0]) | u64::from(address[1]) << 32;
     let low = u64::from(address[2]) | u64::from(address[3]) << 32;
-    if is_end_stopped(high, low, port, flags | kinds << 16) != 0 {
-        REFUSE
-    } else {
-        PASS
-    }
+    // A result that the compiler knows to be 0 or 1 it would turn over, and the verifier does not know it.
+    let stopped = is_end_stopped(high, low, port, flags | kinds << 16);
+    if opaque(stopped.into()) != 0 { REFUSE } else { PASS }
 }
 
 /// Whether an end is not to be reached. `flags` has the kinds of verdicts in its upper half. A function of its own: the verifier checks it once.
@@ -208,7 +207,9 @@ fn judged(kinds: u32, address: [u32; 4], port: u32, flags: u32) -> i32 {
 #[unsafe(no_mangle)]
 extern "C" fn is_end_stopped(high: u64, low: u64, port: u32, flags: u32) -> u32 {
     let address = [high as u32, (high >> 32) as u32, low as u32, (low >> 32) as u32];
-    if (flags >> 16) & kinds::END != 0 && (is_named(address, port) || port != 0 && is_named(address, 0)) {
+    if (flags >> 16) & kinds::END != 0
+        && (is_named(address, port, port) || port != 0 && is_named(address, 0, port))
+    {
         return 1;
     }
     if flags & EXEMPT != 0 {
@@ -232,10 +233,10 @@ extern "C" fn is_end_stopped(high: u64, low: u64, port: u32, flags: u32) -> u32 
     u32::from(unsafe { strikes(host) })
 }
 
-/// Whether there is a verdict on an end, and nothing spares it.
+/// Whether there is a verdict on an end, by its port or by 0 for any, and nothing spares the end.
 #[inline(always)]
-fn is_named(address: [u32; 4], port: u32) -> bool {
-    let Some(verdict) = V_ENDS.get(end(address, port)) else {
+fn is_named(address: [u32; 4], named: u32, port: u32) -> bool {
+    let Some(verdict) = V_ENDS.get(end(address, named)) else {
         return false;
     };
     if value(&V_SPARED_ENDS, address, port) != 0 {

@@ -6,6 +6,7 @@ use sensor::{
     enforce::{Destination, Enforcer, Subject},
     time::BootTime,
 };
+use sensor_tests::patience::{patience, wait_for};
 
 use super::{Stage, later, network::Ends, network::port};
 use crate::case;
@@ -104,7 +105,10 @@ fn isolated() -> Result<()> {
             &format!("ok {}", end(collector, COLLECTOR_PORT)),
         )?;
         let there = wire.world.ask(&format!("listen {}", end(other, 0)))?;
-        wire.host.expect(&format!("connect {there}"), "ok")?;
+        // A new wire takes its time to carry IPv6.
+        wait_for("a way to the world", patience(20), || {
+            Ok((wire.host.say(&format!("connect {there}"))? == "ok").then_some(()))
+        })?;
         wire.serve(&there)?;
         wire.host.expect(&format!("echo {there}"), "ok")?;
         open.push(there);

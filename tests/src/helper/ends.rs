@@ -82,6 +82,7 @@ impl Ends {
             ["serve", end] => {
                 let listener = self.listeners.get(end).context("not listening")?;
                 let (mut stream, _) = listener.accept()?;
+                stream.set_read_timeout(None)?;
                 std::thread::spawn(move || {
                     let mut byte = [0];
                     while matches!(stream.read(&mut byte), Ok(1)) && stream.write_all(&byte).is_ok() {}
