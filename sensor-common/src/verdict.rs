@@ -14,18 +14,25 @@ pub const FILES_MAX: u32 = 1024;
 pub const PATHS_MAX: u32 = 512;
 /// Most login users that start nothing.
 pub const USERS_MAX: u32 = 256;
-/// Most networks that are refused, that are let through an isolation, and that nothing refuses; each map by itself.
+/// Most networks that are refused, that are let through an isolation, and that nothing refuses; each by itself. A map has
+/// [twice](replaced) the room.
 pub const ENDS_MAX: u32 = 1024;
 /// Most cgroups without a network.
 pub const CGROUPS_MAX: u32 = 256;
 /// Most process trees without a network.
 pub const TREES_MAX: u32 = 256;
-/// Most processes in them, all together.
-pub const MEMBERS_MAX: u32 = 8192;
-/// Most sockets that such processes had before.
-pub const SOCKETS_MAX: u32 = 16_384;
-/// Most executables that no verdict stops.
+/// Most processes in them, all together; memory is taken as they come.
+pub const MEMBERS_MAX: u32 = 65_536;
+/// Most sockets that such processes had before; memory is taken as they come.
+pub const SOCKETS_MAX: u32 = 65_536;
+/// Most executables that no verdict stops. The map has [twice](replaced) the room.
 pub const SPARED_MAX: u32 = 1024;
+
+/// Room of a map in which all entries are replaced by others, the new ones before the former go.
+#[must_use]
+pub const fn replaced(entries: u32) -> u32 {
+    2 * entries
+}
 
 /// Deepest cgroup whose verdict its members are found by, counted from the root (0) of the hierarchy.
 pub const CGROUP_DEPTH: u32 = 16;
@@ -58,7 +65,7 @@ pub mod kinds {
 pub struct Verdict {
     /// Until when it is carried out, in nanoseconds since boot.
     pub until: u64,
-    /// Until when it was asked for; 0 where this entry only stands for others.
+    /// Until when it was asked for.
     pub asked: u64,
     /// What it has stopped: programs, or packets and attempts to send them.
     pub hits: u64,
@@ -146,4 +153,39 @@ pub struct Top {
     pub tgid: u32,
     /// Always zero.
     pub reserved: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_sides_see_the_same_sizes() {
+        assert_eq!(size_of::<Verdict>(), 24);
+        assert_eq!(size_of::<State>(), 16);
+        assert_eq!(size_of::<Path>(), 256);
+        assert_eq!(size_of::<End>(), 20);
+        assert_eq!(size_of::<Top>(), 16);
+    }
+
+    #[test]
+    fn a_path_is_kept_leaf_first_and_as_it_is_written() {
+        let [reversed, written] = Path::keys(b"/usr/bin/evil").unwrap();
+        assert!(reversed.bytes.starts_with(b"evil\0bin\0usr\0\0"));
+        assert!(written.bytes.starts_with(b"/usr/bin/evil\0"));
+    }
+
+    #[test]
+    fn a_path_that_the_kernel_would_tell_otherwise_has_no_key() {
+        for path in [
+            "", "/", "a", "a/b", "/a/", "//a", "/a//b", "/a/./b", "/a/../b", "/a\0b",
+        ] {
+            assert_eq!(Path::keys(path.as_bytes()), None, "{path:?}");
+        }
+        let mut longest = [b'a'; PATH_MAX + 1];
+        longest[0] = b'/';
+        let keys = Path::keys(&longest[..PATH_MAX]).unwrap();
+        assert_eq!(keys[0].bytes[PATH_MAX - 2..], [b'a', 0, 0]);
+        assert_eq!(Path::keys(&longest), None);
+    }
 }

@@ -84,6 +84,8 @@ impl Enforcer {
             let groups = Group::of(maps)?;
             enforcer.programs.adopt(&groups)?;
         }
+        // A former agent may have ended between its programs and its first verdict.
+        enforcer.tidy()?;
         Ok(enforcer)
     }
 
@@ -116,12 +118,13 @@ impl Enforcer {
         check_time(until)?;
         subject.check()?;
         let maps = self.ready(Group::for_subject(subject))?;
+        let holds = maps.list()?.iter().any(|verdict| verdict.subject == *subject);
         let result = maps.impose(subject, until);
         let result = result.and_then(|()| match subject {
             Subject::Tree(top) => tree::gather(maps, *top),
             _ => Ok(()),
         });
-        if result.is_err() {
+        if result.is_err() && !holds {
             let _ = maps.lift(subject);
         }
         self.tidy()?;

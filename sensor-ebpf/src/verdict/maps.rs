@@ -3,6 +3,7 @@
 use core::ptr;
 
 use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
     helpers::bpf_ktime_get_boot_ns,
     macros::map,
     maps::{Array, HashMap, LpmTrie, lpm_trie::Key},
@@ -11,7 +12,7 @@ use sensor_common::{
     FileKey,
     verdict::{
         CGROUPS_MAX, END_BITS, ENDS_MAX, End, FILES_MAX, MEMBERS_MAX, PATHS_MAX, Path, SOCKETS_MAX,
-        SPARED_MAX, State, TREES_MAX, Top, USERS_MAX, Verdict,
+        SPARED_MAX, State, TREES_MAX, Top, USERS_MAX, Verdict, replaced,
     },
 };
 
@@ -34,18 +35,18 @@ pub static V_CGROUPS: HashMap<u64, Verdict> = HashMap::with_max_entries(CGROUPS_
 pub static V_TREES: HashMap<Top, Verdict> = HashMap::with_max_entries(TREES_MAX, 0);
 /// Processes of trees.
 #[map]
-pub static V_MEMBERS: HashMap<u32, Top> = HashMap::with_max_entries(MEMBERS_MAX, 0);
+pub static V_MEMBERS: HashMap<u32, Top> = HashMap::with_max_entries(MEMBERS_MAX, BPF_F_NO_PREALLOC);
 /// Sockets that processes of trees had before there was a verdict, by cookie.
 #[map]
-pub static V_SOCKETS: HashMap<u64, Top> = HashMap::with_max_entries(SOCKETS_MAX, 0);
+pub static V_SOCKETS: HashMap<u64, Top> = HashMap::with_max_entries(SOCKETS_MAX, BPF_F_NO_PREALLOC);
 #[map]
-pub static V_SPARED_FILES: HashMap<FileKey, u32> = HashMap::with_max_entries(SPARED_MAX, 0);
+pub static V_SPARED_FILES: HashMap<FileKey, u32> = HashMap::with_max_entries(replaced(SPARED_MAX), 0);
 /// Ends that no verdict on an end, nor an isolation, keeps anybody from.
 #[map]
-pub static V_SPARED_ENDS: LpmTrie<End, u32> = LpmTrie::with_max_entries(ENDS_MAX, 0);
+pub static V_SPARED_ENDS: LpmTrie<End, u32> = LpmTrie::with_max_entries(replaced(ENDS_MAX), 0);
 /// Ends that an isolation lets through.
 #[map]
-pub static V_ALLOWED: LpmTrie<End, u32> = LpmTrie::with_max_entries(ENDS_MAX, 0);
+pub static V_ALLOWED: LpmTrie<End, u32> = LpmTrie::with_max_entries(replaced(ENDS_MAX), 0);
 
 #[inline(always)]
 pub fn state() -> Option<*const State> {

@@ -74,7 +74,7 @@ pub extern "C" fn of_script(name: u64, place: u32) -> u32 {
         clear(room);
         let bytes: *mut u8 = (&raw mut (*room).bytes).cast();
         let mut name = name as Address;
-        if bpf_probe_read_kernel_str(bytes.cast(), KEY as u32, name.cast()) >= KEY as i64 {
+        if bpf_probe_read_kernel_str(bytes.cast(), KEY as u32 + 1, name.cast()) > KEY as i64 {
             return 0;
         }
         if *bytes == b'/' {

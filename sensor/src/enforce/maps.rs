@@ -65,9 +65,10 @@ pub(super) struct Maps {
 }
 
 impl Maps {
-    /// Those that a former agent left, if one did.
+    /// Those that a former agent left, if one did. If it ended before it had made them all, there was no verdict yet.
     pub(super) fn find(pins: &Pins) -> Result<Option<Self>, EnforceError> {
-        if !pins.map("V_STATE").exists() {
+        if !NAMES.iter().all(|name| pins.map(name).exists()) {
+            pins.remove();
             return Ok(None);
         }
         let open = |name: &str| Map::from_map_data(MapData::from_pin(pins.map(name))?);

@@ -129,7 +129,23 @@ struct Fitted {
     ebpf: Ebpf,
     hooks: Btf,
     preempted: bool,
-    asks_security: bool,
+    has_security: bool,
+}
+
+impl Fitted {
+    /// Whether the kernel asks BPF programs as a security module; it attaches them all the same if not. Where it does not tell, it
+    /// is taken to: behind that rung is another one.
+    fn is_asked(&self) -> Result<(), &'static str> {
+        if !self.has_security {
+            return Err("security hooks are used since Linux 6.0");
+        }
+        match std::fs::read_to_string("/sys/kernel/security/lsm") {
+            Ok(modules) if !modules.trim().split(',').any(|module| module == "bpf") => Err(
+                "the kernel was booted without `bpf` among its security modules (lsm= on its command line)",
+            ),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What is loaded and attached.
@@ -161,6 +177,7 @@ impl Programs {
         let fitted = self.fitted()?;
         let maps = Maps::new(|name| fitted.ebpf.take_map(name).ok_or(aya::maps::MapError::KeyNotFound));
         maps.map_err(|error| {
+            self.fitted = None;
             if let Some(pins) = pinned {
                 pins.remove();
             }
@@ -279,9 +296,8 @@ impl Programs {
             program: name,
             reason,
         };
-        if matches!(hook, Hook::Security(_)) && !fitted.asks_security {
-            let reason = "security hooks are used since Linux 6.0".to_owned();
-            return Err(refused(reason));
+        if matches!(hook, Hook::Security(_)) {
+            fitted.is_asked().map_err(|reason| refused(reason.to_owned()))?;
         }
         let cgroup = match hook {
             Hook::Cgroup | Hook::Packets(_) => Some(open(cgroup.as_deref())?),
@@ -347,7 +363,7 @@ fn fit(pins: Option<&Pins>) -> Result<Fitted, EnforceError> {
         hooks,
         preempted: resolved.features.preempted == 1,
         // What tells a kernel on which they were never seen to lock up; see the loader of what reports.
-        asks_security: resolved.features.rename_flags == 1,
+        has_security: resolved.features.rename_flags == 1,
     })
 }
 
