@@ -114,5 +114,5 @@ fn make(folder: &Path) -> io::Result<()> {
 }
 
 fn is_bpf(folder: &Path) -> bool {
-    statfs(folder).is_ok_and(|found| found.f_type as i64 == MAGIC)
+    statfs(folder).is_ok_and(|found| found.f_type == MAGIC)
 }
