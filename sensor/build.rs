@@ -18,6 +18,9 @@ use object::{
     elf,
 };
 
+/// The programs that report, and those that refuse.
+const OBJECTS: [&str; 2] = ["sensor-ebpf", "sensor-verdict"];
+
 const REMEDY: &str = "run `cargo xtask setup`, which installs what is missing";
 
 fn main() -> Result<()> {
@@ -29,7 +32,7 @@ fn main() -> Result<()> {
     println!("cargo::rerun-if-changed=../rules");
     embed_rules(Path::new("../rules")).context("cannot embed the rules")?;
 
-    let object = PathBuf::from(env::var("OUT_DIR")?).join("sensor-ebpf");
+    let folder = PathBuf::from(env::var("OUT_DIR")?);
     let required = env::var("SENSOR_EBPF").is_ok_and(|value| value == "required");
     match toolchain() {
         Ok(toolchain) => build(&toolchain).with_context(|| {
@@ -38,7 +41,7 @@ fn main() -> Result<()> {
         Err(why) if required => bail!("cannot build the kernel programs: {why}; {REMEDY}"),
         Err(why) => {
             println!("cargo::warning=building the agent without its kernel programs: {why}; to have them, {REMEDY}");
-            fs::write(&object, []).with_context(|| format!("cannot write {}", object.display()))
+            OBJECTS.into_iter().try_for_each(|name| fs::write(folder.join(name), [])).context("cannot write empty objects")
         }
     }
 }
@@ -103,9 +106,12 @@ fn build(toolchain: &str) -> Result<()> {
     // SAFETY: as above.
     unsafe { env::set_var("OUT_DIR", &own) };
     built?;
-    let object = fs::read(shared.join("sensor-ebpf")).context("cannot read the kernel programs")?;
-    let object = without_debugging(&object).context("cannot take the debugging information out of them")?;
-    fs::write(own.join("sensor-ebpf"), object).context("cannot write the kernel programs")
+    OBJECTS.into_iter().try_for_each(|name| {
+        let object = fs::read(shared.join(name)).with_context(|| format!("cannot read {name}"))?;
+        let object = without_debugging(&object)
+            .with_context(|| format!("cannot take the debugging information out of {name}"))?;
+        fs::write(own.join(name), object).with_context(|| format!("cannot write {name}"))
+    })
 }
 
 /// BTF is made from debugging information and is all of it that the kernel asks for; the rest is three quarters of the object, and would be read

@@ -135,6 +135,7 @@ layout! {
     area_start: "vm_area_struct"."vm_start";
     // Only with CONFIG_IO_URING.
     uring_opcode (without: "what is asked for through io_uring"): "io_kiocb"."opcode";
+    bprm_file: "linux_binprm"."file";
     bprm_filename: "linux_binprm"."filename";
     bprm_interp: "linux_binprm"."interp";
     // x86-64, as is what reads them.

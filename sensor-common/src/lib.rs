@@ -18,6 +18,7 @@ pub mod record;
 pub mod sequence;
 pub mod settings;
 pub mod signal;
+pub mod verdict;
 
 pub use account::Account;
 pub use call::CallRule;

@@ -15,20 +15,21 @@ macro_rules! pod {
         )+
     };
 }
+pub(crate) use pod;
 
 mod account;
 mod alarm;
 mod births;
 pub mod btf;
 pub mod calls;
-mod cgroup;
+pub(crate) mod cgroup;
 mod datagrams;
 mod filters;
 mod folds;
 pub mod hooks;
 pub mod ladder;
 pub mod layout;
-mod loader;
+pub(crate) mod loader;
 mod mapping;
 mod promise;
 mod protected;

@@ -9,6 +9,7 @@ pub mod capture;
 pub mod cli;
 pub mod config;
 pub mod detect;
+pub mod enforce;
 pub mod export;
 pub mod forensics;
 pub mod host;

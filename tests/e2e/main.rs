@@ -8,6 +8,7 @@ mod cli;
 mod credential;
 mod delivery;
 mod detect;
+mod enforce;
 mod exec;
 mod forensics;
 mod grpc;
@@ -44,7 +45,7 @@ use sensor_tests::{helper, stack::Stack};
 const SLOW: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
-    if let Some(played) = helper::play() {
+    if let Some(played) = enforce::play().or_else(helper::play) {
         return match played {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -84,6 +85,7 @@ fn trials() -> Vec<Trial> {
         respond::trials(),
         incidents::trials(),
         forensics::trials(),
+        enforce::trials(),
         rules::trials(),
         detect::trials(),
         knowledge::trials(),

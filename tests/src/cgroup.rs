@@ -42,6 +42,20 @@ impl Cgroup {
         format!("/{}", self.name)
     }
 
+    /// Its folder in the unified hierarchy, for programs that are attached to it.
+    ///
+    /// # Errors
+    /// If that hierarchy is not mounted.
+    pub fn unified(&self) -> Result<&Path> {
+        let folder = self
+            .folders
+            .iter()
+            .find(|folder| folder.join("cgroup.controllers").exists());
+        folder
+            .map(PathBuf::as_path)
+            .context("no unified cgroup hierarchy is mounted")
+    }
+
     /// Makes `command` begin its life in it.
     pub fn enter<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         let files: Vec<PathBuf> = self

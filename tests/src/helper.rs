@@ -2,6 +2,7 @@
 
 mod credentials;
 mod end;
+mod ends;
 mod files;
 mod forks;
 mod operations;
@@ -51,6 +52,7 @@ fn dispatch(role: &str, args: &[String]) -> Result<()> {
         "log-session" => sessions::log(args),
         "login-uid" => sessions::login_uid(args),
         "audit" => sessions::audit(args),
+        "ends" => ends::obey(args),
         "exit" => end::exit(args),
         "die" => end::die(args),
         "wait" => end::wait(),

@@ -1,7 +1,8 @@
 //! End-to-end tests of Sensor on a real kernel: what they have in common.
 //!
 //! The programs under test run as real processes. The tests watch them from outside, through the same gRPC services
-//! that users have; nothing here links the agent or the collector.
+//! that users have; nothing here links the agent or the collector. Only the cases of `enforce` call
+//! the agent's library themselves.
 
 pub mod agent;
 pub mod bpf;
@@ -17,6 +18,7 @@ pub mod scenario;
 pub mod stack;
 pub mod status;
 pub mod stream;
+pub mod tiny;
 
 /// What the kernel programs report, by the names that users are promised.
 pub const SIGNALS: &[&str] = &[

@@ -35,11 +35,14 @@ enum Bench {
         #[arg(long)]
         cost: bool,
     },
-    /// What rules cost an event; writes `target/bench/respond.json`.
+    /// What rules cost an event, and whether anything survives a verdict of the kernel programs; writes `target/bench/respond.json`.
     Respond {
         /// A smoke run: its numbers mean little.
         #[arg(long)]
         quick: bool,
+        /// Only what rules cost.
+        #[arg(long)]
+        cost: bool,
     },
 }
 
@@ -47,7 +50,7 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     match &args.bench {
         Bench::Capture { quick, only } => capture(*quick, only),
         Bench::Detect { cost } => detect(*cost),
-        Bench::Respond { quick } => respond(*quick),
+        Bench::Respond { quick, cost } => respond(*quick, *cost),
     }
 }
 
@@ -87,15 +90,28 @@ fn folder() -> Result<PathBuf> {
 }
 
 /// Each benchmark adds its numbers to those of the others.
-fn respond(quick: bool) -> Result<()> {
-    let toolchain = setup::for_build()?;
-    let mut bench = cargo::cargo(Some(toolchain));
-    bench.args(["bench", "-p", "sensor", "--bench", "rules", "--", "--output"]);
-    bench.arg(folder()?.join("respond.json"));
-    if quick {
-        bench.arg("--quick");
+fn respond(quick: bool, cost: bool) -> Result<()> {
+    if !cost && !is_root() {
+        return Err(Remedy::error(
+            "only root can load kernel programs: run `cargo xtask bench` as root, or with --cost",
+        ));
     }
-    cargo::run(&mut bench)
+    let toolchain = setup::for_build()?;
+    let output = folder()?.join("respond.json");
+    let bench = |package: &str, name: &str| -> Result<()> {
+        let mut bench = cargo::cargo(Some(toolchain));
+        bench.args(["bench", "-p", package, "--bench", name, "--", "--output"]);
+        bench.arg(&output);
+        if quick {
+            bench.arg("--quick");
+        }
+        cargo::run(&mut bench)
+    };
+    bench("sensor", "rules")?;
+    if cost {
+        return Ok(());
+    }
+    bench("sensor-tests", "verdicts")
 }
 
 fn capture(quick: bool, only: &[String]) -> Result<()> {

@@ -8,11 +8,11 @@ use std::{
 };
 
 /// Inode of the hierarchy's root: what a cgroup namespace shows as its root is another.
-const ROOT_INODE: u64 = 1;
+pub(crate) const ROOT_INODE: u64 = 1;
 
 /// Why nothing can be attached there.
 #[derive(Debug, thiserror::Error)]
-pub enum CgroupError {
+pub(crate) enum CgroupError {
     /// There is no hierarchy to be seen.
     #[error("no cgroup v2 hierarchy is mounted; mount one: `mount -t cgroup2 none /sys/fs/cgroup/unified`")]
     NotMounted,
@@ -33,9 +33,8 @@ pub enum CgroupError {
 }
 
 /// Opens the root, wherever it is mounted.
-pub(super) fn root() -> Result<File, CgroupError> {
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let path = place(&mounts).ok_or(CgroupError::NotMounted)?;
+pub(crate) fn root() -> Result<File, CgroupError> {
+    let path = mount()?;
     let open = |path: &Path| {
         let directory = File::open(path)?;
         let inode = directory.metadata()?.ino();
@@ -49,6 +48,12 @@ pub(super) fn root() -> Result<File, CgroupError> {
         return Err(CgroupError::NotRoot(path));
     }
     Ok(directory)
+}
+
+/// Where the hierarchy is mounted.
+pub(crate) fn mount() -> Result<PathBuf, CgroupError> {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    place(&mounts).ok_or(CgroupError::NotMounted)
 }
 
 /// Where a table of mounts has the hierarchy.

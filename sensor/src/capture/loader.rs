@@ -31,7 +31,7 @@ use super::{
 
 /// The kernel object that `build.rs` made; empty where it could not.
 #[repr(align(16))]
-struct Object<T: ?Sized>(T);
+pub(crate) struct Object<T: ?Sized>(pub(crate) T);
 static OBJECT: &Object<[u8]> = &Object(*include_bytes!(concat!(env!("OUT_DIR"), "/sensor-ebpf")));
 
 /// Why capturing cannot begin.
@@ -344,7 +344,7 @@ fn asks_bpf(ebpf: &mut Ebpf, features: Features, btf: &Btf, tried: &mut Tried) -
 /// What the library looks hooks up in: nothing but hooks, under the ids that they have in the kernel.
 ///
 /// Tracepoints have low ids and come in a blob that is parsed; functions have high ones and are added, which is quicker.
-fn library_btf(mut ids: HashMap<(Kind, String), u32>) -> Result<Btf, BtfError> {
+pub(crate) fn library_btf(mut ids: HashMap<(Kind, String), u32>) -> Result<Btf, BtfError> {
     let is_tracepoint = |kind: Kind| kind == Kind::Typedef;
     let last = ids
         .iter()
@@ -479,7 +479,7 @@ fn load(program: &mut Program, hook: Hook, btf: &Btf) -> Result<(), String> {
 }
 
 /// One line of an error that may carry a verifier's log of thousands; the whole log goes to the debug log.
-fn reason(error: &ProgramError) -> String {
+pub(crate) fn reason(error: &ProgramError) -> String {
     match error {
         ProgramError::LoadError {
             io_error,
@@ -504,7 +504,7 @@ fn reason(error: &ProgramError) -> String {
 }
 
 /// Loading takes several megabytes for some milliseconds; the allocator would keep them for good.
-fn return_memory() {
+pub(crate) fn return_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: takes no pointer and may be called at any time.
     unsafe {
@@ -513,7 +513,7 @@ fn return_memory() {
 }
 
 /// Before 5.11 the memory of maps counts against the limit on locked memory.
-fn raise_memlock() {
+pub(crate) fn raise_memlock() {
     use rustix::process::{Resource, Rlimit, setrlimit};
     if let Err(error) = setrlimit(
         Resource::Memlock,

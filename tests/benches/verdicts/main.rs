@@ -1,0 +1,98 @@
+//! Whether anything that a verdict names gets to run an instruction: `cargo xtask bench respond` builds and runs this.
+
+use std::{
+    fs,
+    os::unix::{fs::MetadataExt as _, process::ExitStatusExt as _},
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Parser;
+use sensor::{
+    enforce::{Enforcer, Options, Subject},
+    time::BootTime,
+};
+use sensor_common::FileKey;
+use sensor_tests::tiny;
+use serde_json::{Map, Value};
+
+#[derive(Parser)]
+struct Args {
+    /// Where the numbers go, as JSON. What is there already and not measured here stays.
+    #[arg(long)]
+    output: PathBuf,
+    /// A smoke run: its numbers mean little.
+    #[arg(long)]
+    quick: bool,
+    /// What cargo says to every benchmark.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// Longest that this may take.
+const LIMIT: Duration = Duration::from_secs(3600);
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let execs = if args.quick { 500 } else { 10_000 };
+    // Verdicts are not kept: they go with this process, whatever becomes of it.
+    let mut enforcer = Enforcer::open(Options {
+        bpffs: None,
+        cgroup: None,
+    })?;
+    let folder = tempfile::tempdir()?;
+    let by_inode = folder.path().join("by-inode");
+    let by_path = folder.path().canonicalize()?.join("by-path");
+    for program in [&by_inode, &by_path] {
+        tiny::write(program)?;
+    }
+    let until = BootTime(BootTime::now().0 + LIMIT.as_nanos() as u64);
+    enforcer.impose(&Subject::File(key(&by_inode)?), until)?;
+    enforcer.impose(&Subject::Path(by_path.clone()), until)?;
+
+    let begin = Instant::now();
+    let made = folder.path().join("made");
+    let (mut survivors, mut refused) = (0_u32, 0_u32);
+    for round in 0..execs {
+        let program = if round % 2 == 0 { &by_inode } else { &by_path };
+        match Command::new(program).arg(&made).status() {
+            Ok(status) => refused += u32::from(status.signal() == Some(libc::SIGKILL)),
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => refused += 1,
+            Err(error) => return Err(error).context("could not start a program"),
+        }
+        survivors += u32::from(fs::remove_file(&made).is_ok());
+    }
+    let hits: u64 = enforcer.list()?.iter().map(|verdict| verdict.hits).sum();
+    ensure!(
+        refused == execs && hits == u64::from(execs),
+        "{execs} execs, {refused} refused, {hits} counted"
+    );
+    println!(
+        "kernel_kill_survivors: {survivors} of {execs} execs, each ended within {:.0} us",
+        begin.elapsed().as_secs_f64() * 1e6 / f64::from(execs)
+    );
+    println!("wanted: 0");
+    write(&args.output, survivors, execs)
+}
+
+/// The file itself, as the kernel tells it.
+fn key(path: &Path) -> Result<FileKey> {
+    let metadata = fs::metadata(path)?;
+    let device = metadata.dev();
+    Ok(FileKey {
+        inode: metadata.ino(),
+        device: rustix::fs::major(device) << 20 | rustix::fs::minor(device),
+        reserved: 0,
+    })
+}
+
+fn write(output: &Path, survivors: u32, execs: u32) -> Result<()> {
+    let text = fs::read_to_string(output).unwrap_or_default();
+    let mut values: Map<String, Value> = serde_json::from_str(&text).unwrap_or_default();
+    values.insert("kernel_kill_survivors".to_owned(), survivors.into());
+    values.insert("kernel_kill_execs".to_owned(), execs.into());
+    let text = serde_json::to_string_pretty(&values)?;
+    fs::write(output, text + "\n").with_context(|| format!("could not write {}", output.display()))
+}
