@@ -22,6 +22,7 @@ use crate::{
     capture::Level,
     detect::{Severity, SubjectKind},
     host::Profiling,
+    privacy::{Field, Kind},
     respond::{ActionKind, Mode, ResponseRule},
 };
 
@@ -41,6 +42,8 @@ pub struct Config {
     pub rules: Rules,
     /// What is done about it.
     pub respond: Respond,
+    /// What of it leaves this host.
+    pub privacy: Privacy,
     /// To programs on this host.
     pub export: Export,
     /// To the collector.
@@ -344,6 +347,32 @@ impl Default for Respond {
             max_kills_per_minute: 20,
             max_kills_per_day: 500,
             rules: Vec::new(),
+        }
+    }
+}
+
+/// What of it leaves this host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Privacy {
+    /// Whether secrets in arguments, variables and reasons are hidden.
+    pub redact: bool,
+    /// What is given pseudonyms: `users`, `addresses`, `paths`.
+    pub pseudonymise: Vec<Kind>,
+    /// The key of pseudonyms, made at the first use: an absolute path.
+    #[serde(deserialize_with = "values::absolute")]
+    pub key_file: PathBuf,
+    /// What is left out: `argv`, `environment`, `cwd`, `host_names`, `reasons`.
+    pub drop: Vec<Field>,
+}
+
+impl Default for Privacy {
+    fn default() -> Self {
+        Self {
+            redact: true,
+            pseudonymise: Vec::new(),
+            key_file: "/var/lib/sensor/privacy.key".into(),
+            drop: Vec::new(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Values that are checked as they are read.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use sensor_common::{
     Signal,
@@ -58,6 +58,16 @@ pub(super) fn probability<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     }
     Err(D::Error::custom(format!(
         "{value} is not allowed; allowed is what is above 0, up to 1"
+    )))
+}
+
+pub(super) fn absolute<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    let path = PathBuf::deserialize(deserializer)?;
+    if path.is_absolute() {
+        return Ok(path);
+    }
+    Err(D::Error::custom(format!(
+        "{path:?} is not allowed; allowed is an absolute path"
     )))
 }
 
