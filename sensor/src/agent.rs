@@ -34,6 +34,7 @@ use crate::{
     orders::Orders,
     pipeline::{Command, Pipeline, Stages, Vitals},
     preflight::{self, Unfit},
+    privacy::{KeyError, Policy},
     reload::{self, Reloader},
     respond::Responder,
     rules::RuleSet,
@@ -57,6 +58,8 @@ pub enum AgentError {
     Local(#[from] LocalError),
     #[error(transparent)]
     Uplink(#[from] UplinkError),
+    #[error(transparent)]
+    Privacy(#[from] KeyError),
     #[error("cannot start the agent's thread: {0}")]
     Thread(#[source] io::Error),
 }
@@ -77,7 +80,8 @@ pub async fn run(
     let links = Arc::new(OwnLinks::default());
     let name = host_name(&config);
     let users = Arc::new(Users::default());
-    let converter = Converter::new(name.clone(), Arc::clone(&users));
+    let policy = Policy::new(&config.privacy)?;
+    let converter = Converter::new(name.clone(), Arc::clone(&users)).with_policy(policy);
     let uplink = uplink(&config, &name, &hub, &converter, &links)?;
     let monitor = uplink.as_ref().map(Uplink::monitor);
 
