@@ -7,6 +7,7 @@ pub mod events;
 pub mod feedback;
 pub mod json;
 pub mod models;
+pub mod privacy;
 pub mod record;
 pub mod reload;
 pub mod render;

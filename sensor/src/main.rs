@@ -6,8 +6,8 @@ use clap::{Parser, Subcommand};
 use sensor::{
     agent::AgentError,
     cli::{
-        audit, doctor, events, feedback, models, record, reload, replay, respond, rules, run, sequences,
-        status,
+        audit, doctor, events, feedback, models, privacy, record, reload, replay, respond, rules, run,
+        sequences, status,
     },
     config::ConfigError,
     priority::DELIVERY,
@@ -34,6 +34,8 @@ enum Command {
     Models(models::ModelsArgs),
     Feedback(feedback::FeedbackArgs),
     Replay(replay::ReplayArgs),
+    /// See what would leave this host.
+    Privacy(privacy::PrivacyArgs),
     /// Check, test, list and explain rules.
     Rules(rules::RulesArgs),
     /// Look at, and put together, what agents keep of the system calls of workloads.
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         Command::Models(args) => block_on(models::run(args)),
         Command::Feedback(args) => block_on(feedback::run(args)),
         Command::Replay(args) => replay::run(&args),
+        Command::Privacy(args) => privacy::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
