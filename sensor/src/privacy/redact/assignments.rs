@@ -72,7 +72,7 @@ fn is_said(
     {
         return false;
     }
-    let is_apart = value > sign + 1 || name.end < sign;
+    let is_apart = value > sign + 1 || name.end < sign || matches!(bytes[value], b'"' | b'\'');
     is_apart || sure != Sure::OrFile
 }
 

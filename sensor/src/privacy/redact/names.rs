@@ -80,10 +80,9 @@ const WORDS: [&str; 11] = [
 ];
 
 /// What a name of one of these does not have before it: there it is a switch, and what follows is something else.
-const SWITCHES: [&str; 25] = [
-    "no", "not", "ask", "show", "use", "prompt", "skip", "without", "disable", "enable", "with", "allow",
-    "require", "has", "is", "print", "reveal", "change", "reset", "force", "list", "hide", "public", "read",
-    "store",
+const SWITCHES: [&str; 19] = [
+    "no", "not", "ask", "show", "use", "prompt", "skip", "without", "disable", "disabled", "enable",
+    "enabled", "allow", "require", "has", "is", "print", "reveal", "hide",
 ];
 
 /// What an `Authorization` begins with.
@@ -189,21 +188,18 @@ pub(super) fn is_switch(name: &[u8]) -> bool {
 
 /// Whether a parameter of a URL by this name is a secret: here short names are, too.
 pub(super) fn is_secret_parameter(name: &[u8]) -> bool {
-    const SHORT: [&str; 14] = [
+    const SHORT: [&str; 11] = [
         "sig",
         "signature",
         "key",
-        "code",
         "auth",
         "pw",
         "pass",
         "pwd",
         "hmac",
         "sas",
-        "access",
         "session",
         "sid",
-        "state",
     ];
     SHORT
         .iter()

@@ -154,6 +154,7 @@ static PARAMETER: Program = of(&[("--value", Value)]);
 static AZURE: Program = of(&[
     ("login", Then(&LOGIN)),
     ("secret", Then(&PARAMETER)),
+    ("-p", Value),
     ("--account-key", Value),
     ("--admin-password", Value),
 ]);
@@ -178,6 +179,10 @@ static IMPACKET: Program = of(&[
     ("--hashes", Value),
 ]);
 static SWAKS: Program = of(&[("-ap", Value), ("--auth-password", Value)]);
+static PUTTY: Program = of(&[("-pw", Value)]);
+static SSH_KEYS: Program = of(&[("-N", Value), ("-P", Value)]);
+static GRAFANA: Program = of(&[("reset-admin-password", Value)]);
+static BITWARDEN: Program = of(&[("unlock", Value), ("login", Nth(2))]);
 static PIN: Program = of(&[("-p", Value), ("--pin", Value), ("--so-pin", Value)]);
 
 /// What the program of this name, without its directory, makes of its arguments.
@@ -194,7 +199,13 @@ pub(super) fn named(name: &[u8]) -> Option<&'static Program> {
         b"sshpass" | b"mongo" | b"mongosh" | b"mongodump" | b"mongorestore" | b"mongoexport"
         | b"mongoimport" | b"mongostat" | b"mongotop" | b"cqlsh" | b"ncftp" | b"ncftpput" | b"ncftpget"
         | b"evil-winrm" | b"winrs" | b"influx" | b"vncdo" | b"arangosh" | b"couchbase-cli"
-        | b"cypher-shell" | b"neo4j-client" => &VALUE_P,
+        | b"cypher-shell" | b"neo4j-client" | b"rabbitmqadmin" | b"poetry" | b"steghide" | b"twine" => {
+            &VALUE_P
+        }
+        b"plink" | b"pscp" | b"psftp" | b"putty" => &PUTTY,
+        b"ssh-keygen" => &SSH_KEYS,
+        b"grafana-cli" | b"grafana" => &GRAFANA,
+        b"bw" => &BITWARDEN,
         b"sqlcmd" | b"bcp" | b"tsql" | b"isql" | b"ipmitool" | b"freetds" | b"fisql" => &BIG_P,
         b"docker" | b"podman" | b"nerdctl" | b"buildah" | b"skopeo" | b"helm" | b"crane" | b"oras"
         | b"ctr" | b"regctl" => &CONTAINERS,
@@ -215,7 +226,7 @@ pub(super) fn named(name: &[u8]) -> Option<&'static Program> {
         b"useradd" | b"usermod" | b"adduser" => &USERS,
         b"htpasswd" => &HTPASSWD,
         b"xfreerdp" | b"xfreerdp3" | b"wlfreerdp" | b"rdesktop" => &RDP,
-        b"lftp" => &LFTP,
+        b"lftp" | b"open" => &LFTP,
         b"imp" | b"exp" | b"impdp" | b"expdp" => &ORACLE,
         b"nmcli" => &NMCLI,
         b"vault" | b"bao" => &VAULT,

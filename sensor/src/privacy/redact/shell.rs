@@ -8,16 +8,21 @@ use super::{spans::Spans, values, words::Words};
 const FED_MAX: usize = 8;
 
 /// What reads a secret from another command.
-const READERS: [&str; 9] = [
+const READERS: [&str; 14] = [
     "--password-stdin",
     "--with-token",
     "--passphrase-fd",
     "--stdin",
+    "--pw-stdin",
     "-S",
     "chpasswd",
     "passwd",
     "smbpasswd",
-    "--pw-stdin",
+    "cryptsetup",
+    "kinit",
+    "htpasswd",
+    "stdin",
+    "secret",
 ];
 
 /// Reads `range` of `bytes` as commands, and hides what is secret in them by its place.
@@ -26,6 +31,8 @@ pub(super) fn read(bytes: &[u8], range: Range<usize>, depth: u8, spans: &mut Spa
         words: Words::new(bytes, depth),
         fed: Vec::new(),
         speaks: false,
+        feeds: false,
+        reads: false,
         first: true,
     };
     let mut at = range.start;
@@ -34,7 +41,7 @@ pub(super) fn read(bytes: &[u8], range: Range<usize>, depth: u8, spans: &mut Spa
             b' ' | b'\t' | b'\r' | b'(' | b')' | b'`' => at += 1,
             b'<' if bytes[at..range.end].starts_with(b"<<<") => {
                 at += 3;
-                reader.feed_next();
+                reader.feeds = true;
             }
             b'<' | b'>' if !bytes[at..range.end].starts_with(super::MARK.as_bytes()) => at += 1,
             b'|' if bytes.get(at + 1) != Some(&b'|') => {
@@ -60,13 +67,21 @@ struct Reader<'a> {
     fed: Vec<Range<usize>>,
     /// The command is one that says its words.
     speaks: bool,
+    /// The next word is fed to the command, as by `<<<`.
+    feeds: bool,
+    /// The command is one that reads a secret.
+    reads: bool,
     first: bool,
 }
 
 impl<'a> Reader<'a> {
     fn take(&mut self, bytes: &'a [u8], word: Range<usize>, quoted: bool, spans: &mut Spans) {
         let text = &bytes[word.clone()];
-        if self.speaks {
+        if std::mem::take(&mut self.feeds) {
+            if self.reads {
+                values::hide(bytes, word.clone(), spans);
+            }
+        } else if self.speaks {
             if text.first() != Some(&b'-') && self.fed.len() < FED_MAX {
                 self.fed.push(word.clone());
             }
@@ -74,6 +89,7 @@ impl<'a> Reader<'a> {
             self.speaks = true;
             self.fed.clear();
         } else if READERS.iter().any(|reader| text == reader.as_bytes()) {
+            self.reads = true;
             self.hide_fed(bytes, text == b"chpasswd", spans);
         }
         self.first = false;
@@ -89,11 +105,6 @@ impl<'a> Reader<'a> {
             };
             values::hide(bytes, start..word.end, spans);
         }
-    }
-
-    /// `<<<`: the next word is fed to this command, which has said already that it reads a secret.
-    fn feed_next(&mut self) {
-        self.speaks = false;
     }
 
     /// What this command says, the next reads.
@@ -112,6 +123,8 @@ impl<'a> Reader<'a> {
     fn begin(&mut self, bytes: &'a [u8], depth: u8) {
         self.words = Words::new(bytes, depth);
         self.speaks = false;
+        self.feeds = false;
+        self.reads = false;
         self.first = true;
     }
 }
@@ -124,6 +137,13 @@ fn word(bytes: &[u8], start: usize, end: usize) -> (usize, Range<usize>, bool) {
             b' ' | b'\t' | b'\r' | b'\n' | b';' | b'|' | b'&' | b'(' | b')' | b'`' => break,
             b'<' if bytes[at..end].starts_with(super::MARK.as_bytes()) => at += super::MARK.len(),
             b'<' | b'>' => break,
+            b'\\' if at == start && matches!(bytes.get(at + 1), Some(b'"' | b'\'')) => {
+                // Quotes of a command within quotes.
+                if let Some(word) = escaped(bytes, at + 1, end) {
+                    return (word.end + 2, word, true);
+                }
+                at += 2;
+            }
             b'\\' => at += 2,
             quote @ (b'"' | b'\'') => {
                 let close = closing(bytes, at, end);
@@ -143,6 +163,14 @@ fn word(bytes: &[u8], start: usize, end: usize) -> (usize, Range<usize>, bool) {
     }
     let at = at.clamp(start + 1, end.max(start + 1)).min(end);
     (at, start..at, false)
+}
+
+/// What is between the quote at `open` and the next of its kind, both after a backslash.
+fn escaped(bytes: &[u8], open: usize, end: usize) -> Option<Range<usize>> {
+    const LONGEST: usize = 512;
+    let limit = end.min(open + LONGEST);
+    let close = (open + 1..limit).find(|at| bytes[*at] == bytes[open])?;
+    (close > open + 1 && bytes[close - 1] == b'\\').then(|| open + 1..close - 1)
 }
 
 /// Where the quote that opens at `open` is closed, or the end.
