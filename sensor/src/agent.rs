@@ -35,6 +35,7 @@ use crate::{
     orders::Orders,
     pipeline::{Command, Pipeline, Stages, Vitals},
     preflight::{self, Unfit},
+    privacy::{KeyError, Policy},
     reload::{self, Reloader},
     respond::Responder,
     rules::RuleSet,
@@ -58,6 +59,8 @@ pub enum AgentError {
     Local(#[from] LocalError),
     #[error(transparent)]
     Uplink(#[from] UplinkError),
+    #[error(transparent)]
+    Privacy(#[from] KeyError),
     #[error("cannot start the agent's thread: {0}")]
     Thread(#[source] io::Error),
 }
@@ -78,7 +81,8 @@ pub async fn run(
     let links = Arc::new(OwnLinks::default());
     let name = host_name(&config);
     let users = Arc::new(Users::default());
-    let converter = Converter::new(name.clone(), Arc::clone(&users));
+    let policy = Policy::new(&config.privacy)?;
+    let converter = Converter::new(name.clone(), Arc::clone(&users)).with_policy(policy);
     let uplink = uplink(&config, &name, &hub, &converter, &links)?;
     let monitor = uplink.as_ref().map(Uplink::monitor);
 
@@ -249,6 +253,7 @@ fn start(
 
     let births = capture.take_births();
     let mut responder = Responder::new(&config.respond, state_directory(config)).with_births(births);
+    responder.begin(config, &host_name);
     if let Some(state) = state_directory(config) {
         responder.resume(state, host.tree());
     }

@@ -208,7 +208,7 @@ impl Keeper {
         let mut pages: Vec<Page> = Vec::new();
         for incident in incidents.drain(..) {
             let known = self.store.page(&incident.id);
-            let told = self.converter.incident(&incident);
+            let told = self.converter.told(&incident);
             pages.push(Page::of(incident, told, known, &mut self.hashes));
         }
         for outcome in outcomes.drain(..) {

@@ -21,7 +21,9 @@ pub use error::ConfigError;
 use crate::{
     capture::Level,
     detect::{Severity, SubjectKind},
+    enforce::Destination,
     host::Profiling,
+    privacy::{Field, Kind},
     respond::{ActionKind, Actions, Mode, ResponseRule},
 };
 
@@ -41,6 +43,8 @@ pub struct Config {
     pub rules: Rules,
     /// What is done about it.
     pub respond: Respond,
+    /// What of it leaves this host.
+    pub privacy: Privacy,
     /// To programs on this host.
     pub export: Export,
     /// To the collector.
@@ -323,6 +327,16 @@ pub struct Respond {
         deserialize_with = "values::duration::<_, 1, 604_800>"
     )]
     pub isolate_for: Duration,
+    /// What an isolated host may reach beside its collector, and what may reach it: addresses or networks, with a port or without.
+    #[serde(with = "values::destinations")]
+    pub isolate_allow: Vec<Destination>,
+    /// Executables that never run, by their absolute paths: the kernel ends whoever tries before the first instruction.
+    #[serde(deserialize_with = "values::executables")]
+    pub block_executables: Vec<PathBuf>,
+    /// A BPF file system, in which blocks and isolation outlive the agent; empty: they end with it.
+    pub bpffs: PathBuf,
+    /// The cgroup whose sockets are blocked and isolated; empty: all of the host.
+    pub cgroup: PathBuf,
     /// How long a person has to approve; then it lapses. `1s` to `24h`.
     #[serde(
         serialize_with = "humantime_serde::serialize",
@@ -353,6 +367,10 @@ impl Default for Respond {
             action: Actions::one(ActionKind::Kill),
             block_for: Duration::from_secs(3_600),
             isolate_for: Duration::from_secs(3_600),
+            isolate_allow: Vec::new(),
+            block_executables: Vec::new(),
+            bpffs: "/sys/fs/bpf".into(),
+            cgroup: PathBuf::new(),
             ask_within: Duration::from_secs(900),
             min_severity: Severity::High,
             protected: Vec::new(),
@@ -360,6 +378,32 @@ impl Default for Respond {
             max_kills_per_minute: 20,
             max_kills_per_day: 500,
             rules: Vec::new(),
+        }
+    }
+}
+
+/// What of it leaves this host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Privacy {
+    /// Whether secrets in arguments, variables and reasons are hidden.
+    pub redact: bool,
+    /// What is given pseudonyms: `users`, `addresses`, `paths`.
+    pub pseudonymise: Vec<Kind>,
+    /// The key of pseudonyms, made at the first use: an absolute path.
+    #[serde(deserialize_with = "values::absolute")]
+    pub key_file: PathBuf,
+    /// What is left out: `argv`, `environment`, `cwd`, `host_names`, `reasons`.
+    pub drop: Vec<Field>,
+}
+
+impl Default for Privacy {
+    fn default() -> Self {
+        Self {
+            redact: true,
+            pseudonymise: Vec::new(),
+            key_file: "/var/lib/sensor/privacy.key".into(),
+            drop: Vec::new(),
         }
     }
 }

@@ -11,7 +11,7 @@ pub mod spool;
 pub mod uplink;
 pub mod users;
 
-pub use convert::Converter;
+pub use convert::{Converter, escape};
 pub use entry::{Entry, Loss};
 pub use hub::Hub;
 pub use local::{LocalError, LocalServer, LocalService, StatusSource};

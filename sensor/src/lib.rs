@@ -20,6 +20,7 @@ pub mod orders;
 pub mod pipeline;
 pub mod preflight;
 pub mod priority;
+pub mod privacy;
 pub mod recording;
 pub mod reload;
 pub mod replay;

@@ -6,8 +6,8 @@ use clap::{Parser, Subcommand};
 use sensor::{
     agent::AgentError,
     cli::{
-        audit, doctor, events, feedback, forensics, incidents, models, record, reload, replay, respond, rules, run,
-        sequences, status,
+        audit, doctor, events, feedback, forensics, incidents, models, privacy, record, reload, replay,
+        respond, rules, run, sequences, status,
     },
     config::ConfigError,
     priority::DELIVERY,
@@ -36,6 +36,8 @@ enum Command {
     Models(models::ModelsArgs),
     Feedback(feedback::FeedbackArgs),
     Replay(replay::ReplayArgs),
+    /// See what would leave this host.
+    Privacy(privacy::PrivacyArgs),
     /// Check, test, list and explain rules.
     Rules(rules::RulesArgs),
     /// Look at, and put together, what agents keep of the system calls of workloads.
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         Command::Models(args) => block_on(models::run(args)),
         Command::Feedback(args) => block_on(feedback::run(args)),
         Command::Replay(args) => replay::run(&args),
+        Command::Privacy(args) => privacy::run(&args),
     };
     ended(result.map(|()| ExitCode::SUCCESS))
 }

@@ -135,7 +135,7 @@ fn what_ended_the_longest_ago_goes_first() {
     let mut store = Store::open(None);
     let page = |id: &str, updated: u64, open: bool| {
         let incident = incident(id, updated);
-        let mut told = converter().incident(&incident);
+        let mut told = converter().told(&incident);
         if !open {
             told.ended = Some(v1::Ending::default());
         }

@@ -17,6 +17,9 @@ pub enum JsonError {
     /// The message does not fit its descriptor.
     #[error("cannot read the message by its descriptor: {0}")]
     Decode(#[from] prost::DecodeError),
+    /// It is no such message.
+    #[error("{0}")]
+    Read(#[source] serde_json::Error),
     /// It cannot be written.
     #[error("cannot write JSON: {0}")]
     Write(#[from] serde_json::Error),
@@ -39,6 +42,19 @@ pub fn to_json(message: &impl Message, name: &'static str) -> Result<String, Jso
     dynamic.serialize_with_options(&mut serde_json::Serializer::new(&mut line), &options)?;
     // It was written by serde_json, which writes nothing but UTF-8.
     Ok(String::from_utf8_lossy(&line).into_owned())
+}
+
+/// The message that `line` is, as [`to_json`] writes it. Fields that are not there have the value 0.
+///
+/// # Errors
+/// If it is no JSON, or that of another message.
+pub fn from_json<M: Message + Default>(line: &str, name: &'static str) -> Result<M, JsonError> {
+    let descriptor = POOL.as_ref().and_then(|pool| pool.get_message_by_name(name));
+    let descriptor = descriptor.ok_or(JsonError::Unknown(name))?;
+    let mut deserializer = serde_json::Deserializer::from_str(line);
+    let dynamic = DynamicMessage::deserialize(descriptor, &mut deserializer).map_err(JsonError::Read)?;
+    deserializer.end().map_err(JsonError::Read)?;
+    Ok(M::decode(dynamic.encode_to_vec().as_slice())?)
 }
 
 #[cfg(test)]

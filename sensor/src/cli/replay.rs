@@ -20,6 +20,7 @@ use crate::{
     config::Config,
     detect::Incident,
     export::{Converter, Entry, Users},
+    privacy::Policy,
     recording::{About, Reader, Recorded},
     replay::{Replay, Shift},
 };
@@ -32,7 +33,7 @@ pub struct ReplayArgs {
     /// Recordings, in the order in which they are played.
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-    /// Configuration whose `[detect]` counts; without it, the defaults.
+    /// Configuration whose `[detect]`, `[rules]` and `[privacy]` count; without it, the defaults.
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// One JSON object a line, as `sensor events -o json` writes it.
@@ -98,7 +99,7 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<()> {
     let mut replay = Replay::new(&config, &about.host);
     let mut found = Found::default();
     let played = play_all(args, &about, &mut replay, &mut found);
-    print(args, &about, &found)?;
+    print(args, &config, &about, &found)?;
     let events = replay.events();
     let lost = match replay.lost() {
         0 => String::new(),
@@ -186,8 +187,9 @@ fn about(path: &Path) -> anyhow::Result<About> {
 }
 
 /// Without the names of users: they would be those of the machine where it is replayed.
-fn print(args: &ReplayArgs, about: &About, found: &Found) -> anyhow::Result<()> {
-    let converter = Converter::new(about.host.as_str(), Arc::new(Users::new("")));
+fn print(args: &ReplayArgs, config: &Config, about: &About, found: &Found) -> anyhow::Result<()> {
+    let converter = Converter::new(about.host.as_str(), Arc::new(Users::new("")))
+        .with_policy(Policy::new(&config.privacy)?);
     let mut out = io::stdout().lock();
     for incident in &found.incidents {
         let entry = converter.entry(&Entry::Incident(Arc::clone(incident)));

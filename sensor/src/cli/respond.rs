@@ -41,6 +41,12 @@ enum Command {
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
+    /// List what the kernel refuses now, for how long yet, and how often it has.
+    Holding {
+        /// How to write it.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
     /// Have it done.
     Approve(Decision),
     /// Don't have it done.
@@ -143,6 +149,7 @@ pub async fn run(args: RespondArgs) -> anyhow::Result<()> {
     let (wish, why) = match args.command {
         Command::Pending { output } => return list(&mut client, output, pending).await,
         Command::History { output } => return list(&mut client, output, history).await,
+        Command::Holding { output } => return list(&mut client, output, holding).await,
         Command::Approve(decision) => (Wish::Approve(decision.number), decision.why),
         Command::Deny(decision) => (Wish::Deny(decision.number), decision.why),
         Command::Undo(decision) => (Wish::Undo(decision.number), decision.why),
@@ -272,6 +279,22 @@ fn waiting(proposal: &Proposal) -> String {
     )
 }
 
+fn holding(responses: &ListResponsesResponse) -> String {
+    if responses.holding.is_empty() {
+        return "nothing is refused\n".to_owned();
+    }
+    let lines = responses.holding.iter().map(|hold| {
+        let left = Duration::from_secs(hold.ends_in_ns / 1_000_000_000);
+        format!(
+            "{}: ends in {}, has stopped {}\n",
+            short(&hold.what, 200),
+            humantime_serde::re::humantime::format_duration(left),
+            hold.hits
+        )
+    });
+    lines.collect()
+}
+
 fn history(responses: &ListResponsesResponse) -> String {
     if responses.history.is_empty() {
         return "nothing was done\n".to_owned();
@@ -291,7 +314,7 @@ fn history(responses: &ListResponsesResponse) -> String {
 #[cfg(test)]
 mod tests {
     use insta::assert_snapshot;
-    use sensor_proto::v1::{Action, Outcome, Process, ProcessId, Result};
+    use sensor_proto::v1::{Action, Hold, Outcome, Process, ProcessId, Result};
 
     use super::*;
 
@@ -331,9 +354,15 @@ mod tests {
                 latency_ns: 1_500_000,
                 ..Outcome::default()
             }],
+            holding: vec![Hold {
+                what: "executable /tmp/x".to_owned(),
+                ends_in_ns: 3_600_000_000_000,
+                hits: 3,
+            }],
         };
         assert_snapshot!(pending(&responses), @r#"12: kill with descendants [7] /bin/sh, because nginx.service started /bin/sh\x1b[31m; asked, since respond.mode is "ask"; lapses in 1m 1s"#);
         assert_snapshot!(history(&responses), @"00:00:01.000Z 12: kill with descendants [7]: denied, known maintenance (1f, after 1.5 ms) by root (uid 0)");
+        assert_snapshot!(holding(&responses), @"executable /tmp/x: ends in 1h, has stopped 3");
         assert_snapshot!(pending(&ListResponsesResponse::default()), @"nothing waits");
     }
 }

@@ -50,8 +50,8 @@ fn values() {
 #[test]
 fn messages() {
     assert_snapshot!(error("[respond]\nmode = \"kill\"\n"), @"/etc/sensor/sensor.toml:2: [respond] mode: unknown variant `kill`, expected one of `observe`, `ask`, `act`");
-    assert_snapshot!(error("[respond]\n\nmodus = \"act\"\n"), @"/etc/sensor/sensor.toml:3: [respond] modus: unknown field `modus`, expected one of `mode`, `action`, `block_for`, `isolate_for`, `ask_within`, `min_severity`, `protected`, `protect_ancestors`, `max_kills_per_minute`, `max_kills_per_day`, `rules`");
-    assert_snapshot!(error("[response]\n"), @"/etc/sensor/sensor.toml:1: unknown field `response`, expected one of `capture`, `host`, `session`, `detect`, `rules`, `respond`, `export`, `uplink`");
+    assert_snapshot!(error("[respond]\n\nmodus = \"act\"\n"), @"/etc/sensor/sensor.toml:3: [respond] modus: unknown field `modus`, expected one of `mode`, `action`, `block_for`, `isolate_for`, `isolate_allow`, `block_executables`, `bpffs`, `cgroup`, `ask_within`, `min_severity`, `protected`, `protect_ancestors`, `max_kills_per_minute`, `max_kills_per_day`, `rules`");
+    assert_snapshot!(error("[response]\n"), @"/etc/sensor/sensor.toml:1: unknown field `response`, expected one of `capture`, `host`, `session`, `detect`, `rules`, `respond`, `privacy`, `export`, `uplink`");
     assert_snapshot!(error("[capture]\nring_bytes_bulk = 100000\n"), @"/etc/sensor/sensor.toml:2: [capture] ring_bytes_bulk: 100000 is not a power of two; the nearest are 65536 and 131072");
     assert_snapshot!(error("[capture]\nring_bytes_critical = 1\n"), @"/etc/sensor/sensor.toml:2: [capture] ring_bytes_critical: 1 is not allowed; allowed are 4096 to 268435456");
     assert_snapshot!(error("[capture]\nreorder_window = \"1h\"\n"), @"/etc/sensor/sensor.toml:2: [capture] reorder_window: 3600s is not allowed; allowed are 0s to 1s");
@@ -62,6 +62,9 @@ fn messages() {
     assert_snapshot!(error("[detect]\nmax_p_value = 1.5\n"), @"/etc/sensor/sensor.toml:2: [detect] max_p_value: 1.5 is not allowed; allowed is what is above 0, up to 1");
     assert_snapshot!(error("[detect]\nflag = [\"pod\"]\n"), @"/etc/sensor/sensor.toml:2: [detect] flag: unknown variant `pod`, expected one of `unit`, `container`, `cgroup`, `session`, `host`");
     assert_snapshot!(error("[respond]\nprotected = [\"/bin/ok\", \"sshd\"]\n"), @r#"/etc/sensor/sensor.toml:2: [respond] protected: "sshd" is not allowed; allowed are absolute paths, with at most a `*` at the end"#);
+    assert_snapshot!(error("[privacy]\npseudonymise = [\"user\"]\n"), @"/etc/sensor/sensor.toml:2: [privacy] pseudonymise: unknown variant `user`, expected one of `users`, `addresses`, `paths`");
+    assert_snapshot!(error("[privacy]\ndrop = [\"args\"]\n"), @"/etc/sensor/sensor.toml:2: [privacy] drop: unknown variant `args`, expected one of `argv`, `environment`, `cwd`, `host_names`, `reasons`");
+    assert_snapshot!(error("[privacy]\nkey_file = \"key\"\n"), @r#"/etc/sensor/sensor.toml:2: [privacy] key_file: "key" is not allowed; allowed is an absolute path"#);
     assert_snapshot!(error("[respond\n"), @"/etc/sensor/sensor.toml:1: unclosed table, expected `]`");
 }
 

@@ -1,6 +1,9 @@
 //! Values that are checked as they are read.
 
-use std::time::Duration;
+use std::{
+    path::{Component, PathBuf},
+    time::Duration,
+};
 
 use sensor_common::{
     Signal,
@@ -61,6 +64,16 @@ pub(super) fn probability<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     )))
 }
 
+pub(super) fn absolute<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    let path = PathBuf::deserialize(deserializer)?;
+    if path.is_absolute() {
+        return Ok(path);
+    }
+    Err(D::Error::custom(format!(
+        "{path:?} is not allowed; allowed is an absolute path"
+    )))
+}
+
 pub(super) fn signals<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Signal>, D::Error> {
     let names = Vec::<String>::deserialize(deserializer)?;
     let signal = |name: &String| {
@@ -89,6 +102,60 @@ pub(super) fn watched<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<
 
 pub(super) fn patterns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     at_most::<D, _>(path_patterns(deserializer, 1)?, RULES_MAX)
+}
+
+/// Absolute paths of executables, without `.` and `..`.
+pub(super) fn executables<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PathBuf>, D::Error> {
+    let paths = Vec::<PathBuf>::deserialize(deserializer)?;
+    let is_plain = |path: &PathBuf| {
+        let is_named = |part| !matches!(part, Component::ParentDir | Component::CurDir);
+        path.is_absolute() && path.components().all(is_named)
+    };
+    if let Some(path) = paths.iter().find(|path| !is_plain(path)) {
+        return Err(D::Error::custom(format!(
+            "{path:?} is not allowed; allowed are absolute paths without `.` and `..`"
+        )));
+    }
+    at_most::<D, _>(paths, 256)
+}
+
+/// Ends of connections: `192.0.2.7`, `192.0.2.0/24`, `192.0.2.7:53`, `[2001:db8::/32]:443`.
+pub(super) mod destinations {
+    use std::net::IpAddr;
+
+    use ipnet::IpNet;
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    use crate::enforce::Destination;
+
+    pub(crate) fn serialize<S: Serializer>(ends: &[Destination], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(ends.iter().map(ToString::to_string))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Destination>, D::Error> {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        let read = |text: &String| {
+            read(text).ok_or_else(|| {
+                D::Error::custom(format!(
+                    "{text:?} is not allowed; allowed are addresses and networks, with a port or without, such as \"192.0.2.0/24\", \"192.0.2.7:53\", \"[2001:db8::/32]:443\""
+                ))
+            })
+        };
+        super::at_most::<D, _>(texts.iter().map(read).collect::<Result<_, _>>()?, 512)
+    }
+
+    fn read(text: &str) -> Option<Destination> {
+        let network = |text: &str| {
+            let address = text.parse::<IpAddr>().map(IpNet::from);
+            text.parse::<IpNet>().or(address).ok()
+        };
+        if let Some(network) = network(text) {
+            return Some(Destination::all(network));
+        }
+        let (at, port) = text.rsplit_once(':')?;
+        let at = at.strip_prefix('[').and_then(|at| at.strip_suffix(']')).unwrap_or(at);
+        Some(Destination::port(network(at)?, port.parse().ok().filter(|port| *port != 0)?))
+    }
 }
 
 /// Absolute paths of at least so many bytes, with at most a `*` at the end.

@@ -1,4 +1,7 @@
 //! The agent's entries as messages of the wire.
+//!
+//! What is public here has been through the policy of [`privacy`](crate::privacy), but for heads and threads, which say nothing that it is about,
+//! and actions and outcomes, which whoever answers with them takes through it.
 
 mod credential;
 mod session;
@@ -16,6 +19,7 @@ use crate::{
         Body, DatagramTotals, Event, Exec, Exit, Flow, FlowTotals, Image, Operation, Process, ProcessId,
         Sequence, Thread, dns::DnsMessage, tls::ClientHello,
     },
+    privacy::Policy,
     respond::{Action, ActionKind, ActionResult, Outcome, Target},
     rules::Rule,
 };
@@ -25,6 +29,7 @@ use crate::{
 pub struct Converter {
     host: Arc<str>,
     users: Arc<Users>,
+    privacy: Arc<Policy>,
 }
 
 /// A text of the wire, and its bytes where they are not all in the text.
@@ -66,13 +71,27 @@ pub fn escape(bytes: &[u8]) -> String {
 }
 
 impl Converter {
-    /// Converts entries of `host`, with the names that `users` has.
+    /// Converts entries of `host`, with the names that `users` has, and hides secrets.
     #[must_use]
     pub fn new(host: impl Into<Arc<str>>, users: Arc<Users>) -> Self {
         Self {
             host: host.into(),
             users,
+            privacy: Arc::new(Policy::redacting()),
         }
+    }
+
+    /// The same, with what `policy` leaves of them.
+    #[must_use]
+    pub fn with_policy(mut self, policy: Policy) -> Self {
+        self.privacy = Arc::new(policy);
+        self
+    }
+
+    /// What leaves the host.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.privacy
     }
 
     /// Name of a user; empty where there is none.
@@ -97,10 +116,12 @@ impl Converter {
             Entry::Outcome(outcome) => v1::entry::Body::Outcome(convert_outcome(outcome)),
             Entry::Loss(loss) => v1::entry::Body::Loss(convert_loss(loss)),
         };
-        v1::Entry {
+        let mut entry = v1::Entry {
             host: self.host.to_string(),
             body: Some(body),
-        }
+        };
+        self.privacy.entry(&mut entry);
+        entry
     }
 
     fn event(&self, event: &Event) -> v1::Event {
@@ -109,12 +130,13 @@ impl Converter {
             v1::Process {
                 comm,
                 tid,
-                ..self.process_of(process, event.parent.as_deref())
+                ..self.whole_process(process, event.parent.as_deref())
             }
         });
         v1::Event {
             process,
-            ..Self::without_process(event)
+            body: Some(convert_body(&event.body)),
+            ..Self::head(event)
         }
     }
 
@@ -130,11 +152,13 @@ impl Converter {
 
     /// An event but for its process.
     #[must_use]
-    pub fn without_process(event: &Event) -> v1::Event {
-        v1::Event {
+    pub fn without_process(&self, event: &Event) -> v1::Event {
+        let mut event = v1::Event {
             body: Some(convert_body(&event.body)),
             ..Self::head(event)
-        }
+        };
+        self.privacy.event(&mut event);
+        event
     }
 
     /// An event but for its process and for what happened.
@@ -155,7 +179,7 @@ impl Converter {
             process_ref: reference,
             comm: comm(&event.thread),
             tid: event.thread.tid,
-            ..Self::without_process(event)
+            ..self.without_process(event)
         };
         v1::Entry {
             host: String::new(),
@@ -166,6 +190,12 @@ impl Converter {
     /// A process, and what ran as its parent.
     #[must_use]
     pub fn process_of(&self, process: &Process, parent: Option<&Process>) -> v1::Process {
+        let mut process = self.whole_process(process, parent);
+        self.privacy.process(&mut process);
+        process
+    }
+
+    fn whole_process(&self, process: &Process, parent: Option<&Process>) -> v1::Process {
         v1::Process {
             parent_executable: parent
                 .map(|parent| escape(&parent.image.executable))
@@ -189,7 +219,13 @@ impl Converter {
 
     /// An incident, as far as the agent's detection knows it.
     #[must_use]
-    pub fn incident(&self, incident: &Incident) -> v1::Incident {
+    pub fn told(&self, incident: &Incident) -> v1::Incident {
+        let mut told = self.incident(incident);
+        self.privacy.incident(&mut told);
+        told
+    }
+
+    fn incident(&self, incident: &Incident) -> v1::Incident {
         let severity = match incident.severity {
             Severity::Low => v1::Severity::Low,
             Severity::Medium => v1::Severity::Medium,
@@ -232,7 +268,9 @@ impl Converter {
     /// What became of an action.
     #[must_use]
     pub fn outcome(&self, outcome: &Outcome) -> v1::Outcome {
-        convert_outcome(outcome)
+        let mut outcome = convert_outcome(outcome);
+        self.privacy.outcome(&mut outcome);
+        outcome
     }
 
     fn process(&self, process: &Process, thread: Option<Thread>) -> v1::Process {

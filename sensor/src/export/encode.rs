@@ -100,11 +100,12 @@ impl Encoder {
     fn push_event(&mut self, event: &Event, entries: &mut Entries) {
         self.event.clear();
         match &event.body {
-            Body::Operation(operation) => {
+            // Where nothing of it is changed, without a message in between.
+            Body::Operation(operation) if self.converter.policy().spares_operations() => {
                 Converter::head(event).encode_raw(&mut self.event);
                 operation::put(operation, &mut self.part, &mut self.event);
             }
-            _ => Converter::without_process(event).encode_raw(&mut self.event),
+            _ => self.converter.without_process(event).encode_raw(&mut self.event),
         }
         self.describe(event);
         let process = event
@@ -177,6 +178,7 @@ mod tests {
         },
         export::convert::tests::{body, converter, event, process},
         host::FileId,
+        privacy::{Field, Kind, Policy},
     };
 
     fn read(encoder: &mut Encoder, entries: &[Entry]) -> Vec<v1::Entry> {
@@ -188,7 +190,29 @@ mod tests {
 
     #[test]
     fn every_event_reads_as_if_it_had_been_converted() {
-        let process = process(b"a\xff\0b\0", b"/bin/x");
+        reads_as_converted(&converter());
+    }
+
+    /// By whatever policy: an operation that is written straight to the wire must not be let out by that.
+    #[test]
+    fn no_event_gets_around_the_policy() {
+        let home = tempfile::tempdir().expect("a directory");
+        let policy = |pseudonymise: &[Kind], drop: &[Field]| {
+            let config = crate::config::Privacy {
+                pseudonymise: pseudonymise.to_vec(),
+                key_file: home.path().join("key"),
+                drop: drop.to_vec(),
+                ..crate::config::Privacy::default()
+            };
+            converter().with_policy(Policy::new(&config).expect("a key"))
+        };
+        reads_as_converted(&policy(&[Kind::Users, Kind::Addresses, Kind::Paths], &[]));
+        reads_as_converted(&policy(&[Kind::Paths], &[Field::Environment]));
+        reads_as_converted(&policy(&[], &[Field::Argv, Field::Cwd, Field::HostNames]));
+    }
+
+    fn reads_as_converted(converter: &Converter) {
+        let process = process(b"mysql\0-phunter2\0b\xff\0", b"/srv/x");
         let mut entries: Vec<_> = Signal::ALL
             .into_iter()
             .map(|signal| Entry::Event(event(Arc::clone(&process), body(signal))))
@@ -225,8 +249,10 @@ mod tests {
         }));
         entries.push(Entry::Event(Arc::new(nobodys)));
         entries.push(Entry::Event(Arc::new(of_another_thread)));
-        let mut encoder = Encoder::new(converter());
-        let expected: Vec<_> = entries.iter().map(|entry| converter().entry(entry)).collect();
+        let mut encoder = Encoder::new(converter.clone());
+        let expected: Vec<_> = entries.iter().map(|entry| converter.entry(entry)).collect();
+        let text = format!("{expected:?}");
+        assert!(!text.contains("hunter2"), "{text}");
         assert_eq!(read(&mut encoder, &entries), expected);
         assert_eq!(read(&mut encoder, &entries), expected, "from what was kept");
         assert_eq!(encoder.processes.len(), 1);

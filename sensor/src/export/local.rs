@@ -145,7 +145,9 @@ impl Agent for LocalService {
 
     type RecordStream = ReceiverStream<Result<RecordResponse, Status>>;
 
-    async fn record(&self, _request: Request<RecordRequest>) -> Result<Response<Self::RecordStream>, Status> {
+    async fn record(&self, request: Request<RecordRequest>) -> Result<Response<Self::RecordStream>, Status> {
+        // A recording is of all that the agent sees, secrets and all.
+        caller(&request, &self.converter)?;
         let Knowledge(orders) = self.knowledge()?;
         let recorder = Recorder::begin(&self.hub, &orders, self.converter.host()).await;
         let recorder = recorder.ok_or_else(|| Status::unavailable("the agent is ending"))?;
@@ -156,7 +158,10 @@ impl Agent for LocalService {
         &self,
         _request: Request<ListModelsRequest>,
     ) -> Result<Response<ListModelsResponse>, Status> {
-        let models = self.knowledge()?.models().await?;
+        let mut models = self.knowledge()?.models().await?;
+        models
+            .iter_mut()
+            .for_each(|model| self.converter.policy().model(model));
         Ok(Response::new(ListModelsResponse { models }))
     }
 
@@ -164,7 +169,8 @@ impl Agent for LocalService {
         &self,
         request: Request<ShowModelRequest>,
     ) -> Result<Response<ShowModelResponse>, Status> {
-        let model = self.knowledge()?.model(request.into_inner().subject).await?;
+        let mut model = self.knowledge()?.model(request.into_inner().subject).await?;
+        self.converter.policy().model(&mut model);
         Ok(Response::new(ShowModelResponse { model: Some(model) }))
     }
 
@@ -317,20 +323,26 @@ impl Agent for LocalService {
         let now = BootTime::now();
         let pending = responses.pending.iter().map(|proposal| Proposal {
             number: proposal.number,
-            action: Some(convert_action(&proposal.action)),
+            action: Some(self.action(&proposal.action)),
             process: proposal
                 .process
                 .as_ref()
                 .map(|process| self.converter.process_of(process, None)),
-            because: proposal.because.clone(),
+            because: self.words(&proposal.because),
             lapses_in_ns: proposal.until.since(now).as_nanos() as u64,
         });
+        let holding = responses.holding.iter().map(|verdict| v1::Hold {
+            what: self.words(&verdict.subject.to_string()),
+            ends_in_ns: verdict.until.since(now).as_nanos() as u64,
+            hits: verdict.hits,
+        });
         Ok(Response::new(ListResponsesResponse {
+            holding: holding.collect(),
             pending: pending.collect(),
             history: responses
                 .history
                 .iter()
-                .map(|outcome| convert_outcome(outcome))
+                .map(|outcome| self.outcome(outcome))
                 .collect(),
         }))
     }
@@ -346,7 +358,7 @@ impl Agent for LocalService {
         };
         let answer = orders.fulfil(wish, person).await.map_err(unavailable)?;
         let answer = match answer.map_err(Status::failed_precondition)? {
-            Answer::Outcome(outcome) => respond_response::Answer::Outcome(convert_outcome(&outcome)),
+            Answer::Outcome(outcome) => respond_response::Answer::Outcome(self.outcome(&outcome)),
             Answer::Begun(number) => respond_response::Answer::Begun(number),
             Answer::Plan(plan) => respond_response::Answer::Plan(plan),
         };
@@ -355,6 +367,25 @@ impl Agent for LocalService {
 }
 
 impl LocalService {
+    /// An action as it may leave the host; likewise an outcome and a sentence.
+    fn action(&self, action: &crate::respond::Action) -> v1::Action {
+        let mut action = convert_action(action);
+        self.converter.policy().action(&mut action);
+        action
+    }
+
+    fn outcome(&self, outcome: &crate::respond::Outcome) -> v1::Outcome {
+        let mut outcome = convert_outcome(outcome);
+        self.converter.policy().outcome(&mut outcome);
+        outcome
+    }
+
+    fn words(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        self.converter.policy().words(&mut text);
+        text
+    }
+
     fn orders(&self) -> Result<&Orders, Status> {
         let missing = || Status::unimplemented("nothing is done here about anything");
         self.orders.as_ref().ok_or_else(missing)

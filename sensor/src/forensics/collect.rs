@@ -123,7 +123,7 @@ fn refuse(id: ProcessId) -> Result<(), ForensicsError> {
 }
 
 fn hold(id: ProcessId, look: impl FnOnce(&[u8])) -> Result<Held, ForensicsError> {
-    let held = Held::new(id, |executable| {
+    let held = Held::new(id, None, |executable| {
         look(executable);
         Ok(())
     });

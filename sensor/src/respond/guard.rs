@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::unix::ffi::OsStrExt as _,
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -215,6 +215,20 @@ impl Guard {
         Ok(())
     }
 
+    /// The files of the protected list that are there, in no order. What a `*` stands for is looked for in its directory.
+    #[must_use]
+    pub fn protected_files(&self) -> Vec<PathBuf> {
+        let built_in = DIRECTORIES.iter().map(|directory| (*directory, &NAMES[..]));
+        let mut files: Vec<PathBuf> = built_in
+            .flat_map(|(directory, names)| named_in(Path::new(directory), names))
+            .collect();
+        for pattern in &self.protected {
+            let (directory, name) = pattern.rsplit_once('/').unwrap_or_default();
+            files.extend(named_in(Path::new(&format!("{directory}/")), &[name]));
+        }
+        files
+    }
+
     /// Whether a descendant of a target may be acted upon, which runs `executable`.
     ///
     /// # Errors
@@ -270,6 +284,16 @@ impl Guard {
         self.kills.push_back(now);
         Ok(())
     }
+}
+
+fn named_in(directory: &Path, patterns: &[&str]) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let named = entries.filter(|entry| {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        patterns.iter().any(|pattern| matches(pattern, &name))
+    });
+    named.map(|entry| entry.path()).collect()
 }
 
 /// Whether a network may be blocked.

@@ -1,47 +1,127 @@
 //! Measures: what holds until it ends or is undone (blocks, isolation, revoked users, files in quarantine), and what takes long (bundles).
 //!
 //! A thread of its own takes them one after the other, so that whoever reads the rings never waits for a file system, a program that is
-//! loaded into the kernel, or a bundle of some hundred megabytes. It is started when the first is to be taken.
+//! loaded into the kernel, or a bundle of some hundred megabytes, which gets another thread yet. Verdicts of the kernel outlive both; the next agent finds
+//! them again.
+
+mod account;
+mod bundle;
+mod kernel;
 
 use std::{
+    net::{SocketAddr, ToSocketAddrs as _},
     path::{Path, PathBuf},
-    sync::mpsc,
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    time::Duration,
 };
 
+use self::kernel::Kernel;
 use super::{
-    ActionResult,
+    ActionKind, ActionResult, Births, Guard, Target,
     order::Order,
+    quarantine::{Quarantine, Reason, Wanted},
     responder::{Done, Finished},
 };
-use crate::{config, host::ProcessId};
+use crate::{
+    config::{self, Config},
+    enforce::Verdict,
+    time::BootTime,
+};
 
-/// Something to be done, and what is known to descend from the process that it is about.
-type Job = (Order, Vec<ProcessId>);
+/// How often it is looked whether anything is over.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// What came of a measure.
+type Came = Result<String, (ActionResult, String)>;
+
+/// What measures need to know beside the order.
+#[derive(Clone, Debug)]
+pub(super) struct Means {
+    config: config::Respond,
+    state: Option<PathBuf>,
+    /// Where the collector is, as the configuration has it; empty: nowhere.
+    collector: String,
+    host: String,
+    pub(super) births: Option<Arc<dyn Births>>,
+}
+
+impl Means {
+    pub(super) fn new(config: &config::Respond, state: Option<&Path>) -> Self {
+        Self {
+            config: config.clone(),
+            state: state.map(Path::to_owned),
+            collector: String::new(),
+            host: String::new(),
+            births: None,
+        }
+    }
+
+    /// What only the whole configuration tells.
+    pub(super) fn complete(&mut self, config: &Config, host: &str) {
+        self.collector.clone_from(&config.uplink.collector);
+        host.clone_into(&mut self.host);
+    }
+
+    fn state(&self) -> Result<&Path, (ActionResult, String)> {
+        let missing = "there is no place to keep anything: set host.state in the configuration";
+        self.state.as_deref().ok_or_else(|| failed(missing))
+    }
+
+    /// Where the collector is reached now; a name is looked up.
+    fn collector(&self) -> Vec<SocketAddr> {
+        let address = self.collector.split_once("://").map_or(&*self.collector, |(_, rest)| rest);
+        let address = address.split('/').next().unwrap_or_default();
+        address.to_socket_addrs().map(Iterator::collect).unwrap_or_default()
+    }
+}
+
+fn failed(why: impl ToString) -> (ActionResult, String) {
+    (ActionResult::Failed, why.to_string())
+}
+
+fn reason(order: &Order) -> Reason {
+    Reason {
+        who: order.who.to_string(),
+        why: order.action.reason.clone(),
+        incident: order.action.incident.to_string(),
+    }
+}
 
 /// Takes measures.
 #[derive(Debug)]
 pub(super) struct Measures {
-    state: Option<PathBuf>,
+    pub(super) means: Means,
     finished: mpsc::Sender<Finished>,
-    jobs: Option<mpsc::Sender<Job>>,
+    jobs: Option<mpsc::Sender<Order>>,
+    holding: Arc<Mutex<Vec<Verdict>>>,
 }
 
 impl Measures {
     /// What came of each is sent by `finished`.
-    pub(super) fn new(
-        _config: &config::Respond,
-        state: Option<&Path>,
-        finished: mpsc::Sender<Finished>,
-    ) -> Self {
+    pub(super) fn new(means: Means, finished: mpsc::Sender<Finished>) -> Self {
         Self {
-            state: state.map(Path::to_owned),
+            means,
             finished,
             jobs: None,
+            holding: Arc::default(),
         }
     }
 
+    /// Looks for what an agent before this one left in the kernel, and for what the configuration blocks.
+    pub(super) fn begin(&mut self) {
+        match self.start() {
+            Ok(jobs) => self.jobs = Some(jobs),
+            Err(error) => tracing::error!("cannot start the thread that blocks, isolates and collects: {error}"),
+        }
+    }
+
+    /// What the kernel refuses now.
+    pub(super) fn holding(&self) -> Vec<Verdict> {
+        self.holding.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Has a measure taken.
-    pub(super) fn take(&mut self, order: Order, family: Vec<ProcessId>) {
+    pub(super) fn take(&mut self, order: Order) {
         let jobs = match self.jobs.take() {
             Some(jobs) => Ok(jobs),
             None => self.start(),
@@ -49,7 +129,7 @@ impl Measures {
         match jobs {
             Ok(jobs) => {
                 // The thread ends after its last sender.
-                let _ = jobs.send((order, family));
+                let _ = jobs.send(order);
                 self.jobs = Some(jobs);
             }
             Err(error) => {
@@ -61,19 +141,115 @@ impl Measures {
         }
     }
 
-    fn start(&self) -> std::io::Result<mpsc::Sender<Job>> {
-        let (jobs, queue) = mpsc::channel::<Job>();
-        let finished = self.finished.clone();
-        let _state = self.state.clone();
-        let work = move || {
-            for (order, _family) in queue {
-                let done = Done::Measure(ActionResult::Failed, "not there yet".to_owned());
-                let _ = finished.send((order, done));
-            }
+    fn start(&self) -> std::io::Result<mpsc::Sender<Order>> {
+        let (jobs, queue) = mpsc::channel();
+        let means = self.means.clone();
+        let hands = Hands {
+            guard: Guard::new(&means.config),
+            kernel: Kernel::new(&means),
+            means,
+            finished: self.finished.clone(),
+            holding: Arc::clone(&self.holding),
         };
         std::thread::Builder::new()
             .name("measures".to_owned())
-            .spawn(work)?;
+            .spawn(move || hands.work(&queue))?;
         Ok(jobs)
+    }
+}
+
+/// The thread's own.
+struct Hands {
+    means: Means,
+    guard: Guard,
+    kernel: Kernel,
+    finished: mpsc::Sender<Finished>,
+    holding: Arc<Mutex<Vec<Verdict>>>,
+}
+
+impl Hands {
+    fn work(mut self, queue: &mpsc::Receiver<Order>) {
+        self.kernel.begin(&self.guard);
+        loop {
+            *self.holding.lock().unwrap_or_else(PoisonError::into_inner) = self.kernel.holding();
+            match queue.recv_timeout(SWEEP) {
+                Ok(order) if order.action.kind == ActionKind::Collect => {
+                    bundle::collect(&self.means, &self.guard, order, &self.finished);
+                }
+                Ok(order) => {
+                    let done = match self.perform(&order) {
+                        Ok(detail) => Done::Measure(ActionResult::Done, detail),
+                        Err((result, detail)) => Done::Measure(result, detail),
+                    };
+                    self.tell(order, done);
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            }
+            for order in self.kernel.sweep(BootTime::now()) {
+                let detail = "its time is over".to_owned();
+                self.tell(order, Done::Measure(ActionResult::Expired, detail));
+            }
+        }
+    }
+
+    /// Nobody to hear it: the agent is ending.
+    fn tell(&self, order: Order, done: Done) {
+        let _ = self.finished.send((order, done));
+    }
+
+    fn perform(&mut self, order: &Order) -> Came {
+        match (order.action.kind, &order.action.target) {
+            (ActionKind::Block, _) | (ActionKind::Disconnect, _) | (ActionKind::Isolate, _) => {
+                self.kernel.impose(order, &self.means, &self.guard)
+            }
+            (ActionKind::Unblock, _) | (ActionKind::Reconnect, _) | (ActionKind::Release, _) => {
+                self.kernel.lift(order)
+            }
+            (ActionKind::Revoke, Target::User(uid)) => {
+                account::revoke(*uid, order, &self.means, &self.guard, &mut self.kernel)
+            }
+            (ActionKind::Reinstate, Target::User(uid)) => {
+                account::reinstate(*uid, order, &self.means, &mut self.kernel)
+            }
+            (ActionKind::Quarantine, Target::File(path)) => self.quarantine(path, order),
+            (ActionKind::Restore, Target::File(path)) => self.restore(path),
+            _ => Err(failed("this agent does not know how")),
+        }
+    }
+
+    fn quarantine(&self, path: &Path, order: &Order) -> Came {
+        use std::os::unix::fs::MetadataExt as _;
+        let found = std::fs::symlink_metadata(path).map_err(|error| failed(format!("{}: {error}", path.display())))?;
+        // What an incident is about is what was run, and not what lies there now.
+        let ran = order.process.as_ref().map_or(0, |process| process.image.inode);
+        if ran != 0 && ran != found.ino() {
+            return Err((
+                ActionResult::Gone,
+                format!("{} is another file by now than the one that was run", path.display()),
+            ));
+        }
+        let wanted = Wanted {
+            path: path.to_owned(),
+            inode: found.ino(),
+            device: None,
+        };
+        let quarantine = Quarantine::open(self.means.state()?).map_err(failed)?;
+        let allow = |path: &[u8]| self.guard.check_executable(path);
+        let item = quarantine.take(&wanted, &reason(order), allow).map_err(failed)?;
+        Ok(format!(
+            "it is in quarantine as {}, SHA-256 {}; what runs of it runs on",
+            item.id, item.sha256
+        ))
+    }
+
+    /// The latest that was taken from there.
+    fn restore(&self, path: &Path) -> Came {
+        let quarantine = Quarantine::open(self.means.state()?).map_err(failed)?;
+        let mut items = quarantine.list().map_err(failed)?;
+        items.retain(|item| item.original().as_deref() == Some(path));
+        let item = items.pop().ok_or_else(|| failed("nothing of it is in quarantine"))?;
+        let item = quarantine.restore(&item.id).map_err(failed)?;
+        Ok(format!("it is where it was again, SHA-256 {}", item.sha256))
     }
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{Action, ActionKind, Outcome, Proposal, Record, Step, Target};
-use crate::{host::Process, time::BootTime};
+use crate::{enforce::Verdict, host::Process, time::BootTime};
 
 /// What a person wants.
 #[derive(Clone, Debug)]
@@ -67,6 +67,8 @@ pub struct Responses {
     pub pending: Vec<Proposal>,
     /// The latest last.
     pub history: Vec<Arc<Outcome>>,
+    /// What the kernel refuses.
+    pub holding: Vec<Verdict>,
 }
 
 /// A proposal that was decided for.

@@ -15,7 +15,7 @@ use super::{
     Action, ActionKind, ActionResult, Answer, Audit, Births, Demand, Guard, Mode, Object, Outcome, Person,
     Policy, Proposal, Refusal, Responses, Step, Target, Wish,
     kill::{Held, Missed, WAIT},
-    measures::Measures,
+    measures::{Means, Measures},
     order::Order,
     past,
     pending::{self, Pending},
@@ -96,7 +96,7 @@ impl Responder {
             condemned: Condemned::default(),
             lost_at: None,
             tripped: None,
-            measures: Measures::new(config, state, finished.0.clone()),
+            measures: Measures::new(Means::new(config, state), finished.0.clone()),
             births: None,
             collecting: HashMap::new(),
             finished,
@@ -108,7 +108,14 @@ impl Responder {
     #[must_use]
     pub fn with_births(mut self, births: Option<impl Births + 'static>) -> Self {
         self.births = births.map(|births| Arc::new(births) as Arc<dyn Births>);
+        self.measures.means.births.clone_from(&self.births);
         self
+    }
+
+    /// Looks for what an agent before this one left in the kernel. `config` is the whole of it, `host` the name of the host.
+    pub fn begin(&mut self, config: &config::Config, host: &str) {
+        self.measures.means.complete(config, host);
+        self.measures.begin();
     }
 
     /// Goes on where the last agent ended, as far as the audit in `state` tells: what was done can be undone, and what waits for a person
@@ -147,6 +154,7 @@ impl Responder {
         Responses {
             pending: self.pending.iter().cloned().collect(),
             history: self.history.iter().cloned().collect(),
+            holding: self.measures.holding(),
         }
     }
 
@@ -443,7 +451,7 @@ impl Responder {
             (ActionKind::Kill, Some(id)) => (id, Signal::KILL),
             (ActionKind::Suspend, Some(id)) => (id, Signal::STOP),
             (ActionKind::Resume, Some(id)) => (id, Signal::CONT),
-            _ => return self.take_measure(order, processes),
+            _ => return self.take_measure(order),
         };
         let (result, detail) = self.signal(signal.0, signal.1);
         self.end(&order, result, detail);
@@ -472,18 +480,14 @@ impl Responder {
         }
     }
 
-    /// By whoever keeps what outlives its order; what they need to know of the processes goes with it.
-    fn take_measure(&mut self, order: Order, processes: &Tree) {
-        let family = match order.action.target.process() {
-            Some(id) => descendants(id, processes),
-            None => Vec::new(),
-        };
+    /// By whoever keeps what outlives its order.
+    fn take_measure(&mut self, order: Order) {
         if order.action.kind == ActionKind::Collect
             && let Some(id) = order.action.target.process()
         {
             self.collecting.entry(id).or_default();
         }
-        self.measures.take(order, family);
+        self.measures.take(order);
     }
 
     /// What was to be done to a process after its bundle was made is done now.

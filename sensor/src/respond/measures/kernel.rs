@@ -1,0 +1,243 @@
+//! Verdicts of the kernel, as actions ask for them.
+
+use std::{
+    collections::HashMap,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use sensor_common::FileKey;
+
+use super::{Came, Means, failed};
+use crate::{
+    enforce::{Destination, EnforceError, Enforcer, LONGEST, Options, Subject, Verdict},
+    respond::{Action, Guard, Target, order::Order},
+    time::BootTime,
+};
+
+/// What the configuration blocks is blocked for as long as can be, and again before that is over.
+const RENEW: Duration = Duration::from_secs(86_400);
+
+/// Imposes verdicts, and knows which order each was for.
+pub(super) struct Kernel {
+    options: Options,
+    enforcer: Option<Enforcer>,
+    orders: HashMap<Subject, Order>,
+    /// What the configuration blocks, and when that was said last.
+    named: Vec<PathBuf>,
+    renewed: BootTime,
+}
+
+impl Kernel {
+    pub(super) fn new(means: &Means) -> Self {
+        let given = |path: &Path| (!path.as_os_str().is_empty()).then(|| path.to_owned());
+        Self {
+            options: Options {
+                bpffs: given(&means.config.bpffs),
+                cgroup: given(&means.config.cgroup),
+            },
+            enforcer: None,
+            orders: HashMap::new(),
+            named: means.config.block_executables.clone(),
+            renewed: BootTime(0),
+        }
+    }
+
+    /// Finds again what an agent before this one left, and blocks what the configuration names.
+    pub(super) fn begin(&mut self, guard: &Guard) {
+        if let Err(error) = self.try_begin(guard) {
+            tracing::warn!("the kernel refuses nothing for sensor: {error}; blocking and isolating will fail");
+        }
+    }
+
+    fn try_begin(&mut self, guard: &Guard) -> Result<(), EnforceError> {
+        let enforcer = self.ready(guard)?;
+        let found = enforcer.list()?;
+        // What was named is named no more.
+        let unnamed: Vec<Subject> = {
+            let named = |path: &Path| self.named.iter().any(|named| named == path);
+            let long = BootTime(BootTime::now().0.saturating_add((LONGEST - 2 * RENEW).as_nanos() as u64));
+            found
+                .iter()
+                .filter(|verdict| verdict.until > long)
+                .filter(|verdict| matches!(&verdict.subject, Subject::Path(path) if !named(path)))
+                .map(|verdict| verdict.subject.clone())
+                .collect()
+        };
+        for subject in unnamed {
+            self.ready(guard)?.lift(&subject)?;
+        }
+        if !found.is_empty() {
+            tracing::info!("{} verdicts of the kernel hold from before", found.len());
+        }
+        self.renew(BootTime::now());
+        Ok(())
+    }
+
+    fn ready(&mut self, guard: &Guard) -> Result<&mut Enforcer, EnforceError> {
+        let mut enforcer = match self.enforcer.take() {
+            Some(enforcer) => enforcer,
+            None => Enforcer::open(self.options.clone())?,
+        };
+        enforcer.spare(&protected_files(guard), &[])?;
+        Ok(self.enforcer.insert(enforcer))
+    }
+
+    /// What the kernel refuses now.
+    pub(super) fn holding(&self) -> Vec<Verdict> {
+        let listed = self.enforcer.as_ref().map(Enforcer::list);
+        listed.and_then(Result::ok).unwrap_or_default()
+    }
+
+    pub(super) fn impose(&mut self, order: &Order, means: &Means, guard: &Guard) -> Came {
+        let lasts = order.action.lasts.unwrap_or(means.config.block_for).min(LONGEST);
+        let until = BootTime(BootTime::now().0.saturating_add(lasts.as_nanos() as u64));
+        let subjects = subjects(order).map_err(failed)?;
+        let collector: Vec<Destination> = means
+            .collector()
+            .into_iter()
+            .map(|end| Destination::port(end.ip().into(), end.port()))
+            .collect();
+        let enforcer = self.ready(guard).map_err(failed)?;
+        enforcer.spare(&protected_files(guard), &collector).map_err(failed)?;
+        for (at, subject) in subjects.iter().enumerate() {
+            let imposed = match subject {
+                Subject::Host => enforcer.isolate(&means.config.isolate_allow, until),
+                subject => enforcer.impose(subject, until),
+            };
+            if let Err(error) = imposed {
+                for done in &subjects[..at] {
+                    let _ = enforcer.lift(done);
+                }
+                return Err(failed(error));
+            }
+        }
+        let mut detail = format!("the kernel refuses it for {}", humantime_serde::re::humantime::format_duration(lasts));
+        if order.action.target == Target::Host && collector.is_empty() && !means.collector.is_empty() {
+            detail.push_str(&format!(
+                "; {} could not be looked up, so the collector is cut off as well: name it by its address, or list it in respond.isolate_allow",
+                means.collector
+            ));
+        }
+        for subject in subjects {
+            self.orders.insert(subject, order.clone());
+        }
+        Ok(detail)
+    }
+
+    pub(super) fn lift(&mut self, order: &Order) -> Came {
+        let Some(enforcer) = &mut self.enforcer else {
+            return Err(failed("nothing was refused"));
+        };
+        let held = enforcer.list().map_err(failed)?;
+        let mut lifted = 0;
+        for verdict in held {
+            let same_action = self.orders.get(&verdict.subject).is_some_and(|known| known.action.target == order.action.target);
+            if same_action || is_of(&verdict.subject, &order.action) {
+                lifted += u64::from(enforcer.lift(&verdict.subject).map_err(failed)?);
+                self.orders.remove(&verdict.subject);
+            }
+        }
+        match lifted {
+            0 => Err(failed("it was not refused any more")),
+            _ => Ok("the kernel lets it again".to_owned()),
+        }
+    }
+
+    /// Programs of those who logged in as this user.
+    pub(super) fn refuse_user(&mut self, uid: u32, guard: &Guard) -> Result<(), EnforceError> {
+        let until = BootTime(BootTime::now().0.saturating_add((LONGEST - RENEW).as_nanos() as u64));
+        self.ready(guard)?.impose(&Subject::User(uid), until)
+    }
+
+    pub(super) fn let_user(&mut self, uid: u32) -> Result<bool, EnforceError> {
+        self.enforcer
+            .as_mut()
+            .map_or(Ok(false), |enforcer| enforcer.lift(&Subject::User(uid)))
+    }
+
+    /// Orders whose time is over.
+    pub(super) fn sweep(&mut self, now: BootTime) -> Vec<Order> {
+        if now.since(self.renewed) >= RENEW {
+            self.renew(now);
+        }
+        let Some(enforcer) = &mut self.enforcer else {
+            return Vec::new();
+        };
+        let ended = enforcer.sweep(now).unwrap_or_else(|error| {
+            tracing::warn!("cannot remove verdicts whose time is over: {error}; they refuse nothing any more");
+            Vec::new()
+        });
+        let mut over: Vec<Order> = Vec::new();
+        for verdict in ended {
+            let Some(order) = self.orders.remove(&verdict.subject) else {
+                continue;
+            };
+            if over.iter().all(|other| other.number != order.number) {
+                over.push(order);
+            }
+        }
+        over
+    }
+
+    fn renew(&mut self, now: BootTime) {
+        self.renewed = now;
+        let Some(enforcer) = &mut self.enforcer else { return };
+        let until = BootTime(now.0.saturating_add((LONGEST - Duration::from_secs(60)).as_nanos() as u64));
+        for path in &self.named {
+            if let Err(error) = enforcer.impose(&Subject::Path(path.clone()), until) {
+                tracing::warn!("{} is not blocked: {error}", path.display());
+            }
+        }
+    }
+}
+
+/// What has to be refused for an order: an executable by what it is and by where it is.
+fn subjects(order: &Order) -> Result<Vec<Subject>, String> {
+    Ok(match &order.action.target {
+        Target::Process(id) => vec![Subject::Tree(*id)],
+        Target::Host => vec![Subject::Host],
+        Target::Network(network) => vec![Subject::End(Destination::all(*network))],
+        Target::Executable(path) => {
+            let ran = order.process.as_ref().map(|process| &process.image);
+            let ran = ran.filter(|image| image.inode != 0).map(|image| FileKey {
+                inode: image.inode,
+                device: image.device,
+                ..FileKey::default()
+            });
+            let file = ran.or_else(|| file_key(path)).map(Subject::File);
+            file.into_iter().chain([Subject::Path(path.clone())]).collect()
+        }
+        target => return Err(format!("the kernel cannot refuse {target}")),
+    })
+}
+
+/// Whether a verdict is what an action of an agent before this one was about.
+fn is_of(subject: &Subject, action: &Action) -> bool {
+    match (subject, &action.target) {
+        (Subject::Tree(top), Target::Process(id)) => top == id,
+        (Subject::Host, Target::Host) => true,
+        (Subject::End(end), Target::Network(network)) => *end == Destination::all(*network),
+        (Subject::Path(named), Target::Executable(path)) => named == path,
+        (Subject::File(key), Target::Executable(path)) => file_key(path).as_ref() == Some(key),
+        _ => false,
+    }
+}
+
+/// What events call the device and the inode of a file.
+fn file_key(path: &Path) -> Option<FileKey> {
+    let found = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
+    let device = rustix::fs::major(found.dev()) << 20 | rustix::fs::minor(found.dev());
+    Some(FileKey {
+        inode: found.ino(),
+        device,
+        ..FileKey::default()
+    })
+}
+
+/// The files of the protected list that are there: the kernel knows them by what they are.
+fn protected_files(guard: &Guard) -> Vec<FileKey> {
+    let keys = guard.protected_files().into_iter().filter_map(|path| file_key(&path));
+    keys.take(sensor_common::verdict::SPARED_MAX as usize - 8).collect()
+}
