@@ -64,7 +64,9 @@ pub struct Enforcer {
 }
 
 impl Enforcer {
-    /// Finds again what a former agent left. Programs of another version are replaced; the new ones are attached before the former
+    /// Finds again what a former agent left. Whoever opens it is the agent from then on, which no verdict stops: one process at a time.
+    ///
+    /// Nothing is loaded unless something was left. Programs of another version are replaced; the new ones are attached before the former
     /// go.
     ///
     /// # Errors
