@@ -64,7 +64,9 @@ pub struct Enforcer {
 }
 
 impl Enforcer {
-    /// Finds again what a former agent left. Programs of another version are replaced; the new ones are attached before the former
+    /// Finds again what a former agent left. Whoever opens it is the agent from then on, which no verdict stops: one process at a time.
+    ///
+    /// Nothing is loaded unless something was left. Programs of another version are replaced; the new ones are attached before the former
     /// go.
     ///
     /// # Errors
@@ -80,7 +82,8 @@ impl Enforcer {
         };
         if let Some(maps) = &mut enforcer.maps {
             maps.set_agent(here::agent()?)?;
-            maps.spare(&enforcer.spared_files, None)?;
+            // What the former agent spared stays so until this one has said what it spares.
+            maps.spare_too(&enforcer.spared_files)?;
             let groups = Group::of(maps)?;
             enforcer.programs.adopt(&groups)?;
         }
@@ -102,7 +105,7 @@ impl Enforcer {
         maps::check("spared executables", files.len(), verdict::SPARED_MAX)?;
         maps::check("spared ends", ends.len(), verdict::ENDS_MAX)?;
         if let Some(maps) = &mut self.maps {
-            maps.spare(&files, Some(ends))?;
+            maps.spare(&files, ends)?;
         }
         self.spared_files = files;
         self.spared_ends = ends.to_vec();
@@ -219,7 +222,7 @@ impl Enforcer {
         if self.maps.is_none() {
             let mut maps = self.programs.maps()?;
             maps.set_agent(here::agent()?)?;
-            maps.spare(&self.spared_files, Some(&self.spared_ends))?;
+            maps.spare(&self.spared_files, &self.spared_ends)?;
             self.maps = Some(maps);
         }
         for group in groups {

@@ -103,27 +103,25 @@ impl Maps {
         self.state.set(0, KernelState(state), 0)
     }
 
-    /// Spares these files and, if any are given, these ends, and no others. What is new comes before the former goes.
+    /// Spares these files besides those that are spared already.
+    pub(super) fn spare_too(&mut self, files: &BTreeSet<(u32, u64)>) -> Result<(), MapError> {
+        files
+            .iter()
+            .try_for_each(|file| self.spared_files.insert(file_key(*file), 1, 0))
+    }
+
+    /// Spares these files and these ends, and no others. What is new comes before the former goes.
     pub(super) fn spare(
         &mut self,
         files: &BTreeSet<(u32, u64)>,
-        ends: Option<&[Destination]>,
+        ends: &[Destination],
     ) -> Result<(), EnforceError> {
-        let file = |&(device, inode): &(u32, u64)| FileKey {
-            inode,
-            device,
-            reserved: 0,
-        };
-        let wanted: Vec<FileKey> = files.iter().map(file).collect();
-        for file in &wanted {
-            self.spared_files.insert(KernelFile(*file), 1, 0)?;
-        }
+        self.spare_too(files)?;
         for known in keys(self.spared_files.keys()) {
-            if !wanted.contains(&known.0) {
+            if !files.contains(&(known.0.device, known.0.inode)) {
                 gone_is_well(self.spared_files.remove(&known))?;
             }
         }
-        let Some(ends) = ends else { return Ok(()) };
         let wanted = ends.iter().map(|end| (*end, 1)).collect();
         Ok(replace(&mut self.spared_ends, &wanted)?)
     }
@@ -360,6 +358,14 @@ impl Maps {
             known.0.until != wanted.0.until || known.0.asked != wanted.0.asked
         })
     }
+}
+
+fn file_key((device, inode): (u32, u64)) -> KernelFile {
+    KernelFile(FileKey {
+        inode,
+        device,
+        reserved: 0,
+    })
 }
 
 fn key_of(top: ProcessId) -> Top {

@@ -70,7 +70,7 @@ fn main() -> Result<()> {
         "{execs} execs, {refused} refused, {hits} counted"
     );
     println!(
-        "kernel_kill_survivors: {survivors} of {execs} execs, each ended within {:.0} us",
+        "kernel_kill_survivors: {survivors} of {execs} execs; {:.0} us from one to the next",
         begin.elapsed().as_secs_f64() * 1e6 / f64::from(execs)
     );
     println!("wanted: 0");

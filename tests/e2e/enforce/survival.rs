@@ -39,17 +39,21 @@ const SWITCH: &str = "enforce";
 
 /// `enforce BPFFS CGROUP SECONDS PATH`: refuses a path, says so, and waits to be ended.
 pub(crate) fn play() -> Option<Result<()>> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    (args.first()? == SWITCH).then(|| agent(&args))
+    let mut args = std::env::args_os().skip(1);
+    if args.next()? != SWITCH {
+        return None;
+    }
+    let args: Vec<String> = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
+    Some(agent(&args))
 }
 
 fn agent(args: &[String]) -> Result<()> {
     let argument = |index: usize| args.get(index).context("an argument is missing");
     let mut enforcer = Enforcer::open(Options {
-        bpffs: Some(argument(1)?.into()),
-        cgroup: Some(argument(2)?.into()),
+        bpffs: Some(argument(0)?.into()),
+        cgroup: Some(argument(1)?.into()),
     })?;
-    enforcer.impose(&Subject::Path(argument(4)?.into()), later(argument(3)?.parse()?))?;
+    enforcer.impose(&Subject::Path(argument(3)?.into()), later(argument(2)?.parse()?))?;
     println!("ready");
     loop {
         sleep(Duration::from_secs(60));
