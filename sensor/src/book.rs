@@ -17,6 +17,7 @@
 mod advice;
 mod hashes;
 mod page;
+mod secrets;
 mod store;
 
 use std::{

@@ -12,7 +12,7 @@ use prost::Message as _;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, params};
 use sensor_proto::v1;
 
-use super::{page::Page, place};
+use super::{page::Page, place, secrets};
 use crate::{detect::Incident, time::WallTime};
 
 /// Version of the schema, in SQLite's `user_version`.
@@ -153,7 +153,7 @@ impl Store {
                 // What cannot be encoded cannot go on; it is shown all the same.
                 let memory = memory
                     .as_ref()
-                    .and_then(|incident| postcard::to_allocvec(&**incident).ok());
+                    .and_then(|incident| postcard::to_allocvec(&secrets::without(incident)).ok());
                 insert.execute(params![
                     told.id,
                     told.updated_ns.cast_signed(),

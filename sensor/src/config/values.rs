@@ -132,7 +132,9 @@ pub(super) mod destinations {
         serializer.collect_seq(ends.iter().map(ToString::to_string))
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Destination>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<Destination>, D::Error> {
         let texts = Vec::<String>::deserialize(deserializer)?;
         let read = |text: &String| {
             read(text).ok_or_else(|| {
@@ -153,8 +155,14 @@ pub(super) mod destinations {
             return Some(Destination::all(network));
         }
         let (at, port) = text.rsplit_once(':')?;
-        let at = at.strip_prefix('[').and_then(|at| at.strip_suffix(']')).unwrap_or(at);
-        Some(Destination::port(network(at)?, port.parse().ok().filter(|port| *port != 0)?))
+        let at = at
+            .strip_prefix('[')
+            .and_then(|at| at.strip_suffix(']'))
+            .unwrap_or(at);
+        Some(Destination::port(
+            network(at)?,
+            port.parse().ok().filter(|port| *port != 0)?,
+        ))
     }
 }
 

@@ -3,6 +3,7 @@
 use sha2::{Digest as _, Sha256};
 
 use super::hex;
+use crate::privacy::redact;
 
 /// Takes the secrets out.
 pub trait Redact: Send + Sync {
@@ -14,7 +15,7 @@ pub trait Redact: Send + Sync {
 }
 
 /// Keeps the values of harmless variables, and of others only their length and the beginning of their SHA-256, by which two can be
-/// compared. Of arguments it takes out what is named like a secret, and passwords in addresses.
+/// compared. Of arguments it takes out what is [a secret](redact).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Conservative;
 
@@ -23,30 +24,20 @@ const HARMLESS: [&[u8]; 8] = [
     b"PATH", b"LANG", b"TERM", b"HOME", b"SHELL", b"USER", b"LOGNAME", b"PWD",
 ];
 
-/// What is in the name of an option or a variable that has a secret for a value.
-const SECRET: [&str; 9] = [
-    "pass", "pwd", "secret", "token", "key", "auth", "cred", "cookie", "bearer",
-];
-
 impl Redact for Conservative {
     fn arguments(&self, arguments: &[&[u8]]) -> Vec<Vec<u8>> {
-        let mut next_is_secret = false;
-        let mut kept = Vec::with_capacity(arguments.len());
-        for argument in arguments {
-            let is_option = argument.starts_with(b"-");
-            let value = split(argument);
-            let named = |name: &[u8]| {
-                let name = String::from_utf8_lossy(name).to_lowercase();
-                SECRET.iter().any(|word| name.contains(word))
-            };
-            kept.push(match value {
-                _ if next_is_secret && !is_option => placeholder(argument),
-                Some((name, value)) if named(name) => [name, b"=", &placeholder(value)].concat(),
-                _ => without_password(argument),
-            });
-            next_is_secret = is_option && value.is_none() && named(argument);
+        let joined: Vec<u8> = arguments
+            .iter()
+            .flat_map(|argument| [argument, &b"\0"[..]])
+            .flatten()
+            .copied()
+            .collect();
+        let kept = redact::arguments(&joined);
+        let kept = kept.strip_suffix(b"\0").unwrap_or(&kept);
+        if arguments.is_empty() {
+            return Vec::new();
         }
-        kept
+        kept.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()
     }
 
     fn variable(&self, variable: &[u8]) -> Vec<u8> {
@@ -69,32 +60,6 @@ fn split(text: &[u8]) -> Option<(&[u8], &[u8])> {
 fn placeholder(value: &[u8]) -> Vec<u8> {
     let digest = hex(&Sha256::digest(value)[..4]);
     format!("<redacted {} bytes, sha256:{digest}>", value.len()).into_bytes()
-}
-
-/// `scheme://user:password@host` without the password.
-fn without_password(argument: &[u8]) -> Vec<u8> {
-    let find = |from: usize, what: &[u8]| {
-        let found = argument[from..]
-            .windows(what.len())
-            .position(|window| window == what);
-        found.map(|at| from + at)
-    };
-    let cut = || {
-        let user = find(0, b"://")? + 3;
-        let end = find(user, b"@")?;
-        let colon = find(user, b":").filter(|colon| *colon < end)?;
-        let host = argument[user..end].contains(&b'/');
-        (!host).then_some((colon + 1, end))
-    };
-    match cut() {
-        Some((from, to)) => [
-            &argument[..from],
-            &placeholder(&argument[from..to]),
-            &argument[to..],
-        ]
-        .concat(),
-        None => argument.to_vec(),
-    }
 }
 
 #[cfg(test)]
@@ -126,10 +91,7 @@ mod tests {
             let kept = Conservative.arguments(&bytes);
             assert_eq!(kept.len(), arguments.len());
             let text = String::from_utf8(kept.concat()).unwrap();
-            assert!(
-                !text.contains(secret) && text.contains("<redacted 7 bytes"),
-                "{text}"
-            );
+            assert!(!text.contains(secret) && text.contains(redact::MARK), "{text}");
         }
         let plain: [&[u8]; 5] = [b"ls", b"-la", b"http://a/b:c@d", b"--color=auto", b"x"];
         assert_eq!(Conservative.arguments(&plain), plain);

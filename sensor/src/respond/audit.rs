@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{ActionKind, ActionResult, Target};
-use crate::time::WallTime;
+use crate::{privacy::redact, time::WallTime};
 
 /// Name of the file in the agent's state directory.
 pub const FILE: &str = "audit.jsonl";
@@ -176,6 +176,8 @@ impl Audit {
         if record.proposal == 0 {
             record.proposal = record.number;
         }
+        // Secrets never reach the disk: reasons quote what programs were started with.
+        record.why = String::from_utf8_lossy(&redact::text(record.why.as_bytes())).into_owned();
         for text in [
             &mut record.executable,
             &mut record.incident,

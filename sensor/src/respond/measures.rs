@@ -69,9 +69,15 @@ impl Means {
 
     /// Where the collector is reached now; a name is looked up.
     fn collector(&self) -> Vec<SocketAddr> {
-        let address = self.collector.split_once("://").map_or(&*self.collector, |(_, rest)| rest);
+        let address = self
+            .collector
+            .split_once("://")
+            .map_or(&*self.collector, |(_, rest)| rest);
         let address = address.split('/').next().unwrap_or_default();
-        address.to_socket_addrs().map(Iterator::collect).unwrap_or_default()
+        address
+            .to_socket_addrs()
+            .map(Iterator::collect)
+            .unwrap_or_default()
     }
 }
 
@@ -111,13 +117,18 @@ impl Measures {
     pub(super) fn begin(&mut self) {
         match self.start() {
             Ok(jobs) => self.jobs = Some(jobs),
-            Err(error) => tracing::error!("cannot start the thread that blocks, isolates and collects: {error}"),
+            Err(error) => {
+                tracing::error!("cannot start the thread that blocks, isolates and collects: {error}")
+            }
         }
     }
 
     /// What the kernel refuses now.
     pub(super) fn holding(&self) -> Vec<Verdict> {
-        self.holding.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.holding
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Has a measure taken.
@@ -220,13 +231,17 @@ impl Hands {
 
     fn quarantine(&self, path: &Path, order: &Order) -> Came {
         use std::os::unix::fs::MetadataExt as _;
-        let found = std::fs::symlink_metadata(path).map_err(|error| failed(format!("{}: {error}", path.display())))?;
+        let found = std::fs::symlink_metadata(path)
+            .map_err(|error| failed(format!("{}: {error}", path.display())))?;
         // What an incident is about is what was run, and not what lies there now.
         let ran = order.process.as_ref().map_or(0, |process| process.image.inode);
         if ran != 0 && ran != found.ino() {
             return Err((
                 ActionResult::Gone,
-                format!("{} is another file by now than the one that was run", path.display()),
+                format!(
+                    "{} is another file by now than the one that was run",
+                    path.display()
+                ),
             ));
         }
         let wanted = Wanted {
@@ -248,7 +263,9 @@ impl Hands {
         let quarantine = Quarantine::open(self.means.state()?).map_err(failed)?;
         let mut items = quarantine.list().map_err(failed)?;
         items.retain(|item| item.original().as_deref() == Some(path));
-        let item = items.pop().ok_or_else(|| failed("nothing of it is in quarantine"))?;
+        let item = items
+            .pop()
+            .ok_or_else(|| failed("nothing of it is in quarantine"))?;
         let item = quarantine.restore(&item.id).map_err(failed)?;
         Ok(format!("it is where it was again, SHA-256 {}", item.sha256))
     }

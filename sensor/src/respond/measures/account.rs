@@ -16,14 +16,18 @@ const ROUNDS: usize = 16;
 /// Nothing of that login may be run from now on, the account is locked, and what runs of it is ended.
 pub(super) fn revoke(uid: u32, order: &Order, means: &Means, guard: &Guard, kernel: &mut Kernel) -> Came {
     let accounts = Accounts::new("/".as_ref(), means.state()?, []);
-    let (revoked, done) = accounts.lock(uid, &reason(order)).map_err(|error| (ActionResult::Failed, error.to_string()))?;
+    let (revoked, done) = accounts
+        .lock(uid, &reason(order))
+        .map_err(|error| (ActionResult::Failed, error.to_string()))?;
     let names: Vec<&str> = revoked.accounts.iter().map(|account| &*account.name).collect();
     let mut detail = match done {
         Done::Now => format!("locked: {}", names.join(", ")),
         Done::Before => format!("was locked before: {}", names.join(", ")),
     };
     if let Err(error) = kernel.refuse_user(uid, guard) {
-        detail.push_str(&format!("; what is left of the login could still run programs: {error}"));
+        detail.push_str(&format!(
+            "; what is left of the login could still run programs: {error}"
+        ));
     }
     let (ended, spared) = end_sessions(uid, means, guard);
     detail.push_str(&format!("; {ended} processes ended"));

@@ -31,7 +31,11 @@ pub(super) fn collect(means: &Means, guard: &Guard, order: Order, finished: &mps
 }
 
 fn make(means: &Means, guard: &Guard, order: &Order) -> super::Came {
-    let target = order.action.target.process().ok_or_else(|| failed("it is no process"))?;
+    let target = order
+        .action
+        .target
+        .process()
+        .ok_or_else(|| failed("it is no process"))?;
     let state = means.state()?;
     let key = HostKey::open(state).map_err(failed)?;
     let request = Request {

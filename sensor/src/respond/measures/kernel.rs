@@ -47,7 +47,9 @@ impl Kernel {
     /// Finds again what an agent before this one left, and blocks what the configuration names.
     pub(super) fn begin(&mut self, guard: &Guard) {
         if let Err(error) = self.try_begin(guard) {
-            tracing::warn!("the kernel refuses nothing for sensor: {error}; blocking and isolating will fail");
+            tracing::warn!(
+                "the kernel refuses nothing for sensor: {error}; blocking and isolating will fail"
+            );
         }
     }
 
@@ -57,7 +59,11 @@ impl Kernel {
         // What was named is named no more.
         let unnamed: Vec<Subject> = {
             let named = |path: &Path| self.named.iter().any(|named| named == path);
-            let long = BootTime(BootTime::now().0.saturating_add((LONGEST - 2 * RENEW).as_nanos() as u64));
+            let long = BootTime(
+                BootTime::now()
+                    .0
+                    .saturating_add((LONGEST - 2 * RENEW).as_nanos() as u64),
+            );
             found
                 .iter()
                 .filter(|verdict| verdict.until > long)
@@ -100,7 +106,9 @@ impl Kernel {
             .map(|end| Destination::port(end.ip().into(), end.port()))
             .collect();
         let enforcer = self.ready(guard).map_err(failed)?;
-        enforcer.spare(&protected_files(guard), &collector).map_err(failed)?;
+        enforcer
+            .spare(&protected_files(guard), &collector)
+            .map_err(failed)?;
         for (at, subject) in subjects.iter().enumerate() {
             let imposed = match subject {
                 Subject::Host => enforcer.isolate(&means.config.isolate_allow, until),
@@ -113,7 +121,10 @@ impl Kernel {
                 return Err(failed(error));
             }
         }
-        let mut detail = format!("the kernel refuses it for {}", humantime_serde::re::humantime::format_duration(lasts));
+        let mut detail = format!(
+            "the kernel refuses it for {}",
+            humantime_serde::re::humantime::format_duration(lasts)
+        );
         if order.action.target == Target::Host && collector.is_empty() && !means.collector.is_empty() {
             detail.push_str(&format!(
                 "; {} could not be looked up, so the collector is cut off as well: name it by its address, or list it in respond.isolate_allow",
@@ -133,7 +144,10 @@ impl Kernel {
         let held = enforcer.list().map_err(failed)?;
         let mut lifted = 0;
         for verdict in held {
-            let same_action = self.orders.get(&verdict.subject).is_some_and(|known| known.action.target == order.action.target);
+            let same_action = self
+                .orders
+                .get(&verdict.subject)
+                .is_some_and(|known| known.action.target == order.action.target);
             if same_action || is_of(&verdict.subject, &order.action) {
                 lifted += u64::from(enforcer.lift(&verdict.subject).map_err(failed)?);
                 self.orders.remove(&verdict.subject);
@@ -147,7 +161,11 @@ impl Kernel {
 
     /// Programs of those who logged in as this user.
     pub(super) fn refuse_user(&mut self, uid: u32, guard: &Guard) -> Result<(), EnforceError> {
-        let until = BootTime(BootTime::now().0.saturating_add((LONGEST - RENEW).as_nanos() as u64));
+        let until = BootTime(
+            BootTime::now()
+                .0
+                .saturating_add((LONGEST - RENEW).as_nanos() as u64),
+        );
         self.ready(guard)?.impose(&Subject::User(uid), until)
     }
 
@@ -166,7 +184,9 @@ impl Kernel {
             return Vec::new();
         };
         let ended = enforcer.sweep(now).unwrap_or_else(|error| {
-            tracing::warn!("cannot remove verdicts whose time is over: {error}; they refuse nothing any more");
+            tracing::warn!(
+                "cannot remove verdicts whose time is over: {error}; they refuse nothing any more"
+            );
             Vec::new()
         });
         let mut over: Vec<Order> = Vec::new();
@@ -183,8 +203,13 @@ impl Kernel {
 
     fn renew(&mut self, now: BootTime) {
         self.renewed = now;
-        let Some(enforcer) = &mut self.enforcer else { return };
-        let until = BootTime(now.0.saturating_add((LONGEST - Duration::from_secs(60)).as_nanos() as u64));
+        let Some(enforcer) = &mut self.enforcer else {
+            return;
+        };
+        let until = BootTime(
+            now.0
+                .saturating_add((LONGEST - Duration::from_secs(60)).as_nanos() as u64),
+        );
         for path in &self.named {
             if let Err(error) = enforcer.impose(&Subject::Path(path.clone()), until) {
                 tracing::warn!("{} is not blocked: {error}", path.display());
@@ -238,6 +263,10 @@ fn file_key(path: &Path) -> Option<FileKey> {
 
 /// The files of the protected list that are there: the kernel knows them by what they are.
 fn protected_files(guard: &Guard) -> Vec<FileKey> {
-    let keys = guard.protected_files().into_iter().filter_map(|path| file_key(&path));
-    keys.take(sensor_common::verdict::SPARED_MAX as usize - 8).collect()
+    let keys = guard
+        .protected_files()
+        .into_iter()
+        .filter_map(|path| file_key(&path));
+    keys.take(sensor_common::verdict::SPARED_MAX as usize - 8)
+        .collect()
 }
