@@ -91,11 +91,12 @@ pub async fn run(
     let in_use = reload::RulesInUse::of(&rules);
     let (book, keeping, open): (Book, Keeping, _) =
         Book::open(state_directory(&config), converter.clone()).map_err(AgentError::Thread)?;
-    let kept = Kept {
+    let beginning = Beginning {
+        rules,
         book: book.clone(),
         open,
     };
-    let (pipeline, status) = start(&config, name, &hub, links, users, rules, kept, orders)?;
+    let (pipeline, status) = start(&config, name, &hub, links, users, beginning, orders)?;
     let orders = Orders::new(commands);
     let reloader = Arc::new(Reloader::new(config.clone(), in_use, read, orders.clone()));
     announce(&config, &status);
@@ -138,8 +139,9 @@ pub async fn run(
     served
 }
 
-/// What agents before this one have kept of incidents.
-struct Kept {
+/// What detection begins with: rules, and what agents before this one have kept of incidents.
+struct Beginning {
+    rules: RuleSet,
     book: Book,
     open: Vec<Incident>,
 }
@@ -221,8 +223,7 @@ fn start(
     hub: &Hub,
     links: Arc<OwnLinks>,
     users: Arc<Users>,
-    rules: RuleSet,
-    kept: Kept,
+    beginning: Beginning,
     orders: mpsc::Receiver<Command>,
 ) -> Result<(Running, AgentStatus), AgentError> {
     let cgroups = CgroupMount::detect()
@@ -239,9 +240,9 @@ fn start(
     let knowledge = state_directory(config).and_then(|state| Knowledge::resume(state, &mut detector));
     detector.seed(host.tree(), BootTime::now());
     let vitals = Arc::new(Vitals::default());
-    vitals.note_rules(&rules);
-    detector.set_rules(rules);
-    detector.reopen(kept.open, host.tree());
+    vitals.note_rules(&beginning.rules);
+    detector.set_rules(beginning.rules);
+    detector.reopen(beginning.open, host.tree());
 
     let mut sessions = Sessions::new(&config.session, users);
     sessions.know(host.tree());
@@ -265,7 +266,7 @@ fn start(
         detector,
         knowledge,
         responder,
-        book: Some(kept.book),
+        book: Some(beginning.book),
         protected: capture.take_protected(),
         sessions,
         hub: hub.clone(),

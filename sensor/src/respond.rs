@@ -33,11 +33,6 @@ mod responder;
 pub mod revoke;
 mod tree;
 
-#[cfg(test)]
-pub(crate) mod testing {
-    pub(crate) use super::responder::tests::incident_of;
-}
-
 pub use action::{Action, ActionKind, ActionResult, Outcome, Target};
 pub use actions::Actions;
 pub use audit::{Audit, AuditError, FILE as AUDIT_FILE, Mark, Reader as AuditReader, Record, Step};
@@ -48,3 +43,8 @@ pub use order::{Answer, Demand, Object, Person, Responses, Wish};
 pub use pending::Proposal;
 pub use policy::{Mode, Policy, ResponseRule};
 pub use responder::Responder;
+
+#[cfg(test)]
+pub(crate) mod testing {
+    pub(crate) use super::responder::tests::incident_of;
+}

@@ -17,6 +17,7 @@ mod incidents;
 mod integrity;
 mod knowledge;
 mod lifecycle;
+mod measures;
 mod mute;
 mod operations;
 mod orders;
@@ -86,6 +87,7 @@ fn trials() -> Vec<Trial> {
         incidents::trials(),
         forensics::trials(),
         enforce::trials(),
+        measures::trials(),
         rules::trials(),
         detect::trials(),
         knowledge::trials(),

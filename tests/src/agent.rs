@@ -49,6 +49,16 @@ impl Agent {
         self.wait_until_ready(false)
     }
 
+    /// Kills it as if it had failed, and starts another one with what outlives an agent, without a collector.
+    ///
+    /// # Errors
+    /// If the other does not come up.
+    pub fn revive(&mut self, config: &str) -> Result<()> {
+        self.daemon.kill()?;
+        self.daemon = launch(self.folder.path(), config, None)?;
+        self.wait_until_ready(false)
+    }
+
     /// Where it keeps what outlives it.
     #[must_use]
     pub fn state(&self) -> PathBuf {

@@ -96,8 +96,8 @@ fn waiting(incident: &v1::Incident) -> Option<u64> {
             let of_it = incident
                 .outcomes
                 .iter()
-                .filter(|outcome| outcome.number == *number);
-            of_it.last().is_some_and(|last| last.result() == Outcome::Asked)
+                .rfind(|outcome| outcome.number == *number);
+            of_it.is_some_and(|last| last.result() == Outcome::Asked)
         })
 }
 

@@ -35,7 +35,7 @@ fn head(text: &mut String, incident: &Incident) {
     let state = incident
         .ended
         .as_ref()
-        .map_or_else(|| "open".to_owned(), |ended| how_it_ended(ended));
+        .map_or_else(|| "open".to_owned(), how_it_ended);
     let _ = writeln!(
         text,
         "{} {} of {}, {state}\n{}\n",

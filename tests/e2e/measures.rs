@@ -1,0 +1,355 @@
+//! What the agent does beyond signals: executables that the kernel refuses, files in quarantine, bundles, a host that is cut off, and all of it undone.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::Trial;
+use sensor_proto::v1::{ActionKind, Filter, Outcome, Result as ActionResult, entry};
+use sensor_tests::{
+    agent::Agent,
+    cgroup::Cgroup,
+    command::{helper, sensor, spawn},
+    patience::{patience, wait_for},
+    stream::Stream,
+    tiny,
+};
+
+use crate::{case, knowledge::ask};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        case(
+            "measures::a_block_outlives_the_agent_and_is_undone_by_the_next",
+            blocked,
+        ),
+        case(
+            "measures::evidence_then_death_then_a_block_as_the_policy_asks",
+            in_order,
+        ),
+        case("measures::a_file_is_taken_away_and_put_back", quarantined),
+        case("measures::a_host_is_cut_off_and_connected_again", isolated),
+        case(
+            "measures::what_waits_for_a_person_waits_for_the_next_agent_too",
+            waiting,
+        ),
+    ]
+}
+
+/// A folder for verdicts that outlive the agents of a test.
+struct Bpffs(tempfile::TempDir);
+
+impl Bpffs {
+    fn new() -> Result<Self> {
+        Ok(Self(tempfile::tempdir()?))
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("bpf")
+    }
+}
+
+impl Drop for Bpffs {
+    fn drop(&mut self) {
+        // Where nothing was ever kept, nothing is mounted.
+        let _ = rustix::mount::unmount(self.path(), rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+/// The number under which `sensor respond` did something, or has begun to.
+fn respond(agent: &Agent, arguments: &[&str]) -> Result<String> {
+    let said = ask(agent, &[&["respond"], arguments].concat())?;
+    let number = said.split(':').next().context("no answer")?.trim().to_owned();
+    ensure!(number.parse::<u64>().is_ok(), "{said}");
+    Ok(number)
+}
+
+/// The outcome under a number, once it is there and no question.
+fn outcome(stream: &Stream, number: &str) -> Result<Outcome> {
+    let number: u64 = number.parse()?;
+    stream.wait_for("an outcome", |entry| match &entry.body {
+        Some(entry::Body::Outcome(outcome))
+            if outcome.number == number && outcome.result() != ActionResult::Asked =>
+        {
+            Some(outcome.clone())
+        }
+        _ => None,
+    })
+}
+
+fn done(stream: &Stream, number: &str) -> Result<Outcome> {
+    let outcome = outcome(stream, number)?;
+    ensure!(outcome.result() == ActionResult::Done, "{outcome:?}");
+    Ok(outcome)
+}
+
+/// Whether a program whose first act is to create a file gets to do so.
+fn acts(program: &Path, file: &Path) -> Result<bool> {
+    let _ = fs::remove_file(file);
+    // The kernel denies it, or ends it: what the shell says of that is no matter.
+    let _ = Command::new(program).arg(file).status();
+    Ok(file.exists())
+}
+
+fn blocked() -> Result<()> {
+    let bpffs = Bpffs::new()?;
+    let config = format!("[respond]\nbpffs = {:?}\n", bpffs.path());
+    let mut agent = Agent::start(&config, None)?;
+    let folder = agent.folder().canonicalize()?;
+    let (program, file) = (folder.join("program"), folder.join("file"));
+    tiny::write(&program)?;
+    ensure!(acts(&program, &file)?, "the program does not work");
+    let stream = Stream::from_agent(&agent.socket(), Filter::default())?;
+    let path = program.to_str().context("a path")?;
+    let number = respond(&agent, &["block", path, "--for", "1h", "--why", "a test"])?;
+    done(&stream, &number)?;
+    ensure!(!acts(&program, &file)?, "it ran");
+    let moved = folder.join("moved");
+    fs::rename(&program, &moved)?;
+    ensure!(!acts(&moved, &file)?, "it ran under another name");
+    fs::rename(&moved, &program)?;
+
+    agent.daemon().kill()?;
+    ensure!(!acts(&program, &file)?, "it ran once the agent was dead");
+    agent.revive(&config)?;
+    ensure!(!acts(&program, &file)?, "it ran under the next agent");
+    let holding = wait_for("what is refused", patience(10), || {
+        let said = ask(&agent, &["respond", "holding"])?;
+        Ok(said.contains(path).then_some(said))
+    })?;
+    ensure!(holding.contains("ends in 59m"), "{holding}");
+    let stream = Stream::from_agent(&agent.socket(), Filter::default())?;
+    let undone = respond(&agent, &["undo", &number])?;
+    done(&stream, &undone)?;
+    ensure!(acts(&program, &file)?, "it is refused still");
+
+    for protected in ["/usr/sbin/sshd", "/usr/lib/systemd/systemd", "relative"] {
+        let said = ask(&agent, &["respond", "block", protected]).unwrap_or_else(|error| error.to_string());
+        ensure!(
+            said.contains("protected list")
+                || said.contains("not an absolute path")
+                || said.contains("no address"),
+            "{said}"
+        );
+    }
+    let said = ask(&agent, &["respond", "block", "0.0.0.0/0"])?;
+    ensure!(
+        said.contains("refused") && said.contains("own addresses"),
+        "{said}"
+    );
+    Ok(())
+}
+
+/// Ended at the end, whatever becomes of the test.
+struct Suspect(Child);
+
+impl Drop for Suspect {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A rule for programs with a word among their arguments.
+fn rule(folder: &Path, word: &str) -> Result<()> {
+    let rule = format!(
+        "title: {word}\nid: {word}\nlevel: high\nlogsource:\n  product: linux\n  category: process_creation\n\
+         detection:\n  word:\n    CommandLine|contains: {word}\n  condition: word\n"
+    );
+    Ok(fs::write(folder.join("rule.yml"), rule)?)
+}
+
+fn in_order() -> Result<()> {
+    const WORD: &str = "word-of-the-suspect";
+    let (bpffs, rules) = (Bpffs::new()?, tempfile::tempdir()?);
+    rule(rules.path(), WORD)?;
+    let agent = Agent::start(
+        &format!(
+            "[rules]\nbuiltin = false\npaths = [{:?}]\n[respond]\nmode = \"act\"\naction = [\"collect\", \"kill\", \"block\"]\nbpffs = {:?}\n",
+            rules.path(),
+            bpffs.path()
+        ),
+        None,
+    )?;
+    let stream = Stream::from_agent(&agent.socket(), Filter::default())?;
+    // What is blocked is known by its inode, too: not the program of all these tests.
+    let program = agent.folder().canonicalize()?.join("suspect");
+    fs::copy(helper("wait")?.get_program(), &program)?;
+    let mut command = Command::new(&program);
+    command
+        .args(helper("wait")?.get_args())
+        .args([WORD, "--password=hunter2hunter2"]);
+    let mut suspect = Suspect(spawn(&mut command)?);
+    let mut outcomes = Vec::new();
+    for kind in [ActionKind::Collect, ActionKind::Kill, ActionKind::Block] {
+        let outcome = stream.wait_for("an outcome", |entry| match &entry.body {
+            Some(entry::Body::Outcome(outcome)) => {
+                let is_it = outcome.action.as_ref()?.kind() == kind;
+                is_it.then(|| outcome.clone())
+            }
+            _ => None,
+        })?;
+        ensure!(outcome.result() == ActionResult::Done, "{outcome:?}");
+        outcomes.push(outcome);
+    }
+    ensure!(
+        outcomes[0].audit_number < outcomes[1].audit_number,
+        "it was killed before its evidence was taken: {outcomes:?}"
+    );
+    let end = suspect.0.wait()?;
+    ensure!(!end.success(), "it ended by itself");
+    let bundles = fs::read_dir(agent.state().join("forensics"))?.filter_map(Result::ok);
+    let bundles: Vec<PathBuf> = bundles.map(|entry| entry.path()).collect();
+    let [bundle] = &bundles[..] else {
+        anyhow::bail!("not one bundle: {bundles:?}")
+    };
+    let verified = Command::new(sensor()?)
+        .args(["forensics", "verify"])
+        .arg(bundle)
+        .output()?;
+    ensure!(
+        verified.status.success(),
+        "{}",
+        String::from_utf8_lossy(&verified.stdout)
+    );
+    let again = Command::new(&program)
+        .args(helper("exit")?.get_args())
+        .arg("0")
+        .status();
+    ensure!(!again.is_ok_and(|status| status.success()), "it ran again");
+
+    let incident = outcomes[0]
+        .action
+        .as_ref()
+        .map(|action| action.incident_id.clone())
+        .unwrap_or_default();
+    let told = wait_for("the story", patience(10), || {
+        let told = ask(&agent, &["incidents", "show", &incident])?;
+        Ok(told.contains("block").then_some(told))
+    })?;
+    ensure!(
+        told.contains("collect evidence of") && told.contains("kill ["),
+        "{told}"
+    );
+    ensure!(
+        !told.contains("hunter2") && told.contains("<redacted>"),
+        "a secret is told: {told}"
+    );
+    for file in ["sensor.db", "sensor.db-wal", "audit.jsonl"] {
+        let kept = fs::read(agent.state().join(file)).unwrap_or_default();
+        let has_secret = kept.windows(7).any(|window| window == b"hunter2");
+        ensure!(!has_secret, "a secret is kept in {file}");
+    }
+    Ok(())
+}
+
+fn quarantined() -> Result<()> {
+    let agent = Agent::start("[respond]\nbpffs = \"\"\n", None)?;
+    let stream = Stream::from_agent(&agent.socket(), Filter::default())?;
+    let file = agent.folder().canonicalize()?.join("dropper");
+    fs::write(&file, b"#!/bin/sh\necho bad\n")?;
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o751))?;
+    let path = file.to_str().context("a path")?;
+    let number = respond(&agent, &["quarantine", path])?;
+    done(&stream, &number)?;
+    ensure!(!file.exists(), "it is still there");
+    let undone = respond(&agent, &["undo", &number])?;
+    done(&stream, &undone)?;
+    ensure!(
+        fs::read(&file)? == b"#!/bin/sh\necho bad\n",
+        "it is not what it was"
+    );
+    ensure!(
+        fs::metadata(&file)?.permissions().mode() & 0o7777 == 0o751,
+        "its mode is another"
+    );
+    for kept in ["/etc/passwd", "/usr/bin/env"] {
+        if !Path::new(kept).exists() {
+            continue;
+        }
+        let number = respond(&agent, &["quarantine", "/etc/passwd"])?;
+        let outcome = outcome(&stream, &number)?;
+        ensure!(outcome.result() != ActionResult::Done, "{outcome:?}");
+        ensure!(Path::new("/etc/passwd").exists(), "the accounts are gone");
+    }
+    Ok(())
+}
+
+/// The host is played by a cgroup: nothing else is cut off.
+fn isolated() -> Result<()> {
+    let cgroup = Cgroup::new("sensor-isolated")?;
+    let bpffs = Bpffs::new()?;
+    let agent = Agent::start(
+        &format!(
+            "[respond]\nbpffs = {:?}\ncgroup = {:?}\nisolate_allow = [\"192.0.2.9:53\", \"2001:db8::/64\"]\n",
+            bpffs.path(),
+            cgroup.unified()?
+        ),
+        None,
+    )?;
+    let stream = Stream::from_agent(&agent.socket(), Filter::default())?;
+    let plan = ask(&agent, &["respond", "isolate", "--dry-run"])?;
+    ensure!(
+        plan.contains("isolate would hit this host; the guard lets it"),
+        "{plan}"
+    );
+    let number = respond(&agent, &["isolate", "--for", "30m", "--why", "a drill"])?;
+    done(&stream, &number)?;
+    let holding = wait_for("what is refused", patience(10), || {
+        let said = ask(&agent, &["respond", "holding"])?;
+        Ok(said.contains("network of this host").then_some(said))
+    })?;
+    ensure!(holding.contains("ends in 29m"), "{holding}");
+    let short = respond(&agent, &["isolate", "--for", "1s"])?;
+    done(&stream, &short)?;
+    let over = stream.wait_for("its end", |entry| match &entry.body {
+        Some(entry::Body::Outcome(outcome)) if outcome.result() == ActionResult::Expired => {
+            Some(outcome.clone())
+        }
+        _ => None,
+    })?;
+    ensure!(over.number.to_string() == short, "{over:?}");
+    let number = respond(&agent, &["isolate"])?;
+    done(&stream, &number)?;
+    let undone = respond(&agent, &["undo", &number])?;
+    done(&stream, &undone)?;
+    wait_for("nothing to be refused", patience(10), || {
+        Ok(ask(&agent, &["respond", "holding"])?
+            .contains("nothing is refused")
+            .then_some(()))
+    })
+}
+
+fn waiting() -> Result<()> {
+    const WORD: &str = "word-of-who-waits";
+    let rules = tempfile::tempdir()?;
+    rule(rules.path(), WORD)?;
+    let config = format!(
+        "[rules]\nbuiltin = false\npaths = [{:?}]\n[respond]\nmode = \"ask\"\nbpffs = \"\"\n",
+        rules.path()
+    );
+    let mut agent = Agent::start(&config, None)?;
+    let stream = Stream::from_agent(&agent.socket(), Filter::default())?;
+    let mut suspect = Suspect(spawn(helper("wait")?.arg(WORD))?);
+    let asked = stream.wait_for("a question", |entry| match &entry.body {
+        Some(entry::Body::Outcome(outcome)) if outcome.result() == ActionResult::Asked => {
+            Some(outcome.clone())
+        }
+        _ => None,
+    })?;
+    agent.revive(&config)?;
+    let pending = ask(&agent, &["respond", "pending"])?;
+    ensure!(
+        pending.starts_with(&format!("{}: kill [{}]", asked.number, suspect.0.id())),
+        "{pending}"
+    );
+    let stream = Stream::from_agent(&agent.socket(), Filter::default())?;
+    ask(&agent, &["respond", "approve", &asked.number.to_string()])?;
+    done(&stream, &asked.number.to_string())?;
+    ensure!(!suspect.0.wait()?.success(), "it ended by itself");
+    Ok(())
+}
