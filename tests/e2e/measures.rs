@@ -4,7 +4,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command},
+    process::{Child, Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -183,7 +183,7 @@ fn in_order() -> Result<()> {
     command
         .args(helper("wait")?.get_args())
         .args([WORD, "--password=hunter2hunter2"]);
-    let mut suspect = Suspect(spawn(&mut command)?);
+    let mut suspect = Suspect(spawn(command.stdin(Stdio::piped()))?);
     let mut outcomes = Vec::new();
     for kind in [ActionKind::Collect, ActionKind::Kill, ActionKind::Block] {
         let outcome = stream.wait_for("an outcome", |entry| match &entry.body {
@@ -334,7 +334,7 @@ fn waiting() -> Result<()> {
     );
     let mut agent = Agent::start(&config, None)?;
     let stream = Stream::from_agent(&agent.socket(), Filter::default())?;
-    let mut suspect = Suspect(spawn(helper("wait")?.arg(WORD))?);
+    let mut suspect = Suspect(spawn(helper("wait")?.arg(WORD).stdin(Stdio::piped()))?);
     let asked = stream.wait_for("a question", |entry| match &entry.body {
         Some(entry::Body::Outcome(outcome)) if outcome.result() == ActionResult::Asked => {
             Some(outcome.clone())

@@ -121,3 +121,41 @@ impl Held {
         state.is_none_or(|state| matches!(state, b'T' | b't' | b'Z' | b'X'))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever has an id now began then.
+    #[derive(Debug)]
+    struct Since(u64);
+
+    impl Births for Since {
+        fn of(&self, _tgid: u32) -> Option<BootTime> {
+            Some(BootTime(self.0))
+        }
+    }
+
+    fn held(id: ProcessId, births: &dyn Births) -> Result<Held, Missed> {
+        Held::new(id, Some(births), |_| Ok(()))
+    }
+
+    #[test]
+    fn another_that_began_in_the_same_tick_is_another() {
+        let own = std::process::id();
+        let start = ProcDir::open(own).unwrap().stat().unwrap().start;
+        let exact = BootTime(start.0 + 4_321);
+        let id = |start| ProcessId { tgid: own, start };
+        assert!(held(id(exact), &Since(exact.0)).is_ok());
+        assert!(matches!(
+            held(id(exact), &Since(exact.0 + 1)),
+            Err(Missed::Gone(_))
+        ));
+        // Of who ran before the agent, `/proc` tells the tick alone.
+        assert!(held(id(start), &Since(exact.0)).is_ok());
+        assert!(matches!(
+            held(id(start), &Since(exact.0 + TICK_NS)),
+            Err(Missed::Gone(_))
+        ));
+    }
+}
