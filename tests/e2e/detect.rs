@@ -129,11 +129,12 @@ fn judge(attack: &Attack) -> Result<()> {
     let shown = || -> String {
         let lines = outcome.incidents.iter().map(|incident| {
             format!(
-                "\n  {} {} {} {}",
+                "\n  {} {} {} {:?} {}",
                 incident["subject"],
                 incident["origin"]["side"],
                 incident["summary"],
-                incident["signals"][0]["techniques"]
+                techniques(incident),
+                incident["origin"]["reasons"]
             )
         });
         lines.collect()
@@ -148,4 +149,11 @@ fn judge(attack: &Attack) -> Result<()> {
         shown()
     );
     Ok(())
+}
+
+/// The techniques that the evidence names.
+fn techniques(incident: &serde_json::Value) -> Vec<&str> {
+    let signals = incident["signals"].as_array().into_iter().flatten();
+    let named = signals.flat_map(|signal| signal["techniques"].as_array().into_iter().flatten());
+    named.filter_map(serde_json::Value::as_str).collect()
 }

@@ -176,10 +176,7 @@ fn inherited() -> Result<()> {
         reused >= ROUNDS * 9 / 10,
         "few process ids were inherited: {said}"
     );
-    ensure!(
-        gone >= reused / 10,
-        "{gone} of {reused} had ended when the agent looked"
-    );
+    ensure!(gone > 0, "{gone} of {reused} had ended when the agent looked");
     ensure!(killed == 0, "{killed} heirs were killed");
     Ok(())
 }

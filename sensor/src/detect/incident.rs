@@ -52,7 +52,7 @@ pub struct Incident {
     pub process: Arc<Process>,
     /// The processes of its evidence with those that they come from, the latest last; bounded.
     pub processes: Vec<Arc<Process>>,
-    /// How whoever it is came in, as it was known when the incident was opened.
+    /// How whoever it is came in, as it was known when the incident was opened, or once that was clear.
     pub origin: Arc<Origin>,
     /// The evidence, bounded; the first is the one that opened it.
     pub signals: Vec<Arc<Signal>>,

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use lru::LruCache;
 
 use super::{
-    Incident, Origin, Severity, Signal,
+    Incident, Origin, Severity, Side, Signal,
     detector::Suspicion,
     incident::{EVIDENCE, Ended, intruder, stable_hash, summary},
 };
@@ -77,7 +77,11 @@ impl Incidents {
         let event = &suspicion.signal.event;
         let process = event.process.clone()?;
         if let Some(incident) = self.grow(suspicion.key, suspicion, &process, processes) {
-            return Some(incident);
+            // Whoever it is may have logged in since, or be known by another of their processes.
+            return Some(match incident.origin.side {
+                Side::Unclear => self.learn_origin(suspicion.key, incident, origin(&process)),
+                _ => incident,
+            });
         }
         let origin = origin(&process);
         if let Some(key) = self.of_intruder(&origin, event.time)
@@ -120,6 +124,19 @@ impl Incidents {
             has_grown: true,
         });
         Some(incident)
+    }
+
+    /// Now it is clear who it is, if `origin` says so.
+    fn learn_origin(&mut self, key: u64, incident: Arc<Incident>, origin: Origin) -> Arc<Incident> {
+        match self.open.peek_mut(&key) {
+            Some(open) if origin.side != Side::Unclear => {
+                drop(incident);
+                open.told = None;
+                Arc::make_mut(&mut open.incident).origin = Arc::new(origin);
+                Arc::clone(&open.incident)
+            }
+            _ => incident,
+        }
     }
 
     fn grow(

@@ -101,7 +101,7 @@ fn found(hit: &Hit, event: &Arc<Event>, process: &Arc<Process>) -> Found {
     let rule = &hit.rule;
     let who = printable(&process.image.executable);
     let of = subject_in_words(&process.workload);
-    let mut reasons = vec![format!("{}: {who} of {of}", printable(rule.title.as_bytes()))];
+    let mut reasons = vec![format!("{} ({who} of {of})", printable(rule.title.as_bytes()))];
     if !rule.description.is_empty() {
         reasons.push(rule.description.to_string());
     }

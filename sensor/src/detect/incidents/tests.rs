@@ -122,6 +122,19 @@ fn an_intruder_is_known_by_their_address_and_an_insider_is_not() {
 }
 
 #[test]
+fn who_it_is_may_become_clear() {
+    let mut incidents = incidents();
+    let mut side = |minute, origin| {
+        let suspicion = suspicion(1, 10, minute, Severity::High);
+        join(&mut incidents, &suspicion, origin).origin.side
+    };
+    assert_eq!(side(1, from_nowhere()), Side::Unclear);
+    assert_eq!(side(2, from("192.0.2.1", Side::Insider)), Side::Insider);
+    // What was clear does not change with every event.
+    assert_eq!(side(3, from("192.0.2.1", Side::External)), Side::Insider);
+}
+
+#[test]
 fn what_pauses_too_long_is_over() {
     let mut incidents = incidents();
     let incident = join(

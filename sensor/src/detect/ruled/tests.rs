@@ -93,7 +93,7 @@ fn a_match_opens_an_incident_with_what_the_rule_says() {
         (incident.severity, incident.acute, incident.count),
         (Severity::High, Severity::High, 1)
     );
-    assert_eq!(incident.summary, "bad: /usr/bin/tool of user user@1000");
+    assert_eq!(incident.summary, "bad (/usr/bin/tool of user user@1000)");
     let [signal] = &incident.signals[..] else {
         panic!("{incident:?}")
     };
@@ -140,7 +140,7 @@ fn what_one_session_does_is_one_incident_and_the_worst_of_it_names_it() {
     };
     assert_eq!(incident.id, odd.incidents[0].id);
     assert_eq!((incident.severity, incident.count), (Severity::Critical, 2));
-    assert!(incident.summary.starts_with("bad: "), "{}", incident.summary);
+    assert!(incident.summary.starts_with("bad ("), "{}", incident.summary);
     // What is only a hint belongs to it from now on; nothing is done about its process.
     let hint = detect(&mut detector, &exec(8, "tool look", 13));
     let [incident] = &hint.incidents[..] else {
