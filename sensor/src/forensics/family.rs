@@ -114,6 +114,7 @@ mod tests {
             state: b'S',
             parent,
             kernel_thread: false,
+            exiting: false,
             start: BootTime(1),
             args_total: 0,
         };

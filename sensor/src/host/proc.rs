@@ -33,6 +33,7 @@ pub const TICK_NS: u64 = 10_000_000;
 const SMALL: u64 = 16 << 10;
 
 const PF_KTHREAD: u64 = 0x0020_0000;
+const PF_EXITING: u64 = 0x4;
 
 /// Whether two start times lie in the same clock tick: one of them may be rounded down to it.
 #[must_use]
@@ -49,6 +50,8 @@ pub struct Stat {
     pub parent: u32,
     /// A kernel thread.
     pub kernel_thread: bool,
+    /// It is ending, and runs nothing any more.
+    pub exiting: bool,
     /// When it began, rounded down to a tick.
     pub start: BootTime,
     /// Length of the arguments; 0 where it may not be known.
@@ -68,6 +71,7 @@ impl Stat {
             state: *fields.first()?.as_bytes().first()?,
             parent: u32::try_from(number(4)?).ok()?,
             kernel_thread: number(9)? & PF_KTHREAD != 0,
+            exiting: number(9)? & PF_EXITING != 0,
             start: BootTime(number(22)?.checked_mul(TICK_NS)?),
             args_total: number(49).unwrap_or(0).saturating_sub(number(48).unwrap_or(0)),
         })
@@ -332,6 +336,7 @@ mod tests {
                 state: b'S',
                 parent: 7,
                 kernel_thread: false,
+                exiting: false,
                 start: BootTime(137_871 * TICK_NS),
                 args_total: 24,
             };

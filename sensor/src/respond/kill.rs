@@ -91,7 +91,8 @@ impl Held {
         let held = Self { id, pidfd, process };
         let executable = held.process.executable().0;
         // What is just ending runs nothing any more.
-        if executable.is_empty() && held.ended_within(WAIT) {
+        let is_ending = || held.process.stat().is_none_or(|stat| stat.exiting);
+        if executable.is_empty() && is_ending() {
             return Err(Missed::Gone("the process had ended"));
         }
         allow(&executable).map_err(Missed::Refused)?;
