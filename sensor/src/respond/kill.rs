@@ -74,7 +74,8 @@ impl Held {
         let pid = i32::try_from(id.tgid).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or(Missed::Gone("there is no process of this id"))?;
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| match error {
-            Errno::SRCH => Missed::Gone("the process had ended"),
+            // Before Linux 6.1, who is just being released is no leader of threads.
+            Errno::SRCH | Errno::INVAL => Missed::Gone("the process had ended"),
             error => Missed::Failed(format!("pidfd_open: {error}")),
         })?;
         let Some((process, stat)) = ProcDir::open_same(id) else {
