@@ -16,10 +16,12 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use rustix::fs::OFlags;
+use sensor_proto::v1::{GetIncidentRequest, agent_client::AgentClient};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
+    connect::SocketArgs,
     run::load,
     text::{bytes, harmless, short},
 };
@@ -32,6 +34,7 @@ use crate::{
     },
     host::{ProcessId, proc::ProcDir},
     respond::Guard,
+    time::BootTime,
 };
 
 /// Take the evidence of a process into one signed file, or tell whether such a file is what was taken.
@@ -67,8 +70,8 @@ struct Place {
 
 #[derive(Clone, Debug, clap::Args)]
 struct CollectArgs {
-    /// Process id.
-    #[arg(value_name = "PID")]
+    /// Process id, or the id of an incident, whose process it is about: as much of its beginning as tells it from others.
+    #[arg(value_name = "PID|INCIDENT")]
     target: String,
     /// Where to put the bundle: your own directory, writable for nobody else [default: `forensics` where the key is kept].
     #[arg(long, value_name = "DIRECTORY")]
@@ -93,6 +96,9 @@ struct CollectArgs {
     why: String,
     #[command(flatten)]
     place: Place,
+    /// Which agent to ask about an incident.
+    #[command(flatten)]
+    socket: SocketArgs,
     /// Say what came of it for programs: one JSON object.
     #[arg(long)]
     json: bool,
@@ -137,23 +143,17 @@ impl Place {
 }
 
 async fn collect_it(args: CollectArgs) -> anyhow::Result<()> {
-    // An incident's process is known to the agent alone.
-    let Ok(pid) = args.target.parse() else {
-        bail!(
-            "{:?} is no process id; `sensor events` shows the process of an incident",
-            harmless(&args.target)
-        );
-    };
+    let (id, incident) = suspect(&args).await?;
     let config = args.place.config()?;
     let state = args.place.state(&config);
     let key = HostKey::open(&state)?;
     let directory = args.output.clone().unwrap_or_else(|| state.join(DIRECTORY));
     let stop = Arc::new(AtomicBool::new(false));
     let request = Request {
-        target: running(pid)?,
+        target: id,
         who: who(),
         why: args.why.clone(),
-        incident: String::new(),
+        incident,
         host: host_name(&config),
         events: None,
         options: options(&args),
@@ -163,7 +163,7 @@ async fn collect_it(args: CollectArgs) -> anyhow::Result<()> {
     let guard = Guard::new(&config.respond);
     let work = move || {
         collect(request, &directory, &key, |executable| {
-            guard.check_member(pid, executable)
+            guard.check_member(id.tgid, executable)
         })
     };
     let work = tokio::task::spawn_blocking(work);
@@ -188,6 +188,27 @@ fn give_up_on_signals(stop: Arc<AtomicBool>) -> anyhow::Result<()> {
         });
     }
     Ok(())
+}
+
+/// The process that is meant, and the incident that it is meant by. An id of an incident has sixteen digits, so what is a number and shorter is a process id.
+async fn suspect(args: &CollectArgs) -> anyhow::Result<(ProcessId, String)> {
+    if let Ok(pid) = args.target.parse() {
+        return Ok((running(pid)?, String::new()));
+    }
+    let mut client = AgentClient::new(args.socket.connect().await?);
+    let request = GetIncidentRequest {
+        id: args.target.clone(),
+    };
+    let incident = client.get_incident(request).await;
+    let incident = incident.map_err(|status| anyhow::anyhow!("{}", harmless(status.message())))?;
+    let incident = incident.into_inner();
+    let id = incident.process.and_then(|process| process.id);
+    let id = id.context("nobody knows which process the incident is about")?;
+    let id = ProcessId {
+        tgid: id.tgid,
+        start: BootTime(id.start_time_ns),
+    };
+    Ok((id, incident.id))
 }
 
 fn running(pid: u32) -> anyhow::Result<ProcessId> {

@@ -212,7 +212,7 @@ impl Hands {
     fn perform(&mut self, order: &Order) -> Came {
         match (order.action.kind, &order.action.target) {
             (ActionKind::Block, _) | (ActionKind::Disconnect, _) | (ActionKind::Isolate, _) => {
-                self.kernel.impose(order, &self.means, &self.guard)
+                self.kernel.impose(order, &self.guard)
             }
             (ActionKind::Unblock, _) | (ActionKind::Reconnect, _) | (ActionKind::Release, _) => {
                 self.kernel.lift(order)

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::Duration,
@@ -22,6 +23,9 @@ const RENEW: Duration = Duration::from_secs(86_400);
 /// Imposes verdicts, and knows which order each was for.
 pub(super) struct Kernel {
     options: Options,
+    means: Means,
+    /// Where the collector was reached when it was looked up last: an isolated host looks up no names.
+    collector: Vec<Destination>,
     enforcer: Option<Enforcer>,
     orders: HashMap<Subject, Order>,
     /// What the configuration blocks, and when that was said last.
@@ -37,6 +41,8 @@ impl Kernel {
                 bpffs: given(&means.config.bpffs),
                 cgroup: given(&means.config.cgroup),
             },
+            means: means.clone(),
+            collector: Vec::new(),
             enforcer: None,
             orders: HashMap::new(),
             named: means.config.block_executables.clone(),
@@ -86,7 +92,15 @@ impl Kernel {
             Some(enforcer) => enforcer,
             None => Enforcer::open(self.options.clone())?,
         };
-        enforcer.spare(&protected_files(guard), &[])?;
+        let found = self.means.collector();
+        if !found.is_empty() {
+            let end = |end: SocketAddr| Destination::port(end.ip().into(), end.port());
+            self.collector = found.into_iter().map(end).collect();
+        }
+        // Where the collector cannot be looked up, what an agent before this one knew of it stays in force.
+        if !self.collector.is_empty() || self.means.collector.is_empty() {
+            enforcer.spare(&protected_files(guard), &self.collector)?;
+        }
         Ok(self.enforcer.insert(enforcer))
     }
 
@@ -96,45 +110,77 @@ impl Kernel {
         listed.and_then(Result::ok).unwrap_or_default()
     }
 
-    pub(super) fn impose(&mut self, order: &Order, means: &Means, guard: &Guard) -> Came {
-        let lasts = order.action.lasts.unwrap_or(means.config.block_for).min(LONGEST);
+    pub(super) fn impose(&mut self, order: &Order, guard: &Guard) -> Came {
+        let lasts = order
+            .action
+            .lasts
+            .unwrap_or(self.means.config.block_for)
+            .min(LONGEST);
         let until = BootTime(BootTime::now().0.saturating_add(lasts.as_nanos() as u64));
         let subjects = subjects(order).map_err(failed)?;
-        let collector: Vec<Destination> = means
-            .collector()
-            .into_iter()
-            .map(|end| Destination::port(end.ip().into(), end.port()))
-            .collect();
-        let enforcer = self.ready(guard).map_err(failed)?;
-        enforcer
-            .spare(&protected_files(guard), &collector)
-            .map_err(failed)?;
+        self.carry_out(&subjects, until, guard).map_err(failed)?;
+        let mut detail = format!(
+            "the kernel refuses it for {}",
+            humantime_serde::re::humantime::format_duration(lasts)
+        );
+        if order.action.target == Target::Host
+            && self.collector.is_empty()
+            && !self.means.collector.is_empty()
+        {
+            detail.push_str(&format!(
+                "; {} could not be looked up, so the collector is cut off as well: name it by its address, or list it in respond.isolate_allow",
+                self.means.collector
+            ));
+        }
+        if self.options.bpffs.is_none() {
+            detail.push_str("; it ends with the agent");
+        }
+        for subject in subjects {
+            self.orders.insert(subject, order.clone());
+        }
+        Ok(detail)
+    }
+
+    /// All of these, or none. Where nothing can be kept beyond the agent, it is done without.
+    fn carry_out(
+        &mut self,
+        subjects: &[Subject],
+        until: BootTime,
+        guard: &Guard,
+    ) -> Result<(), EnforceError> {
+        let done = self.impose_all(subjects, until, guard);
+        let Err(error @ (EnforceError::Bpffs { .. } | EnforceError::Pin { .. })) = done else {
+            return done;
+        };
+        if self.options.bpffs.take().is_none() {
+            return Err(error);
+        }
+        tracing::warn!("what the kernel refuses ends with the agent: {error}");
+        self.enforcer = None;
+        self.impose_all(subjects, until, guard)
+    }
+
+    fn impose_all(
+        &mut self,
+        subjects: &[Subject],
+        until: BootTime,
+        guard: &Guard,
+    ) -> Result<(), EnforceError> {
+        let allowed = self.means.config.isolate_allow.clone();
+        let enforcer = self.ready(guard)?;
         for (at, subject) in subjects.iter().enumerate() {
             let imposed = match subject {
-                Subject::Host => enforcer.isolate(&means.config.isolate_allow, until),
+                Subject::Host => enforcer.isolate(&allowed, until),
                 subject => enforcer.impose(subject, until),
             };
             if let Err(error) = imposed {
                 for done in &subjects[..at] {
                     let _ = enforcer.lift(done);
                 }
-                return Err(failed(error));
+                return Err(error);
             }
         }
-        let mut detail = format!(
-            "the kernel refuses it for {}",
-            humantime_serde::re::humantime::format_duration(lasts)
-        );
-        if order.action.target == Target::Host && collector.is_empty() && !means.collector.is_empty() {
-            detail.push_str(&format!(
-                "; {} could not be looked up, so the collector is cut off as well: name it by its address, or list it in respond.isolate_allow",
-                means.collector
-            ));
-        }
-        for subject in subjects {
-            self.orders.insert(subject, order.clone());
-        }
-        Ok(detail)
+        Ok(())
     }
 
     pub(super) fn lift(&mut self, order: &Order) -> Came {
