@@ -98,8 +98,11 @@ fn respond(quick: bool, cost: bool) -> Result<()> {
     }
     let toolchain = setup::for_build()?;
     let output = folder()?.join("respond.json");
-    let bench = |package: &str, name: &str| -> Result<()> {
+    let bench = |package: &str, name: &str, programs: Option<binaries::Programs>| -> Result<()> {
         let mut bench = cargo::cargo(Some(toolchain));
+        if let Some(programs) = &programs {
+            bench.env("SENSOR_BIN", &programs.sensor);
+        }
         bench.args(["bench", "-p", package, "--bench", name, "--", "--output"]);
         bench.arg(&output);
         if quick {
@@ -107,11 +110,12 @@ fn respond(quick: bool, cost: bool) -> Result<()> {
         }
         cargo::run(&mut bench)
     };
-    bench("sensor", "rules")?;
+    bench("sensor", "rules", None)?;
     if cost {
         return Ok(());
     }
-    bench("sensor-tests", "verdicts")
+    let programs = binaries::programs(toolchain, "release")?;
+    bench("sensor-tests", "respond", Some(programs))
 }
 
 fn capture(quick: bool, only: &[String]) -> Result<()> {

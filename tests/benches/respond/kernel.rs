@@ -1,42 +1,27 @@
-//! Whether anything that a verdict names gets to run an instruction: `cargo xtask bench respond` builds and runs this.
+//! Whether anything that a verdict names gets to run an instruction.
 
 use std::{
     fs,
     os::unix::{fs::MetadataExt as _, process::ExitStatusExt as _},
-    path::{Path, PathBuf},
+    path::Path,
     process::Command,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use clap::Parser;
 use sensor::{
     enforce::{Enforcer, Options, Subject},
     time::BootTime,
 };
 use sensor_common::FileKey;
 use sensor_tests::tiny;
-use serde_json::{Map, Value};
 
-#[derive(Parser)]
-struct Args {
-    /// Where the numbers go, as JSON. What is there already and not measured here stays.
-    #[arg(long)]
-    output: PathBuf,
-    /// A smoke run: its numbers mean little.
-    #[arg(long)]
-    quick: bool,
-    /// What cargo says to every benchmark.
-    #[arg(long, hide = true)]
-    bench: bool,
-}
+use super::Numbers;
 
 /// Longest that this may take.
 const LIMIT: Duration = Duration::from_secs(3600);
 
-fn main() -> Result<()> {
-    let args = Args::parse();
-    let execs = if args.quick { 500 } else { 10_000 };
+pub(super) fn measure(execs: u32, numbers: &mut Numbers) -> Result<()> {
     // Verdicts are not kept: they go with this process, whatever becomes of it.
     let mut enforcer = Enforcer::open(Options {
         bpffs: None,
@@ -73,8 +58,9 @@ fn main() -> Result<()> {
         "kernel_kill_survivors: {survivors} of {execs} execs; {:.0} us from one to the next",
         begin.elapsed().as_secs_f64() * 1e6 / f64::from(execs)
     );
-    println!("wanted: 0");
-    write(&args.output, survivors, execs)
+    numbers.put("kernel_kill_survivors", survivors);
+    numbers.put("kernel_kill_execs", execs);
+    Ok(())
 }
 
 /// The file itself, as the kernel tells it.
@@ -86,13 +72,4 @@ fn key(path: &Path) -> Result<FileKey> {
         device: rustix::fs::major(device) << 20 | rustix::fs::minor(device),
         reserved: 0,
     })
-}
-
-fn write(output: &Path, survivors: u32, execs: u32) -> Result<()> {
-    let text = fs::read_to_string(output).unwrap_or_default();
-    let mut values: Map<String, Value> = serde_json::from_str(&text).unwrap_or_default();
-    values.insert("kernel_kill_survivors".to_owned(), survivors.into());
-    values.insert("kernel_kill_execs".to_owned(), execs.into());
-    let text = serde_json::to_string_pretty(&values)?;
-    fs::write(output, text + "\n").with_context(|| format!("could not write {}", output.display()))
 }

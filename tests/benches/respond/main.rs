@@ -1,0 +1,63 @@
+//! What is done about it, and how soon: `cargo xtask bench respond` builds and runs this.
+
+mod kernel;
+mod kill;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+use sensor_tests::helper;
+use serde_json::{Map, Value};
+
+#[derive(Parser)]
+struct Args {
+    /// Where the numbers go, as JSON. What is there already and not measured here stays.
+    #[arg(long)]
+    output: PathBuf,
+    /// A smoke run: its numbers mean little.
+    #[arg(long)]
+    quick: bool,
+    /// What cargo says to every benchmark.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> Result<()> {
+    if let Some(result) = helper::play() {
+        return result;
+    }
+    let args = Args::parse();
+    let (execs, kills, members, heirs) = match args.quick {
+        true => (500, 50, 100, 100),
+        false => (10_000, 900, 1_000, 900),
+    };
+    let mut numbers = Numbers::read(&args.output);
+    kernel::measure(execs, &mut numbers)?;
+    kill::one_by_one(kills, &mut numbers)?;
+    kill::family(members, &mut numbers)?;
+    kill::heirs(heirs, &mut numbers)?;
+    numbers.write(&args.output)
+}
+
+/// Each benchmark adds to what the others found.
+struct Numbers(Map<String, Value>);
+
+impl Numbers {
+    fn read(path: &Path) -> Self {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        Self(serde_json::from_str(&text).unwrap_or_default())
+    }
+
+    fn put(&mut self, name: &str, value: impl Into<Value>) {
+        self.0.insert(name.to_owned(), value.into());
+    }
+
+    fn write(&self, path: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(&self.0)?;
+        fs::write(path, text + "\n").with_context(|| format!("could not write {}", path.display()))
+    }
+}
