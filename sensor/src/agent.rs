@@ -22,10 +22,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::{
     book::{Book, Keeping},
     capture::{self, Capture, FlowTimes, LoadError, RingSizes},
+    cli::json::to_json,
     config::Config,
     detect::{Detector, Incident},
     export::{
-        Converter, Hub, LocalError, LocalServer, LocalService, MemorySpool, Uplink, UplinkConfig,
+        Converter, Entry, Hub, LocalError, LocalServer, LocalService, MemorySpool, Uplink, UplinkConfig,
         UplinkError, Users,
     },
     host::{CgroupMount, Host, Listener, Profiles, Profiling, WallClock},
@@ -37,7 +38,7 @@ use crate::{
     preflight::{self, Unfit},
     privacy::{KeyError, Policy},
     reload::{self, Reloader},
-    respond::Responder,
+    respond::{Responder, Tell},
     rules::RuleSet,
     session::Sessions,
     status::AgentStatus,
@@ -93,6 +94,7 @@ pub async fn run(
         Book::open(state_directory(&config), converter.clone()).map_err(AgentError::Thread)?;
     let beginning = Beginning {
         rules,
+        tell: telling(converter.clone()),
         book: book.clone(),
         open,
     };
@@ -139,9 +141,19 @@ pub async fn run(
     served
 }
 
+/// Makes of an event the line that may be kept of it.
+fn telling(converter: Converter) -> Arc<Tell> {
+    Arc::new(move |event| {
+        let entry = converter.entry(&Entry::Event(Arc::clone(event)));
+        to_json(&entry, "sensor.v1.Entry").unwrap_or_default()
+    })
+}
+
 /// What detection begins with: rules, and what agents before this one have kept of incidents.
 struct Beginning {
     rules: RuleSet,
+    /// Makes of an event the line that may be kept of it.
+    tell: Arc<Tell>,
     book: Book,
     open: Vec<Incident>,
 }
@@ -254,7 +266,7 @@ fn start(
 
     let births = capture.take_births();
     let mut responder = Responder::new(&config.respond, state_directory(config)).with_births(births);
-    responder.begin(config, &host_name);
+    responder.begin(config, &host_name, beginning.tell);
     if let Some(state) = state_directory(config) {
         responder.resume(state, host.tree());
     }

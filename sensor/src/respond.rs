@@ -29,6 +29,7 @@ mod past;
 mod pending;
 mod policy;
 pub mod quarantine;
+mod recent;
 mod responder;
 pub mod revoke;
 mod tree;
@@ -39,6 +40,7 @@ pub use audit::{Audit, AuditError, FILE as AUDIT_FILE, Mark, Reader as AuditRead
 pub use guard::{Guard, Refusal};
 pub use kill::{Births, WAIT};
 pub(crate) use kill::{Held, Missed};
+pub use measures::Tell;
 pub use order::{Answer, Demand, Object, Person, Responses, Wish};
 pub use pending::Proposal;
 pub use policy::{Mode, Policy, ResponseRule};

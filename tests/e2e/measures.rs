@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Read as _,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -216,6 +217,11 @@ fn in_order() -> Result<()> {
         "{}",
         String::from_utf8_lossy(&verified.stdout)
     );
+    let events = part(bundle, "events.jsonl")?;
+    ensure!(
+        events.contains("\"exec\"") && events.contains(WORD) && !events.contains("hunter2"),
+        "{events}"
+    );
     let again = Command::new(&program)
         .args(helper("exit")?.get_args())
         .arg("0")
@@ -245,6 +251,20 @@ fn in_order() -> Result<()> {
         ensure!(!has_secret, "a secret is kept in {file}");
     }
     Ok(())
+}
+
+/// A part of a bundle.
+fn part(bundle: &Path, name: &str) -> Result<String> {
+    let mut tar = tar::Archive::new(zstd::Decoder::new(fs::File::open(bundle)?)?);
+    for entry in tar.entries()? {
+        let mut entry = entry?;
+        if entry.path()?.ends_with(name) {
+            let mut text = String::new();
+            entry.read_to_string(&mut text)?;
+            return Ok(text);
+        }
+    }
+    anyhow::bail!("there is no {name}")
 }
 
 fn quarantined() -> Result<()> {

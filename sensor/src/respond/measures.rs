@@ -9,6 +9,7 @@ mod bundle;
 mod kernel;
 
 use std::{
+    fmt,
     net::{SocketAddr, ToSocketAddrs as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, mpsc},
@@ -25,6 +26,7 @@ use super::{
 use crate::{
     config::{self, Config},
     enforce::Verdict,
+    host::Event,
     time::BootTime,
 };
 
@@ -34,6 +36,21 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// What came of a measure.
 type Came = Result<String, (ActionResult, String)>;
 
+/// Makes of an event the line that may be kept of it.
+pub type Tell = dyn Fn(&Arc<Event>) -> String + Send + Sync;
+
+#[derive(Clone)]
+struct Teller(Arc<Tell>);
+
+impl fmt::Debug for Teller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Teller").finish_non_exhaustive()
+    }
+}
+
+/// Something to be done, and what happened before it, where that is wanted.
+type Job = (Order, Vec<Arc<Event>>);
+
 /// What measures need to know beside the order.
 #[derive(Clone, Debug)]
 pub(super) struct Means {
@@ -42,6 +59,7 @@ pub(super) struct Means {
     /// Where the collector is, as the configuration has it; empty: nowhere.
     collector: String,
     host: String,
+    tell: Option<Teller>,
     pub(super) births: Option<Arc<dyn Births>>,
 }
 
@@ -52,12 +70,14 @@ impl Means {
             state: state.map(Path::to_owned),
             collector: String::new(),
             host: String::new(),
+            tell: None,
             births: None,
         }
     }
 
     /// What only the whole configuration tells.
-    pub(super) fn complete(&mut self, config: &Config, host: &str) {
+    pub(super) fn complete(&mut self, config: &Config, host: &str, tell: Arc<Tell>) {
+        self.tell = Some(Teller(tell));
         self.collector.clone_from(&config.uplink.collector);
         host.clone_into(&mut self.host);
     }
@@ -98,7 +118,7 @@ fn reason(order: &Order) -> Reason {
 pub(super) struct Measures {
     pub(super) means: Means,
     finished: mpsc::Sender<Finished>,
-    jobs: Option<mpsc::Sender<Order>>,
+    jobs: Option<mpsc::Sender<Job>>,
     holding: Arc<Mutex<Vec<Verdict>>>,
 }
 
@@ -132,7 +152,7 @@ impl Measures {
     }
 
     /// Has a measure taken.
-    pub(super) fn take(&mut self, order: Order) {
+    pub(super) fn take(&mut self, order: Order, events: Vec<Arc<Event>>) {
         let jobs = match self.jobs.take() {
             Some(jobs) => Ok(jobs),
             None => self.start(),
@@ -140,7 +160,7 @@ impl Measures {
         match jobs {
             Ok(jobs) => {
                 // The thread ends after its last sender.
-                let _ = jobs.send(order);
+                let _ = jobs.send((order, events));
                 self.jobs = Some(jobs);
             }
             Err(error) => {
@@ -152,7 +172,7 @@ impl Measures {
         }
     }
 
-    fn start(&self) -> std::io::Result<mpsc::Sender<Order>> {
+    fn start(&self) -> std::io::Result<mpsc::Sender<Job>> {
         let (jobs, queue) = mpsc::channel();
         let means = self.means.clone();
         let hands = Hands {
@@ -179,15 +199,15 @@ struct Hands {
 }
 
 impl Hands {
-    fn work(mut self, queue: &mpsc::Receiver<Order>) {
+    fn work(mut self, queue: &mpsc::Receiver<Job>) {
         self.kernel.begin(&self.guard);
         loop {
             *self.holding.lock().unwrap_or_else(PoisonError::into_inner) = self.kernel.holding();
             match queue.recv_timeout(SWEEP) {
-                Ok(order) if order.action.kind == ActionKind::Collect => {
-                    bundle::collect(&self.means, &self.guard, order, &self.finished);
+                Ok((order, events)) if order.action.kind == ActionKind::Collect => {
+                    bundle::collect(&self.means, &self.guard, order, events, &self.finished);
                 }
-                Ok(order) => {
+                Ok((order, _)) => {
                     let done = match self.perform(&order) {
                         Ok(detail) => Done::Measure(ActionResult::Done, detail),
                         Err((result, detail)) => Done::Measure(result, detail),

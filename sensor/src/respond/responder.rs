@@ -15,10 +15,11 @@ use super::{
     Action, ActionKind, ActionResult, Answer, Audit, Births, Demand, Guard, Mode, Object, Outcome, Person,
     Policy, Proposal, Refusal, Responses, Step, Target, Wish,
     kill::{Held, Missed, WAIT},
-    measures::{Means, Measures},
+    measures::{Means, Measures, Tell},
     order::Order,
     past,
     pending::{self, Pending},
+    recent::Recent,
     tree::{self, Condemned, Felled},
 };
 use crate::{
@@ -66,6 +67,7 @@ pub struct Responder {
     /// it was, or somebody else decides, the same is proposed again because of it.
     proposed: LruCache<Proposed, (Severity, Mode)>,
     history: VecDeque<Arc<Outcome>>,
+    recent: Recent,
     condemned: Condemned,
     lost_at: Option<BootTime>,
     /// Why the limit of kills stood in the way, if it did since this was asked last.
@@ -93,6 +95,7 @@ impl Responder {
             pending: Pending::default(),
             proposed: LruCache::new(PROPOSED_MAX),
             history: VecDeque::new(),
+            recent: Recent::default(),
             condemned: Condemned::default(),
             lost_at: None,
             tripped: None,
@@ -113,8 +116,9 @@ impl Responder {
     }
 
     /// Looks for what an agent before this one left in the kernel. `config` is the whole of it, `host` the name of the host.
-    pub fn begin(&mut self, config: &config::Config, host: &str) {
-        self.measures.means.complete(config, host);
+    /// `tell` makes of an event the line of JSON that may be kept of it.
+    pub fn begin(&mut self, config: &config::Config, host: &str, tell: Arc<Tell>) {
+        self.measures.means.complete(config, host, tell);
         self.measures.begin();
     }
 
@@ -198,8 +202,9 @@ impl Responder {
         self.end(&order, ActionResult::Lapsed, why.to_owned());
     }
 
-    /// Ends what descends from a family that was ended, and was forked before it was.
-    pub fn note(&mut self, event: &Event) {
+    /// Takes note of what happens, and ends what descends from a family that was ended, and was forked before it was.
+    pub fn note(&mut self, event: &Arc<Event>) {
+        self.recent.note(event);
         let (Some(number), Some(process)) = (self.condemned.of(event), &event.process) else {
             return;
         };
@@ -451,7 +456,7 @@ impl Responder {
             (ActionKind::Kill, Some(id)) => (id, Signal::KILL),
             (ActionKind::Suspend, Some(id)) => (id, Signal::STOP),
             (ActionKind::Resume, Some(id)) => (id, Signal::CONT),
-            _ => return self.take_measure(order),
+            _ => return self.take_measure(order, processes),
         };
         let (result, detail) = self.signal(signal.0, signal.1);
         self.end(&order, result, detail);
@@ -481,13 +486,16 @@ impl Responder {
     }
 
     /// By whoever keeps what outlives its order.
-    fn take_measure(&mut self, order: Order) {
+    fn take_measure(&mut self, order: Order, processes: &Tree) {
         if order.action.kind == ActionKind::Collect
             && let Some(id) = order.action.target.process()
         {
             self.collecting.entry(id).or_default();
+            let family = descendants(id, processes).into_iter();
+            let family = family.chain(ancestors(id, processes)).chain([id]).collect();
+            return self.measures.take(order, self.recent.of(&family));
         }
-        self.measures.take(order);
+        self.measures.take(order, Vec::new());
     }
 
     /// What was to be done to a process after its bundle was made is done now.
@@ -618,6 +626,18 @@ fn running(pid: u32, processes: &Tree) -> Result<Arc<Process>, String> {
     process
         .cloned()
         .ok_or_else(|| format!("there is no process {pid}, or sensor has not heard of it yet"))
+}
+
+/// What a process comes from, as far as is known.
+fn ancestors(of: ProcessId, processes: &Tree) -> Vec<ProcessId> {
+    const LIMIT: usize = 64;
+    let mut found = Vec::new();
+    let mut next = processes.get(of).and_then(|process| process.parent);
+    while let Some(id) = next.filter(|_| found.len() < LIMIT) {
+        found.push(id);
+        next = processes.get(id).and_then(|process| process.parent);
+    }
+    found
 }
 
 /// What is known to descend from a process, wherever it is now.

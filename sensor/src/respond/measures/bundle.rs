@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, atomic::AtomicBool, mpsc};
 
-use super::{Means, failed};
+use super::{Means, Teller, failed};
 use crate::{
     forensics::{self, Conservative, DIRECTORY, HostKey, Request},
+    host::Event,
     respond::{
         ActionResult, Guard,
         order::Order,
@@ -12,12 +13,18 @@ use crate::{
     },
 };
 
-pub(super) fn collect(means: &Means, guard: &Guard, order: Order, finished: &mpsc::Sender<Finished>) {
+pub(super) fn collect(
+    means: &Means,
+    guard: &Guard,
+    order: Order,
+    events: Vec<Arc<Event>>,
+    finished: &mpsc::Sender<Finished>,
+) {
     let (means, guard, sender) = (means.clone(), guard.clone(), finished.clone());
     let (number, given) = (order.number, order.clone());
     let thread = std::thread::Builder::new().name("collect".to_owned());
     let spawned = thread.spawn(move || {
-        let done = match make(&means, &guard, &order) {
+        let done = match make(&means, &guard, &order, &events) {
             Ok(detail) => Done::Measure(ActionResult::Done, detail),
             Err((result, detail)) => Done::Measure(result, detail),
         };
@@ -30,7 +37,7 @@ pub(super) fn collect(means: &Means, guard: &Guard, order: Order, finished: &mps
     }
 }
 
-fn make(means: &Means, guard: &Guard, order: &Order) -> super::Came {
+fn make(means: &Means, guard: &Guard, order: &Order, events: &[Arc<Event>]) -> super::Came {
     let target = order
         .action
         .target
@@ -44,7 +51,10 @@ fn make(means: &Means, guard: &Guard, order: &Order) -> super::Came {
         why: order.action.reason.clone(),
         incident: order.action.incident.to_string(),
         host: means.host.clone(),
-        events: None,
+        events: means.tell.as_ref().map(|Teller(tell)| {
+            let lines = events.iter().map(|event| tell(event) + "\n");
+            lines.collect::<String>().into_bytes()
+        }),
         options: forensics::Options::default(),
         redact: Arc::new(Conservative),
         stop: Arc::new(AtomicBool::new(false)),
