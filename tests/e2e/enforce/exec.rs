@@ -216,6 +216,9 @@ fn expiry() -> Result<()> {
     let mut stage = Stage::set()?;
     let victim = Victim::new(&stage, "victim")?;
     let subject = Subject::File(key(&victim.program)?);
+    // Loading the programs may take longer than what follows should.
+    stage.impose(&subject)?;
+    ensure!(victim.start()? == End::Refused, "it ran");
     let until = later(2);
     stage.enforcer.impose(&subject, until)?;
     while BootTime::now() < until {
