@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Invariants:
-//! - The pipeline never waits for the disk. What does not fit into the queue is counted, and the incident's next state makes up for it.
+//! - The pipeline never waits for the disk. What does not fit into the queue is for it to tell again.
 //! - What an incident is shown as is kept as the message that consumers get, which later versions can read. What it goes on by
 //!   ([`Incident`] itself) is kept beside it only while it is open, and forgotten where another version wrote it: such an incident ends.
 //! - At most [`KEPT`] incidents are kept; those that ended the longest ago go first.
@@ -21,7 +21,7 @@ mod secrets;
 mod store;
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, mpsc},
     thread::JoinHandle,
     time::Duration,
@@ -108,13 +108,13 @@ impl Book {
         Ok((Self { notes }, keeping, open))
     }
 
-    /// An incident is new, has grown or ended. False if there was no room: its next state is to be told.
+    /// An incident is new, has grown or ended. False if there was no room: it is to be told again.
     #[must_use]
     pub fn incident(&self, incident: &Arc<Incident>) -> bool {
         self.notes.try_send(Note::Incident(Arc::clone(incident))).is_ok()
     }
 
-    /// Something was done about an incident. False if there was no room.
+    /// Something was done about an incident. False if there was no room: it is to be told again.
     #[must_use]
     pub fn outcome(&self, outcome: &Arc<Outcome>) -> bool {
         outcome.action.incident.is_empty() || self.notes.try_send(Note::Outcome(Arc::clone(outcome))).is_ok()
@@ -175,6 +175,8 @@ impl Keeping {
 
 impl Keeper {
     fn work(mut self, queue: &mpsc::Receiver<Note>) {
+        // Not on the way to the first event: what is open was read before.
+        self.store.examine();
         while let Ok(first) = queue.recv() {
             let notes = std::iter::once(first).chain(queue.try_iter());
             // One transaction for what has come meanwhile.
@@ -234,11 +236,6 @@ impl Keeper {
         }
         open
     }
-}
-
-/// Where the book is, for messages.
-fn place(path: Option<&PathBuf>) -> String {
-    path.map_or_else(|| "in memory".to_owned(), |path| path.display().to_string())
 }
 
 #[cfg(test)]

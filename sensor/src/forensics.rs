@@ -18,7 +18,7 @@
 //! - The suspect is hostile: each part has a limit in bytes, the whole in bytes and in time. What was cut or could not be had is named
 //!   in the manifest.
 //! - A file is there whole or not at all, readable for its owner only.
-//! - Environment and arguments pass through [`Redact`]. Memory is raw, and taken only when asked for.
+//! - Environment and arguments pass through [`redact`]. Memory is raw, and taken only when asked for.
 
 mod bundle;
 mod collect;
@@ -48,7 +48,6 @@ pub use collect::collect;
 pub use key::{HostKey, PublicKey};
 pub use manifest::{Manifest, Missing, Part, Paused, Target};
 pub use memory::Region;
-pub use redact::{Conservative, Redact};
 pub use verify::{Finding, Report, verify};
 
 use crate::host::ProcessId;
@@ -75,8 +74,6 @@ pub struct Request {
     pub events: Option<Vec<u8>>,
     /// How much.
     pub options: Options,
-    /// What may be seen of arguments and environment.
-    pub redact: Arc<dyn Redact>,
     /// Set by somebody else to have it given up.
     pub stop: Arc<AtomicBool>,
 }
@@ -190,11 +187,6 @@ pub enum ForensicsError {
     /// Somebody had it given up.
     #[error("the collection was given up; the process goes on, and nothing was kept")]
     Stopped,
-}
-
-/// Bytes in hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

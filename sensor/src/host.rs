@@ -14,6 +14,7 @@ mod clock;
 mod credential;
 pub mod dns;
 mod event;
+pub mod file;
 mod hierarchy;
 mod images;
 mod names;

@@ -12,6 +12,7 @@ pub mod detect;
 pub mod enforce;
 pub mod export;
 pub mod forensics;
+pub mod hex;
 pub mod host;
 pub mod knowledge;
 pub mod links;

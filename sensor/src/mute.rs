@@ -10,7 +10,7 @@
 mod board;
 mod rule;
 
-use std::{collections::HashMap, os::unix::fs::MetadataExt as _, sync::Arc};
+use std::{collections::HashMap, ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path, sync::Arc};
 
 use aya::maps::MapError;
 use sensor_common::{
@@ -24,7 +24,7 @@ pub use rule::{Pattern, Subject};
 use crate::{
     capture::Filters,
     config,
-    host::{Body, Event, Image},
+    host::{Body, Event, Image, file},
 };
 
 /// A rule in force.
@@ -261,7 +261,7 @@ impl Mutes {
                 filters.mute(key(MuteKind::Cgroup, process.workload.cgroup_id, 0), number)
             }
             Some(Subject::Executable(_)) => {
-                let Some(file) = file_of(&process.image) else {
+                let Some(file) = file::key_of(&process.image) else {
                     return Ok(());
                 };
                 if self.executables.len() >= MUTES_MAX {
@@ -280,7 +280,7 @@ impl Mutes {
 
     /// Another program in a file that is muted by its number: that is not what the rule was for.
     fn correct(&mut self, image: &Image, filters: &mut Filters) -> Result<(), MapError> {
-        let Some(file) = file_of(image) else {
+        let Some(file) = file::key_of(image) else {
             return Ok(());
         };
         let Some(number) = self.executables.get(&file) else {
@@ -309,24 +309,9 @@ fn file_key(kind: MuteKind, file: FileKey) -> MuteKey {
     key(kind, file.inode, file.device)
 }
 
-fn file_of(image: &Image) -> Option<FileKey> {
-    (image.inode != 0).then_some(FileKey {
-        inode: image.inode,
-        device: image.device,
-        reserved: 0,
-    })
-}
-
 /// What is at this path on the host, links followed.
 fn file_at(path: &[u8]) -> Option<FileKey> {
-    use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
-    let metadata = std::fs::metadata(OsStr::from_bytes(path)).ok()?;
-    let device = metadata.dev();
-    Some(FileKey {
-        inode: metadata.ino(),
-        device: rustix::fs::major(device) << 20 | rustix::fs::minor(device),
-        reserved: 0,
-    })
+    file::key_at(Path::new(OsStr::from_bytes(path)))
 }
 
 #[cfg(test)]

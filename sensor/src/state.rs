@@ -7,11 +7,18 @@ use std::{
     fmt::Display,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    },
     path::{Path, PathBuf},
     thread::JoinHandle,
 };
 
+use rustix::{
+    fs::{Mode, OFlags},
+    rand::GetRandomFlags,
+};
 use sensor_behaviour::SNAPSHOT_MAX;
 
 /// A file, and whoever is writing it.
@@ -109,8 +116,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// # Errors
 /// If that is not possible.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let directory = directory.unwrap_or(Path::new("."));
+    let directory = folder(path);
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     let new = path.with_extension("new");
     let mut options = OpenOptions::new();
@@ -124,6 +130,57 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&new, path)?;
     File::open(directory)?.sync_all()
+}
+
+/// Makes a file of mode 0600, which is there whole or not at all, and never takes the place of another.
+///
+/// # Errors
+/// If there is one already (`AlreadyExists`), or it is not possible.
+pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let directory = folder(path);
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    let new = path.with_extension(format!("{}.new", std::process::id()));
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(&new)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    let linked = written.and_then(|()| fs::hard_link(&new, path));
+    fs::remove_file(&new)?;
+    linked?;
+    File::open(directory)?.sync_all()
+}
+
+/// 32 bytes that nobody can guess.
+///
+/// # Errors
+/// If the kernel has none.
+pub fn random() -> io::Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if rustix::rand::getrandom(&mut bytes[..], GetRandomFlags::empty())? != bytes.len() {
+        return Err(io::Error::other("the kernel gave too little randomness"));
+    }
+    Ok(bytes)
+}
+
+/// Opens a directory, which is made with mode 0700 where it is missing, and must be this user's own and grant others none of `forbidden`.
+/// What stands in its place by a link is refused.
+///
+/// # Errors
+/// If it is not so, with `why` as its words, or not possible.
+pub fn own_directory(path: &Path, forbidden: u32, why: &'static str) -> io::Result<OwnedFd> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(path, flags, Mode::empty())?;
+    let about = rustix::fs::fstat(&directory)?;
+    if about.st_uid != rustix::process::geteuid().as_raw() || about.st_mode & forbidden != 0 {
+        return Err(io::Error::other(why));
+    }
+    Ok(directory)
+}
+
+/// Where a file lies.
+fn folder(path: &Path) -> &Path {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    directory.unwrap_or(Path::new("."))
 }
 
 fn complain(path: &Path, what: &str, error: &io::Error) {

@@ -19,6 +19,13 @@ impl BootTime {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
+    /// So much later; the end of all time, if that is past it.
+    #[must_use]
+    pub fn after(self, span: Duration) -> Self {
+        let span = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(span))
+    }
+
     /// Reads the clock.
     #[must_use]
     pub fn now() -> Self {

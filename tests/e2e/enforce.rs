@@ -98,5 +98,5 @@ impl Drop for Stage {
 
 /// So many seconds from now.
 fn later(seconds: u64) -> BootTime {
-    BootTime(BootTime::now().0 + Duration::from_secs(seconds).as_nanos() as u64)
+    BootTime::now().after(Duration::from_secs(seconds))
 }

@@ -16,7 +16,10 @@ use lru::LruCache;
 use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 
-use crate::host::{Process, proc::ProcDir};
+use crate::{
+    hex::hex,
+    host::{Process, ProcessId, proc::ProcDir},
+};
 
 /// Longest file that is read, in bytes.
 const FILE_MAX: u64 = 256 << 20;
@@ -26,15 +29,17 @@ const KNOWN: NonZeroUsize = NonZeroUsize::new(512).unwrap();
 /// Which content: a file that was written to since has another time.
 type Content = (u64, u64, u64, i64, i64);
 
-/// Digests that were made.
+/// Digests that were made, and processes of which it was tried: who has ended is not looked for again with each state of an incident.
 pub(super) struct Hashes {
     known: LruCache<Content, String>,
+    tried: LruCache<(ProcessId, u64), String>,
 }
 
 impl Default for Hashes {
     fn default() -> Self {
         Self {
             known: LruCache::new(KNOWN),
+            tried: LruCache::new(KNOWN),
         }
     }
 }
@@ -45,6 +50,16 @@ impl Hashes {
         if process.kernel_thread || process.image.inode == 0 {
             return String::new();
         }
+        let key = (process.id, process.image.inode);
+        if let Some(found) = self.tried.get(&key) {
+            return found.clone();
+        }
+        let found = self.look(process);
+        self.tried.put(key, found.clone());
+        found
+    }
+
+    fn look(&mut self, process: &Process) -> String {
         let running = ProcDir::open_same(process.id)
             .is_some()
             .then(|| PathBuf::from(format!("/proc/{}/exe", process.id.tgid)));
@@ -92,9 +107,5 @@ fn digest(file: &mut File) -> io::Result<String> {
             length => hasher.update(&buffer[..length]),
         }
     }
-    Ok(hasher
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+    Ok(hex(&hasher.finalize()))
 }

@@ -12,7 +12,7 @@ use prost::Message as _;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, params};
 use sensor_proto::v1;
 
-use super::{page::Page, place, secrets};
+use super::{page::Page, secrets};
 use crate::{detect::Incident, time::WallTime};
 
 /// Version of the schema, in SQLite's `user_version`.
@@ -114,6 +114,19 @@ impl Store {
         }
     }
 
+    /// Looks whether all of it is intact; if not, it is set aside, and a new one begun. Takes the longer the more there is.
+    pub(super) fn examine(&mut self) {
+        let Some(path) = self.path.clone() else { return };
+        let Err(error) = check(&self.connection) else {
+            return;
+        };
+        if is_damaged(&error) {
+            self.connection = in_memory();
+            set_aside(&path, &error);
+            *self = Self::open(Some(&path));
+        }
+    }
+
     /// The incident of that id.
     pub(super) fn page(&self, id: &str) -> Option<Page> {
         let sql = "SELECT told, memory, version FROM incidents WHERE id = ?1";
@@ -129,7 +142,7 @@ impl Store {
     /// Writes all of these, and forgets what is too much. A disk that is full or gone stops nobody.
     pub(super) fn write(&mut self, pages: &[Page], kept: usize) {
         let result = self.try_write(pages, kept);
-        let place = place(self.path.as_ref());
+        let place = self.place();
         match result {
             Ok(()) if self.failing => tracing::info!("the incident book {place} can be written again"),
             Err(error) if !self.failing => {
@@ -248,9 +261,15 @@ impl Store {
         Ok(pages.filter_map(Result::ok).flatten().collect())
     }
 
+    /// Where it is, for messages.
+    fn place(&self) -> String {
+        let path = self.path.as_ref();
+        path.map_or_else(|| "in memory".to_owned(), |path| path.display().to_string())
+    }
+
     fn failed(&self, cause: rusqlite::Error) -> StoreError {
         StoreError::Database {
-            place: place(self.path.as_ref()),
+            place: self.place(),
             cause,
         }
     }
@@ -286,13 +305,6 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     // What is written last may be lost with the host's power, and nothing else.
     connection.pragma_update(None, "synchronous", "normal")?;
     connection.pragma_update(None, "cache_size", -CACHE)?;
-    let check: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if check != "ok" {
-        return Err(rusqlite::Error::SqliteFailure(
-            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT),
-            Some(check),
-        ));
-    }
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     match found {
         0 => {
@@ -310,6 +322,17 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
         }
     }
     Ok(connection)
+}
+
+fn check(connection: &Connection) -> rusqlite::Result<()> {
+    let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if found == "ok" {
+        return Ok(());
+    }
+    Err(rusqlite::Error::SqliteFailure(
+        rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT),
+        Some(found),
+    ))
 }
 
 /// SQLite would make it readable for everyone that the umask allows.

@@ -123,11 +123,30 @@ fn what_is_damaged_is_set_aside() {
     let open = keep(folder.path(), |book| assert!(book.incident(&incident("ab2", 2))));
     assert!(open.is_empty());
     assert_eq!(list(folder.path(), true), ["ab2"]);
-    let names = std::fs::read_dir(folder.path()).unwrap();
-    let aside = names
-        .filter_map(Result::ok)
-        .any(|entry| entry.file_name().to_string_lossy().contains("damaged"));
-    assert!(aside);
+    assert_eq!(damaged(folder.path()), 1);
+}
+
+#[test]
+fn what_is_damaged_within_is_set_aside_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(FILE);
+    keep(folder.path(), |book| assert!(book.incident(&incident("aa1", 1))));
+    let mut bytes = std::fs::read(&path).unwrap();
+    // The header is whole; the first page behind it is not.
+    bytes[4_096..8_192].fill(7);
+    std::fs::write(&path, bytes).unwrap();
+    keep(folder.path(), |book| assert!(book.incident(&incident("ab2", 2))));
+    assert_eq!(list(folder.path(), true), ["ab2"]);
+    assert_eq!(damaged(folder.path()), 1);
+}
+
+/// How many databases were set aside, without what belongs to them.
+fn damaged(folder: &Path) -> usize {
+    let names = std::fs::read_dir(folder).unwrap().filter_map(Result::ok);
+    let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names
+        .filter(|name| name.contains("damaged") && !name.ends_with("-wal") && !name.ends_with("-shm"))
+        .count()
 }
 
 #[test]

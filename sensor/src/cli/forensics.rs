@@ -29,8 +29,8 @@ use crate::{
     agent::host_name,
     config::Config,
     forensics::{
-        Bundle, Conservative, DIRECTORY, HostKey, LIMITS, Manifest, Options, Paused, PublicKey, Region,
-        Report, Request, collect, verify,
+        Bundle, DIRECTORY, HostKey, LIMITS, Manifest, Options, Paused, PublicKey, Region, Report, Request,
+        collect, verify,
     },
     host::{ProcessId, proc::ProcDir},
     respond::Guard,
@@ -157,7 +157,6 @@ async fn collect_it(args: CollectArgs) -> anyhow::Result<()> {
         host: host_name(&config),
         events: None,
         options: options(&args),
-        redact: Arc::new(Conservative),
         stop: Arc::clone(&stop),
     };
     let guard = Guard::new(&config.respond);

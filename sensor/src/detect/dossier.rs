@@ -218,8 +218,7 @@ impl Dossiers {
     /// The incident is open on these, where no other is.
     fn mark(&mut self, keys: &Keys, incident: u64, now: BootTime) {
         for key in keys.iter() {
-            let other = self.open.peek(key).filter(|(at, _)| now.since(*at) < BELONGS);
-            let incident = other.map_or(incident, |(_, other)| *other);
+            let incident = self.open_at(key, now).unwrap_or(incident);
             self.open.put(*key, (now, incident));
         }
     }
@@ -283,12 +282,17 @@ impl Dossiers {
         })
     }
 
+    /// By which key the incident is found that is open on `key`, if one is.
+    fn open_at(&self, key: &Key, now: BootTime) -> Option<u64> {
+        let open = self.open.peek(key).filter(|(at, _)| now.since(*at) < BELONGS);
+        open.map(|(_, incident)| *incident)
+    }
+
     /// By which keys the incidents are found that are open on `keys`, the narrowest first.
     pub(super) fn open_on(&self, keys: &Keys, now: BootTime) -> impl Iterator<Item = u64> + use<> {
-        let open = |key: &Key| self.open.peek(key).filter(|(at, _)| now.since(*at) < BELONGS);
         let mut found = [None; 3];
         for (found, key) in found.iter_mut().zip(keys.iter()) {
-            *found = open(key).map(|(_, incident)| *incident);
+            *found = self.open_at(key, now);
         }
         found.into_iter().flatten()
     }
@@ -308,25 +312,17 @@ impl Dossiers {
         } else {
             Severity::Medium
         };
+        let own = || {
+            let key = format!("{:?}", opened.key);
+            key_of(signal, stable_hash(&[b"normal", key.as_bytes()]))
+        };
         let mut first = Signal::clone(signal);
         first.reasons.push(sentences::opened(opened));
         Suspicion {
             signal: Arc::new(first),
             evidence,
             severity,
-            key: self
-                .open
-                .peek(&opened.key)
-                .filter(|(at, _)| signal.event.time.since(*at) < BELONGS)
-                .map_or_else(
-                    || {
-                        key_of(
-                            signal,
-                            stable_hash(&[b"normal", format!("{:?}", opened.key).as_bytes()]),
-                        )
-                    },
-                    |(_, incident)| *incident,
-                ),
+            key: self.open_at(&opened.key, signal.event.time).unwrap_or_else(own),
         }
     }
 }

@@ -76,11 +76,6 @@ pub enum Ended {
 }
 
 impl Incident {
-    /// Whether an origin is of somebody from outside, and if so from which address.
-    pub(super) fn intruder(&self) -> Option<&str> {
-        intruder(&self.origin)
-    }
-
     /// Adds a process, and those that it comes from in what is known.
     pub(super) fn involve(&mut self, process: &Arc<Process>, processes: &Tree) {
         let mut lineage = vec![process];
@@ -95,24 +90,17 @@ impl Incident {
         }
     }
 
+    /// What a process has become since is as much a part of the story as what it was.
     fn involve_one(&mut self, process: &Arc<Process>) {
-        let known = self.processes.iter().position(|known| known.id == process.id);
-        match known {
-            Some(at) if Arc::ptr_eq(&self.processes[at].image, &process.image) => {
-                self.processes[at] = Arc::clone(process);
-            }
-            // What it has become since is as much a part of the story as what it was.
-            Some(_) | None => {
-                let is_known = |other: &Arc<Process>| other.id == process.id && other.image == process.image;
-                if self.processes.iter().any(is_known) {
-                    return;
-                }
-                if self.processes.len() >= PROCESSES {
-                    self.processes.remove(1);
-                }
-                self.processes.push(Arc::clone(process));
-            }
+        let is_it = |known: &&mut Arc<Process>| known.id == process.id && known.image == process.image;
+        if let Some(known) = self.processes.iter_mut().find(is_it) {
+            *known = Arc::clone(process);
+            return;
         }
+        if self.processes.len() >= PROCESSES {
+            self.processes.remove(1);
+        }
+        self.processes.push(Arc::clone(process));
     }
 
     /// Adds what was found again, or more of it.

@@ -161,7 +161,8 @@ impl Incidents {
     fn of_intruder(&self, origin: &Origin, now: BootTime) -> Option<u64> {
         let address = intruder(origin)?;
         let is_same = |open: &Open| {
-            now.since(open.incident.updated_boot) < self.window && open.incident.intruder() == Some(address)
+            now.since(open.incident.updated_boot) < self.window
+                && intruder(&open.incident.origin) == Some(address)
         };
         let found = self.open.iter().find(|(_, open)| is_same(open));
         found.map(|(key, _)| *key)

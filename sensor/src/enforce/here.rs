@@ -9,12 +9,11 @@ use std::{
 };
 
 use ipnet::IpNet;
-use rustix::fs::{major, minor};
 
 use super::{Destination, EnforceError};
 use crate::{
     capture::cgroup,
-    host::{ProcessId, proc::ProcDir},
+    host::{ProcessId, file, proc::ProcDir},
 };
 
 /// This process.
@@ -32,9 +31,8 @@ pub(super) fn agent() -> Result<ProcessId, EnforceError> {
 
 /// Device, in the kernel's encoding, and inode of what this process runs.
 pub(super) fn executable() -> Option<(u32, u64)> {
-    let metadata = fs::metadata("/proc/self/exe").ok()?;
-    let device = metadata.dev();
-    Some((major(device) << 20 | minor(device), metadata.ino()))
+    let file = file::key_at(Path::new("/proc/self/exe"))?;
+    Some((file.device, file.inode))
 }
 
 /// Refuses the root of the hierarchy, and every cgroup that this process is in.

@@ -24,6 +24,7 @@ use crate::capture::{
     cgroup, layout,
     loader::{Object, library_btf, raise_memlock, reason, return_memory},
 };
+use crate::hex::hex;
 
 /// The kernel object that `build.rs` made; empty where it could not.
 static OBJECT: &Object<[u8]> = &Object(*include_bytes!(concat!(env!("OUT_DIR"), "/sensor-verdict")));
@@ -326,8 +327,7 @@ impl Programs {
 
 /// Names the programs and what they are attached to.
 fn version(cgroup: Option<&Path>) -> String {
-    let digest = Sha256::digest(&OBJECT.0);
-    let digest: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let digest = hex(&Sha256::digest(&OBJECT.0)[..6]);
     let inode = cgroup
         .and_then(|path| std::fs::metadata(path).ok())
         .map(|found| found.ino());

@@ -4,24 +4,30 @@
 //! and actions and outcomes, which whoever answers with them takes through it.
 
 mod credential;
+mod incident;
+mod response;
 mod session;
 
-use std::{net::SocketAddr, os::unix::ffi::OsStrExt as _, path::Path, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 use sensor_common::{record::FlowEnd, sequence::OTHER};
 use sensor_proto::v1;
 use syscalls::x86_64::Sysno;
 
+pub(super) use self::response::{convert_action, kind_meant};
+use self::{
+    incident::{acting_thread, convert_origin, convert_rule, ending, tactics},
+    response::convert_outcome,
+};
 use super::{Entry, Loss, Users};
 use crate::{
-    detect::{Ended, Incident, Origin, Severity, Side, Signal, tactic_of},
+    detect::{Incident, Severity, Signal},
     host::{
         Body, DatagramTotals, Event, Exec, Exit, Flow, FlowTotals, Image, Operation, Process, ProcessId,
         Sequence, Thread, dns::DnsMessage, tls::ClientHello,
     },
     privacy::Policy,
-    respond::{Action, ActionKind, ActionResult, Outcome, Target},
-    rules::Rule,
+    respond::Outcome,
 };
 
 /// Converts entries of one host. Cheap to clone.
@@ -321,52 +327,6 @@ impl Converter {
     }
 }
 
-fn convert_rule(rule: &Rule) -> v1::Rule {
-    v1::Rule {
-        id: rule.id.to_string(),
-        title: rule.title.to_string(),
-        level: rule.level.name().to_owned(),
-        description: rule.description.to_string(),
-        tactics: rule.tactics.iter().map(ToString::to_string).collect(),
-        false_positives: rule.false_positives.iter().map(ToString::to_string).collect(),
-    }
-}
-
-fn convert_origin(origin: &Origin) -> v1::Origin {
-    v1::Origin {
-        entry: origin.entry.name().to_owned(),
-        side: convert_side(origin.side).into(),
-        reasons: origin
-            .reasons
-            .iter()
-            .map(|(side, text)| v1::SideReason {
-                side: convert_side(*side).into(),
-                text: text.clone(),
-            })
-            .collect(),
-    }
-}
-
-fn convert_side(side: Side) -> v1::Side {
-    match side {
-        Side::Insider => v1::Side::Insider,
-        Side::External => v1::Side::External,
-        Side::Unclear => v1::Side::Unclear,
-    }
-}
-
-/// The thread by which the process at the heart of an incident last acted.
-fn acting_thread(incident: &Incident) -> Option<Thread> {
-    let mut events = incident.signals.iter().rev().map(|signal| &signal.event);
-    let own = |event: &&Arc<Event>| {
-        event
-            .process
-            .as_ref()
-            .is_some_and(|process| process.id == incident.process.id)
-    };
-    events.find(own).map(|event| event.thread)
-}
-
 /// The arguments as texts, and all of them to the byte where one of them is not UTF-8.
 fn arguments(image: &Image) -> (Vec<String>, Vec<Vec<u8>>) {
     let texts: Vec<Text> = image.arguments().map(Text::new).collect();
@@ -601,131 +561,6 @@ fn tuple(flow: &Flow) -> v1::Tuple {
 /// An IPv4 address is written as one, however the socket held it.
 fn end(address: SocketAddr) -> (String, u32) {
     (address.ip().to_canonical().to_string(), u32::from(address.port()))
-}
-
-/// Something to do, for the wire.
-#[must_use]
-pub fn convert_action(action: &Action) -> v1::Action {
-    v1::Action {
-        kind: convert_kind(action.kind).into(),
-        target: action.target.process().map(convert_id),
-        object: object(&action.target),
-        seconds: action.lasts.map_or(0, |lasts| lasts.as_secs()),
-        incident_id: action.incident.to_string(),
-        reason: action.reason.clone(),
-    }
-}
-
-/// Why an incident goes on no more, for the wire.
-fn ending(ended: &Ended, time_ns: u64) -> v1::Ending {
-    use v1::ending::Reason;
-    let (reason, into) = match ended {
-        Ended::Merged(into) => (Reason::Merged, into.to_string()),
-        Ended::Quiet => (Reason::Quiet, String::new()),
-        Ended::Closed => (Reason::Closed, String::new()),
-    };
-    v1::Ending {
-        reason: reason.into(),
-        into,
-        time_ns,
-        ..v1::Ending::default()
-    }
-}
-
-/// The tactics that the evidence names, and those of the techniques it names, each once.
-fn tactics(incident: &Incident) -> Vec<String> {
-    let mut tactics: Vec<String> = Vec::new();
-    for signal in &incident.signals {
-        let of_rule = signal
-            .rule
-            .iter()
-            .flat_map(|rule| rule.tactics.iter().map(|tactic| &**tactic));
-        let of_techniques = signal
-            .techniques
-            .iter()
-            .filter_map(|technique| tactic_of(technique));
-        let named = match signal.rule {
-            Some(_) => of_rule.collect::<Vec<_>>(),
-            None => of_techniques.collect(),
-        };
-        for tactic in named {
-            if !tactics.iter().any(|known| known == tactic) {
-                tactics.push(tactic.to_owned());
-            }
-        }
-    }
-    tactics
-}
-
-/// What is no process, for the wire.
-fn object(target: &Target) -> Option<v1::Object> {
-    use v1::object::Is;
-    let path = |path: &Path| escape(path.as_os_str().as_bytes());
-    let is = match target {
-        Target::Process(_) => return None,
-        Target::Executable(executable) => Is::Executable(path(executable)),
-        Target::Network(network) => Is::Network(network.to_string()),
-        Target::User(uid) => Is::User(*uid),
-        Target::File(file) => Is::File(path(file)),
-        Target::Host => Is::Host(true),
-    };
-    Some(v1::Object { is: Some(is) })
-}
-
-/// A kind of action for the wire.
-fn convert_kind(kind: ActionKind) -> v1::ActionKind {
-    use v1::ActionKind as Wire;
-    match kind {
-        ActionKind::Kill => Wire::Kill,
-        ActionKind::KillTree => Wire::KillTree,
-        ActionKind::Suspend => Wire::Suspend,
-        ActionKind::Resume => Wire::Resume,
-        ActionKind::Disconnect => Wire::Disconnect,
-        ActionKind::Reconnect => Wire::Reconnect,
-        ActionKind::Block => Wire::Block,
-        ActionKind::Unblock => Wire::Unblock,
-        ActionKind::Isolate => Wire::Isolate,
-        ActionKind::Release => Wire::Release,
-        ActionKind::Revoke => Wire::Revoke,
-        ActionKind::Reinstate => Wire::Reinstate,
-        ActionKind::Quarantine => Wire::Quarantine,
-        ActionKind::Restore => Wire::Restore,
-        ActionKind::Collect => Wire::Collect,
-    }
-}
-
-/// What a consumer means; `None` where this agent does not know it.
-pub(super) fn kind_meant(wire: v1::ActionKind) -> Option<ActionKind> {
-    ActionKind::ALL
-        .into_iter()
-        .find(|kind| convert_kind(*kind) == wire)
-}
-
-/// What became of something, for the wire.
-#[must_use]
-pub fn convert_outcome(outcome: &Outcome) -> v1::Outcome {
-    let result = match outcome.result {
-        ActionResult::Done => v1::Result::Done,
-        ActionResult::Observed => v1::Result::Observed,
-        ActionResult::Asked => v1::Result::Asked,
-        ActionResult::Denied => v1::Result::Denied,
-        ActionResult::Lapsed => v1::Result::Lapsed,
-        ActionResult::Refused => v1::Result::Refused,
-        ActionResult::Failed => v1::Result::Failed,
-        ActionResult::Gone => v1::Result::Gone,
-        ActionResult::Expired => v1::Result::Expired,
-    };
-    v1::Outcome {
-        action: Some(convert_action(&outcome.action)),
-        result: result.into(),
-        detail: outcome.detail.clone(),
-        time_ns: outcome.time.0,
-        latency_ns: outcome.latency.as_nanos() as u64,
-        number: outcome.number,
-        who: outcome.who.to_string(),
-        audit_number: outcome.mark.number,
-        audit_digest: outcome.mark.digest.to_string(),
-    }
 }
 
 /// A loss for the wire.

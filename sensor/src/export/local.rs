@@ -39,7 +39,7 @@ use tonic::{Request, Response, Status, Streaming, transport::server::UdsConnectI
 
 use super::{
     Converter, Entry, Hub, UplinkMonitor,
-    convert::{convert_action, convert_outcome, kind_meant},
+    convert::{convert_action, kind_meant},
     encode::Encoder,
     knowledge::Knowledge,
     record::Recorder,
@@ -215,14 +215,7 @@ impl Agent for LocalService {
         let (author, why) = (request.author.clone(), request.why.clone());
         let exception = self.knowledge()?.except(request).await?;
         if let Some(book) = &self.book {
-            let ending = v1::Ending {
-                reason: v1::ending::Reason::Closed.into(),
-                verdict: v1::Verdict::FalsePositive.into(),
-                who: author,
-                why,
-                time_ns: WallTime::now().0,
-                into: String::new(),
-            };
+            let ending = closed(v1::Verdict::FalsePositive.into(), author, why);
             // The exception holds whatever the book says.
             let _ = book.close(exception.incident_id.clone(), ending).await;
         }
@@ -276,16 +269,9 @@ impl Agent for LocalService {
         let book = self.book()?;
         let id = book.get(request.id).await.map_err(unread)?.id;
         let name = id.clone();
-        let closed = self.orders()?.examine(move |detector, _| detector.close(&name));
-        closed.await.ok_or_else(|| unavailable(NoAnswer))?;
-        let ending = v1::Ending {
-            reason: v1::ending::Reason::Closed.into(),
-            verdict: request.verdict,
-            who: who.into(),
-            why: request.why,
-            time_ns: WallTime::now().0,
-            into: String::new(),
-        };
+        let closing = self.orders()?.examine(move |detector, _| detector.close(&name));
+        closing.await.ok_or_else(|| unavailable(NoAnswer))?;
+        let ending = closed(request.verdict, who.into(), request.why);
         let incident = Some(book.close(id, ending).await.map_err(unread)?);
         Ok(Response::new(CloseIncidentResponse { incident }))
     }
@@ -342,7 +328,7 @@ impl Agent for LocalService {
             history: responses
                 .history
                 .iter()
-                .map(|outcome| self.outcome(outcome))
+                .map(|outcome| self.converter.outcome(outcome))
                 .collect(),
         }))
     }
@@ -358,7 +344,7 @@ impl Agent for LocalService {
         };
         let answer = orders.fulfil(wish, person).await.map_err(unavailable)?;
         let answer = match answer.map_err(Status::failed_precondition)? {
-            Answer::Outcome(outcome) => respond_response::Answer::Outcome(self.outcome(&outcome)),
+            Answer::Outcome(outcome) => respond_response::Answer::Outcome(self.converter.outcome(&outcome)),
             Answer::Begun(number) => respond_response::Answer::Begun(number),
             Answer::Plan(plan) => respond_response::Answer::Plan(plan),
         };
@@ -372,12 +358,6 @@ impl LocalService {
         let mut action = convert_action(action);
         self.converter.policy().action(&mut action);
         action
-    }
-
-    fn outcome(&self, outcome: &crate::respond::Outcome) -> v1::Outcome {
-        let mut outcome = convert_outcome(outcome);
-        self.converter.policy().outcome(&mut outcome);
-        outcome
     }
 
     fn words(&self, text: &str) -> String {
@@ -398,6 +378,18 @@ impl LocalService {
 
     fn knowledge(&self) -> Result<Knowledge, Status> {
         self.orders().cloned().map(Knowledge)
+    }
+}
+
+/// Somebody has looked at an incident.
+fn closed(verdict: i32, who: String, why: String) -> v1::Ending {
+    v1::Ending {
+        reason: v1::ending::Reason::Closed.into(),
+        verdict,
+        who,
+        why,
+        time_ns: WallTime::now().0,
+        into: String::new(),
     }
 }
 

@@ -10,11 +10,11 @@ use tar::{EntryType, Header};
 use zstd::Encoder;
 
 use super::{
-    hex,
     key::HostKey,
     manifest::{MANIFEST, MANIFEST_MAX, Manifest, PARTS_MAX, Part, SIGNATURE},
     seal::Seal,
 };
+use crate::hex::hex;
 
 /// Bytes of a tar's block: headers are one, and contents are filled up to one.
 pub(super) const BLOCK: usize = 512;

@@ -29,9 +29,7 @@ use super::{
     memory,
     patient::{CHUNK, Chunks, PATIENCE, within},
     pause::Pause,
-    process,
-    redact::Redact,
-    sockets,
+    process, sockets,
 };
 use crate::{
     host::{ProcessId, proc::ProcDir},
@@ -248,7 +246,6 @@ impl Work {
         let mut collection = Collection {
             process: Arc::new(process),
             out: Writer::new(file, options.limit.clamp(*LIMITS.start(), *LIMITS.end()))?,
-            redact: Arc::clone(&self.request.redact),
             options,
             missing: Vec::new(),
             progress: self.progress.clone(),
@@ -319,7 +316,6 @@ pub(super) struct Collection {
     pub(super) process: Arc<ProcDir>,
     pub(super) out: Writer<File>,
     pub(super) options: Options,
-    pub(super) redact: Arc<dyn Redact>,
     missing: Vec<Missing>,
     progress: Progress,
     stalls: u32,

@@ -4,9 +4,9 @@
 //! directory can be put in its place meanwhile. The file is made under another name with mode 0600, never over one that is there.
 
 use std::{
-    fs::{DirBuilder, File},
+    fs::File,
     io,
-    os::{fd::OwnedFd, unix::fs::DirBuilderExt as _},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
@@ -16,6 +16,10 @@ use rustix::{
 };
 
 use super::ForensicsError;
+use crate::state;
+
+const OTHERS: &str =
+    "others may write to it, or it is another's; name a directory of your own, or one that is not there yet";
 
 /// A file that is being written. It is removed unless it is kept.
 #[derive(Debug)]
@@ -34,7 +38,8 @@ impl Unfinished {
             path: directory.to_owned(),
             why,
         };
-        let opened = open(directory).map_err(|error| failed(error.to_string()))?;
+        let opened =
+            state::own_directory(directory, 0o022, OTHERS).map_err(|error| failed(error.to_string()))?;
         let temporary = format!(".{name}.{}.partial", std::process::id());
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&opened, &temporary, flags, Mode::from(0o600));
@@ -88,17 +93,4 @@ impl Drop for Unfinished {
             let _ = rustix::fs::unlinkat(&self.directory, &self.temporary, AtFlags::empty());
         }
     }
-}
-
-fn open(path: &Path) -> io::Result<OwnedFd> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let directory = rustix::fs::open(path, flags, Mode::empty())?;
-    let about = rustix::fs::fstat(&directory)?;
-    if about.st_uid != rustix::process::geteuid().as_raw() || about.st_mode & 0o022 != 0 {
-        return Err(io::Error::other(
-            "others may write to it, or it is another's; name a directory of your own, or one that is not there yet",
-        ));
-    }
-    Ok(directory)
 }

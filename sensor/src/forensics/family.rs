@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use super::{
     collect::Collection,
     process::{arguments, lines, lossy},
-    redact::Redact,
 };
 use crate::host::proc::{ProcDir, Stat, process_ids};
 
@@ -33,17 +32,12 @@ pub(super) fn list(collection: &mut Collection, pid: u32) -> io::Result<()> {
         .collect();
     let ancestors = ancestors(pid, &stats);
     let descendants = descendants(pid, &stats);
-    let redact = &*collection.redact.clone();
     let described = ancestors
         .iter()
         .rev()
-        .map(|tgid| describe(*tgid, "ancestor", redact))
-        .chain([describe(pid, "self", redact)])
-        .chain(
-            descendants
-                .iter()
-                .map(|tgid| describe(*tgid, "descendant", redact)),
-        );
+        .map(|tgid| describe(*tgid, "ancestor"))
+        .chain([describe(pid, "self")])
+        .chain(descendants.iter().map(|tgid| describe(*tgid, "descendant")));
     let cut = ancestors.len().max(descendants.len()) >= RELATIVES_MAX;
     let described = lines(described.flatten());
     let cut = cut.then(|| format!("the nearest {RELATIVES_MAX} ancestors and descendants"));
@@ -84,7 +78,7 @@ fn descendants(pid: u32, stats: &HashMap<u32, Stat>) -> Vec<u32> {
     found
 }
 
-fn describe(tgid: u32, relation: &str, redact: &dyn Redact) -> Option<Value> {
+fn describe(tgid: u32, relation: &str) -> Option<Value> {
     let process = ProcDir::open(tgid).ok()?;
     let stat = process.stat()?;
     let credentials = process.credentials();
@@ -95,7 +89,7 @@ fn describe(tgid: u32, relation: &str, redact: &dyn Redact) -> Option<Value> {
         "start_ns": stat.start.0,
         "state": char::from(stat.state).to_string(),
         "executable": lossy(&process.executable().0),
-        "arguments": arguments(&process, ARGUMENTS_MAX, redact),
+        "arguments": arguments(&process, ARGUMENTS_MAX),
         "uid": credentials.map(|credentials| credentials.uid),
         "euid": credentials.map(|credentials| credentials.euid),
         "login_uid": credentials.and_then(|credentials| credentials.login_uid),

@@ -6,17 +6,18 @@
 
 use std::{
     fmt,
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    fs::OpenOptions,
+    io::{self, Read as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::Path,
     str::FromStr,
 };
 
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
-use rustix::{fs::OFlags, rand::GetRandomFlags};
+use rustix::fs::OFlags;
 
-use super::{ForensicsError, hex};
+use super::ForensicsError;
+use crate::{hex::hex, state};
 
 /// Name of the secret key in the state directory.
 const SECRET: &str = "forensics.key";
@@ -145,27 +146,12 @@ fn read(path: &Path) -> io::Result<[u8; 32]> {
 
 /// Makes a key and puts it where none is. Two that do so at once end up with the same: the second finds the first's in place.
 fn make(state: &Path, path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(state)?;
-    let mut seed = [0; 32];
-    if rustix::rand::getrandom(&mut seed[..], GetRandomFlags::empty())? != seed.len() {
-        return Err(io::Error::other("the kernel gave too little randomness"));
-    }
-    let new = state.join(format!("{SECRET}.{}.new", std::process::id()));
-    let mut file = create_new(&new, 0o600)?;
-    let written = file.write_all(&seed).and_then(|()| file.sync_all());
-    let linked = written.and_then(|()| fs::hard_link(&new, path));
-    fs::remove_file(&new)?;
-    match linked {
+    let seed = state::random()?;
+    match state::write_new(path, &seed) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
         other => other?,
     }
     let public = SigningKey::from_bytes(&seed).verifying_key();
     let text = format!("{}\n", hex(public.as_bytes()));
-    crate::state::write(&state.join(PUBLIC), text.as_bytes())?;
-    File::open(state)?.sync_all()
-}
-
-fn create_new(path: &Path, mode: u32) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(mode).open(path)
+    state::write(&state.join(PUBLIC), text.as_bytes())
 }

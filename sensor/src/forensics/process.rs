@@ -4,7 +4,7 @@ use std::io;
 
 use serde_json::{Value, json};
 
-use super::{collect::Collection, redact::Redact};
+use super::{collect::Collection, redact};
 use crate::host::proc::ProcDir;
 
 /// Longest argument list and environment that are read.
@@ -57,18 +57,14 @@ pub(super) fn files(collection: &mut Collection) -> io::Result<()> {
 /// Arguments and environment, without their secrets.
 pub(super) fn texts(collection: &mut Collection) -> io::Result<()> {
     collection.step("arguments")?;
-    let redact = collection.redact.clone();
     let arguments = read(&collection.process, "cmdline", TEXT_MAX).map(|(bytes, truncated)| {
-        let arguments = redact.arguments(&words(&bytes));
+        let arguments = redact::arguments(&words(&bytes));
         (list(&arguments), truncated)
     });
     collection.text("arguments.json", arguments)?;
     collection.step("environment")?;
     let environment = read(&collection.process, "environ", TEXT_MAX).map(|(bytes, truncated)| {
-        let variables: Vec<Vec<u8>> = words(&bytes)
-            .into_iter()
-            .map(|variable| redact.variable(variable))
-            .collect();
+        let variables: Vec<Vec<u8>> = words(&bytes).into_iter().map(redact::variable).collect();
         (list(&variables), truncated)
     });
     collection.text("environment.json", environment)
@@ -103,9 +99,9 @@ pub(super) fn read(process: &ProcDir, file: &str, limit: u64) -> io::Result<(Vec
 }
 
 /// The arguments of the process in `process`, without their secrets.
-pub(super) fn arguments(process: &ProcDir, limit: u64, redact: &dyn Redact) -> Vec<String> {
+pub(super) fn arguments(process: &ProcDir, limit: u64) -> Vec<String> {
     let bytes = process.read("cmdline", limit).unwrap_or_default();
-    let arguments = redact.arguments(&words(&bytes));
+    let arguments = redact::arguments(&words(&bytes));
     arguments.iter().map(|argument| lossy(argument)).collect()
 }
 

@@ -15,6 +15,7 @@ use super::{
     *,
 };
 use crate::{
+    hex::hex,
     host::proc::ProcDir,
     respond::Refusal,
     time::{BootTime, WallTime},
@@ -323,7 +324,6 @@ impl Suspect {
             host: "../a host".into(),
             events: Some(b"{}\n".to_vec()),
             options,
-            redact: Arc::new(Conservative),
             stop: Arc::default(),
         }
     }

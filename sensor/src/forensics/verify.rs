@@ -15,11 +15,11 @@ use sha2::{Digest as _, Sha256};
 use super::{
     LIMITS,
     bundle::{BLOCK, header, padding},
-    hex,
     key::PublicKey,
     manifest::{MANIFEST, MANIFEST_MAX, Manifest, PARTS_MAX, SIGNATURE, VERSION},
     seal::{self, Seal},
 };
+use crate::hex::hex;
 
 /// Content that is looked at: what a bundle can have, and its headers.
 const CONTENT_MAX: u64 = *LIMITS.end() + (64 << 20);

@@ -9,6 +9,8 @@ use tls_parser::{
     parse_tls_client_hello_extension, parse_tls_plaintext,
 };
 
+use crate::hex::hex;
+
 /// Protocols that are kept of one hello.
 const PROTOCOLS: usize = 8;
 
@@ -203,8 +205,7 @@ fn hash(text: &str) -> String {
     if text.is_empty() {
         return "0".repeat(12);
     }
-    let digest = Sha256::digest(text.as_bytes());
-    digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(text.as_bytes())[..6])
 }
 
 #[cfg(test)]

@@ -4,11 +4,13 @@
 //! collector never sees it. Hosts with the same key give the same pseudonyms: a tenant copies it to those whose events shall be joined.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    fs::File,
+    io::{self, Read as _},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
+
+use crate::{hex::hex, state};
 
 /// Bytes of a key: as many as a digest of SHA-256 has.
 const LENGTH: usize = 32;
@@ -66,12 +68,13 @@ impl Key {
                 cause,
             }
         };
-        match make(path) {
-            Ok(key) => return Ok(key),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            // A file that is there in a place that cannot be written to is good, too.
-            Err(_) if path.exists() => {}
-            Err(error) => return Err(failed("make")(error)),
+        // A file that is there in a place that cannot be written to is good, too.
+        if !path.exists() {
+            match make(path) {
+                Ok(key) => return Ok(key),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(failed("make")(error)),
+            }
         }
         let file = File::open(path).map_err(failed("read"))?;
         let mode = file.metadata().map_err(failed("read"))?.permissions().mode() & 0o777;
@@ -104,20 +107,9 @@ impl Key {
 
 /// Makes the file, which is not there yet, with a key drawn by the kernel.
 fn make(path: &Path) -> io::Result<Key> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    if let Some(directory) = directory {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)?;
-    }
-    let mut options = OpenOptions::new();
-    let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
-    let mut bytes = [0; LENGTH];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    writeln!(file, "{digits}")?;
-    file.sync_all()?;
+    let bytes = state::random()?;
+    let digits = hex(&bytes);
+    state::write_new(path, format!("{digits}\n").as_bytes())?;
     Ok(Key(bytes))
 }
 
@@ -134,6 +126,8 @@ fn parse(digits: &str) -> Option<Key> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{ActionKind, ActionResult, Target};
-use crate::{privacy::redact, time::WallTime};
+use crate::{hex::hex, privacy::redact, time::WallTime};
 
 /// Name of the file in the agent's state directory.
 pub const FILE: &str = "audit.jsonl";
@@ -254,8 +254,7 @@ const DIGEST: &str = ",\"digest\":\"";
 const END: &str = "\"}";
 
 fn digest(content: &str) -> String {
-    let digest = Sha256::digest(content.as_bytes());
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(content.as_bytes()))
 }
 
 /// The last line of a file that is there; none where it is not.

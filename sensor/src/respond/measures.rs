@@ -241,7 +241,7 @@ impl Hands {
                 account::revoke(*uid, order, &self.means, &self.guard, &mut self.kernel)
             }
             (ActionKind::Reinstate, Target::User(uid)) => {
-                account::reinstate(*uid, order, &self.means, &mut self.kernel)
+                account::reinstate(*uid, &self.means, &mut self.kernel)
             }
             (ActionKind::Quarantine, Target::File(path)) => self.quarantine(path, order),
             (ActionKind::Restore, Target::File(path)) => self.restore(path),

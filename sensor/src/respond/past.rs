@@ -12,7 +12,6 @@ use std::{
 use super::{
     AUDIT_FILE, Action, ActionResult, Outcome, Proposal, Record, Step,
     audit::{self, Mark},
-    pending,
 };
 use crate::time::{BootTime, WallTime};
 
@@ -89,7 +88,7 @@ impl Past {
                 action: outcome.action.clone(),
                 process: None,
                 because: "it was asked before the agent began again".to_owned(),
-                until: pending::until(now.0, left),
+                until: now.0.after(left),
             };
             Some((proposal, record.executable))
         });

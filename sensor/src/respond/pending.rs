@@ -1,6 +1,6 @@
 //! What waits for a person.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::Action;
 use crate::{host::Process, time::BootTime};
@@ -62,12 +62,4 @@ impl Pending {
     pub(super) fn iter(&self) -> impl Iterator<Item = &Proposal> {
         self.proposals.values()
     }
-}
-
-/// When something lapses that waits from `now` on.
-pub(super) fn until(now: BootTime, within: Duration) -> BootTime {
-    BootTime(
-        now.0
-            .saturating_add(u64::try_from(within.as_nanos()).unwrap_or(u64::MAX)),
-    )
 }

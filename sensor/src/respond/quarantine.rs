@@ -20,11 +20,10 @@ mod restore;
 mod take;
 
 use std::{
-    fs::DirBuilder,
     io::{self, Read, Write},
     os::{
         fd::{AsFd, OwnedFd},
-        unix::{ffi::OsStrExt as _, fs::DirBuilderExt as _},
+        unix::ffi::OsStrExt as _,
     },
     path::{Path, PathBuf},
 };
@@ -39,6 +38,7 @@ pub use floor::Floor;
 pub use item::Item;
 
 use super::Refusal;
+use crate::state;
 
 /// Name of the directory in the agent's state directory.
 const DIRECTORY: &str = "quarantine";
@@ -145,17 +145,8 @@ impl Quarantine {
 
     fn with_floor(state: &Path, floor: Floor) -> Result<Self, QuarantineError> {
         let path = state.join(DIRECTORY);
-        let open = || -> io::Result<OwnedFd> {
-            DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let directory = rustix::fs::open(&path, flags, Mode::empty())?;
-            let about = rustix::fs::fstat(&directory)?;
-            if about.st_uid != rustix::process::geteuid().as_raw() || about.st_mode & 0o077 != 0 {
-                return Err(io::Error::other("it is open to others: give it mode 0700"));
-            }
-            Ok(directory)
-        };
-        let directory = open().map_err(io_error(&path, "opening the quarantine"))?;
+        let directory = state::own_directory(&path, 0o077, "it is open to others: give it mode 0700")
+            .map_err(io_error(&path, "opening the quarantine"))?;
         Ok(Self {
             directory,
             path,

@@ -18,7 +18,7 @@ use super::{
     measures::{Means, Measures, Tell},
     order::Order,
     past,
-    pending::{self, Pending},
+    pending::Pending,
     recent::Recent,
     tree::{self, Condemned, Felled},
 };
@@ -297,7 +297,7 @@ impl Responder {
             action: order.action,
             process: order.process,
             because,
-            until: pending::until(now, self.ask_within),
+            until: now.after(self.ask_within),
         });
         if let Some(oldest) = oldest {
             self.lapse(oldest, "too many others wait");

@@ -33,7 +33,7 @@ pub(super) fn measure(execs: u32, numbers: &mut Numbers) -> Result<()> {
     for program in [&by_inode, &by_path] {
         tiny::write(program)?;
     }
-    let until = BootTime(BootTime::now().0 + LIMIT.as_nanos() as u64);
+    let until = BootTime::now().after(LIMIT);
     enforcer.impose(&Subject::File(key(&by_inode)?), until)?;
     enforcer.impose(&Subject::Path(by_path.clone()), until)?;
 

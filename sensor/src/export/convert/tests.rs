@@ -9,8 +9,9 @@ use v1::event::Body as Wire;
 use super::*;
 use crate::capture::calls::CALLS;
 use crate::{
+    detect::Origin,
     host::{Credentials, Namespaces, Repeated, Workload},
-    rules::{Channels, Level, Place},
+    rules::{Channels, Level, Place, Rule},
     time::{BootTime, WallTime},
 };
 

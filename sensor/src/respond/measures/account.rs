@@ -37,7 +37,7 @@ pub(super) fn revoke(uid: u32, order: &Order, means: &Means, guard: &Guard, kern
     Ok(detail)
 }
 
-pub(super) fn reinstate(uid: u32, _order: &Order, means: &Means, kernel: &mut Kernel) -> Came {
+pub(super) fn reinstate(uid: u32, means: &Means, kernel: &mut Kernel) -> Came {
     kernel.let_user(uid).map_err(failed)?;
     let accounts = Accounts::new("/".as_ref(), means.state()?, []);
     let (revoked, _) = accounts.restore(uid).map_err(failed)?;

@@ -4,7 +4,7 @@ use std::sync::{Arc, atomic::AtomicBool, mpsc};
 
 use super::{Means, Teller, failed};
 use crate::{
-    forensics::{self, Conservative, DIRECTORY, HostKey, Request},
+    forensics::{self, DIRECTORY, HostKey, Request},
     host::Event,
     respond::{
         ActionResult, Guard,
@@ -56,7 +56,6 @@ fn make(means: &Means, guard: &Guard, order: &Order, events: &[Arc<Event>]) -> s
             lines.collect::<String>().into_bytes()
         }),
         options: forensics::Options::default(),
-        redact: Arc::new(Conservative),
         stop: Arc::new(AtomicBool::new(false)),
     };
     let may_pause = |executable: &[u8]| guard.check_member(target.tgid, executable);

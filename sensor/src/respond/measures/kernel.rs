@@ -2,8 +2,8 @@
 
 use std::{
     collections::HashMap,
+    fs::Metadata,
     net::SocketAddr,
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -13,6 +13,7 @@ use sensor_common::FileKey;
 use super::{Came, Means, failed};
 use crate::{
     enforce::{Destination, EnforceError, Enforcer, LONGEST, Options, Subject, Verdict},
+    host::file,
     respond::{Action, Guard, Target, order::Order},
     time::BootTime,
 };
@@ -65,11 +66,7 @@ impl Kernel {
         // What was named is named no more.
         let unnamed: Vec<Subject> = {
             let named = |path: &Path| self.named.iter().any(|named| named == path);
-            let long = BootTime(
-                BootTime::now()
-                    .0
-                    .saturating_add((LONGEST - 2 * RENEW).as_nanos() as u64),
-            );
+            let long = BootTime::now().after(LONGEST - 2 * RENEW);
             found
                 .iter()
                 .filter(|verdict| verdict.until > long)
@@ -116,7 +113,7 @@ impl Kernel {
             .lasts
             .unwrap_or(self.means.config.block_for)
             .min(LONGEST);
-        let until = BootTime(BootTime::now().0.saturating_add(lasts.as_nanos() as u64));
+        let until = BootTime::now().after(lasts);
         let subjects = subjects(order).map_err(failed)?;
         self.carry_out(&subjects, until, guard).map_err(failed)?;
         let mut detail = format!(
@@ -207,11 +204,7 @@ impl Kernel {
 
     /// Programs of those who logged in as this user.
     pub(super) fn refuse_user(&mut self, uid: u32, guard: &Guard) -> Result<(), EnforceError> {
-        let until = BootTime(
-            BootTime::now()
-                .0
-                .saturating_add((LONGEST - RENEW).as_nanos() as u64),
-        );
+        let until = BootTime::now().after(LONGEST - RENEW);
         self.ready(guard)?.impose(&Subject::User(uid), until)
     }
 
@@ -252,10 +245,7 @@ impl Kernel {
         let Some(enforcer) = &mut self.enforcer else {
             return;
         };
-        let until = BootTime(
-            now.0
-                .saturating_add((LONGEST - Duration::from_secs(60)).as_nanos() as u64),
-        );
+        let until = now.after(LONGEST - Duration::from_secs(60));
         for path in &self.named {
             if let Err(error) = enforcer.impose(&Subject::Path(path.clone()), until) {
                 tracing::warn!("{} is not blocked: {error}", path.display());
@@ -271,12 +261,10 @@ fn subjects(order: &Order) -> Result<Vec<Subject>, String> {
         Target::Host => vec![Subject::Host],
         Target::Network(network) => vec![Subject::End(Destination::all(*network))],
         Target::Executable(path) => {
-            let ran = order.process.as_ref().map(|process| &process.image);
-            let ran = ran.filter(|image| image.inode != 0).map(|image| FileKey {
-                inode: image.inode,
-                device: image.device,
-                ..FileKey::default()
-            });
+            let ran = order
+                .process
+                .as_ref()
+                .and_then(|process| file::key_of(&process.image));
             let file = ran.or_else(|| file_key(path)).map(Subject::File);
             file.into_iter().chain([Subject::Path(path.clone())]).collect()
         }
@@ -296,15 +284,10 @@ fn is_of(subject: &Subject, action: &Action) -> bool {
     }
 }
 
-/// What events call the device and the inode of a file.
+/// The file at `path`, if it is one.
 fn file_key(path: &Path) -> Option<FileKey> {
-    let found = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
-    let device = rustix::fs::major(found.dev()) << 20 | rustix::fs::minor(found.dev());
-    Some(FileKey {
-        inode: found.ino(),
-        device,
-        ..FileKey::default()
-    })
+    let found = std::fs::metadata(path).ok().filter(Metadata::is_file)?;
+    Some(file::key(&found))
 }
 
 /// The files of the protected list that are there: the kernel knows them by what they are.

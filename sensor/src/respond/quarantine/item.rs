@@ -15,7 +15,7 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use super::{Quarantine, QuarantineError, Reason};
-use crate::{forensics::hex, time::WallTime};
+use crate::{hex::hex, time::WallTime};
 
 /// What the name of a description ends with.
 pub(super) const SUFFIX: &str = ".json";

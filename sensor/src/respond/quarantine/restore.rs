@@ -13,7 +13,7 @@ use super::{
     parent,
     take::refix,
 };
-use crate::forensics::hex;
+use crate::hex::hex;
 
 impl Quarantine {
     /// Puts a file back where it was, as it was, and forgets it here.

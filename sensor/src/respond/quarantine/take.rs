@@ -21,7 +21,7 @@ use super::{
     item::{Item, LOCKED},
     parent,
 };
-use crate::forensics::hex;
+use crate::{hex::hex, host::file};
 
 /// Attributes of a file that keep even root from removing it.
 const FIXED: IFlags = IFlags::IMMUTABLE.union(IFlags::APPEND);
@@ -89,7 +89,7 @@ impl Quarantine {
         if kind != FileType::RegularFile {
             return refused(format!("it is no plain file but {kind:?}").to_lowercase());
         }
-        let device = rustix::fs::major(about.st_dev) << 20 | rustix::fs::minor(about.st_dev);
+        let device = file::device(about.st_dev);
         if about.st_ino != wanted.inode || wanted.device.is_some_and(|wanted| wanted != device) {
             return Err(QuarantineError::Gone { path: path.clone() });
         }

@@ -82,7 +82,7 @@ fn a_file_is_away_and_comes_back_as_it_was() {
         (&*item.who, &*item.why, &*item.incident),
         ("uid 0", "a test", "1f")
     );
-    assert_eq!(item.sha256, crate::forensics::hex(&Sha256::digest(CONTENT)));
+    assert_eq!(item.sha256, crate::hex::hex(&Sha256::digest(CONTENT)));
     assert_eq!(host.quarantine.list().unwrap(), std::slice::from_ref(&item));
 
     let locked = host.quarantine.path.join(format!("{}.locked", item.id));
