@@ -24,7 +24,7 @@ use std::{
     path::Path,
     sync::{Arc, mpsc},
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use sensor_proto::v1;
@@ -34,6 +34,7 @@ use self::{hashes::Hashes, page::Page, store::Store};
 use crate::{
     detect::Incident,
     export::Converter,
+    priority,
     respond::Outcome,
     time::{BootTime, WallTime},
 };
@@ -48,6 +49,9 @@ const KEPT: usize = 10_000;
 
 /// States of incidents, outcomes and questions that wait.
 const QUEUE: usize = 4_096;
+
+/// How long states and outcomes are gathered before they are written: an incident that grows all the time is written now and then, not each time.
+const GATHER: Duration = Duration::from_millis(250);
 
 /// How long somebody who asks waits.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -175,14 +179,14 @@ impl Keeping {
 
 impl Keeper {
     fn work(mut self, queue: &mpsc::Receiver<Note>) {
+        priority::give_way();
         // Not on the way to the first event: what is open was read before.
         self.store.examine();
+        let (mut incidents, mut outcomes) = (Vec::new(), Vec::new());
         while let Ok(first) = queue.recv() {
-            let notes = std::iter::once(first).chain(queue.try_iter());
-            // One transaction for what has come meanwhile.
-            let (mut incidents, mut outcomes) = (Vec::new(), Vec::new());
-            let mut is_over = false;
-            for note in notes.take(QUEUE) {
+            let due = Instant::now() + GATHER;
+            let mut next = Some(first);
+            while let Some(note) = next {
                 match note {
                     Note::Incident(incident) => {
                         // The latest state of it says all.
@@ -194,13 +198,16 @@ impl Keeper {
                         self.write(&mut incidents, &mut outcomes);
                         question(&mut self);
                     }
-                    Note::End => is_over = true,
+                    Note::End => return self.write(&mut incidents, &mut outcomes),
                 }
+                let is_full = incidents.len() + outcomes.len() >= QUEUE;
+                next = match due.saturating_duration_since(Instant::now()) {
+                    left if left.is_zero() || is_full => None,
+                    left => queue.recv_timeout(left).ok(),
+                };
             }
+            // One transaction for what has come meanwhile.
             self.write(&mut incidents, &mut outcomes);
-            if is_over {
-                return;
-            }
         }
     }
 

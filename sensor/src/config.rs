@@ -254,6 +254,21 @@ pub struct Detect {
     /// Open incidents; beyond, the one that grew the longest ago is closed. 1 to 1,000,000.
     #[serde(deserialize_with = "values::bounded::<_, _, 1, 1_000_000>")]
     pub max_incidents: usize,
+    /// What is at stake where.
+    pub stakes: Stakes,
+}
+
+/// What an incident is worse, or milder, for: executables, files and what is below directories (absolute paths), users (`user:1000`), workloads
+/// (`unit:postgresql.service`), with a `*` at the end for any ending; 256 of each at most.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Stakes {
+    /// One step worse.
+    #[serde(deserialize_with = "values::assets")]
+    pub more: Vec<String>,
+    /// One step milder.
+    #[serde(deserialize_with = "values::assets")]
+    pub less: Vec<String>,
 }
 
 impl Default for Detect {
@@ -267,6 +282,7 @@ impl Default for Detect {
             max_model_bytes: 4 << 20,
             incident_window: Duration::from_secs(3_600),
             max_incidents: 1_024,
+            stakes: Stakes::default(),
         }
     }
 }

@@ -24,6 +24,7 @@ mod reach;
 mod recent;
 mod ruled;
 mod signal;
+mod stakes;
 mod tactics;
 #[cfg(test)]
 pub(crate) mod testing;

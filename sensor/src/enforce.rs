@@ -18,6 +18,7 @@ mod pins;
 mod programs;
 mod subject;
 mod tree;
+mod trial;
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
@@ -25,6 +26,7 @@ use sensor_common::{FileKey, verdict};
 
 pub use error::EnforceError;
 pub use subject::{Destination, Subject, Verdict};
+pub use trial::{Ability, try_all};
 
 use self::{
     maps::Maps,

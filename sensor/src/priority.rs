@@ -34,6 +34,11 @@ pub static DELIVERY: Delivery = Delivery {
     hurrying: AtomicBool::new(false),
 };
 
+/// The current thread gives way to the work of the host, whatever happens.
+pub fn give_way() {
+    set(gettid(), GIVING_WAY);
+}
+
 impl Delivery {
     /// The current thread delivers, from now until the process ends.
     pub fn join(&self) {

@@ -21,6 +21,10 @@ pub(crate) fn trials() -> Vec<Trial> {
             story,
         ),
         case("incidents::a_damaged_book_is_set_aside", damaged),
+        case(
+            "incidents::a_megabyte_of_hostile_arguments_is_shown_harmlessly",
+            hostile,
+        ),
     ]
 }
 
@@ -127,4 +131,53 @@ fn damaged() -> Result<()> {
         "it was not set aside"
     );
     Ok(())
+}
+
+/// Terminal escapes, a line that looks like one of ours, text that runs backwards, and as much of it as the kernel takes.
+fn hostile() -> Result<()> {
+    const LINE: &str = "CRITICAL 0123456789abcdef of nobody";
+    let folder = tempfile::tempdir()?;
+    fs::write(folder.path().join("rule.yml"), RULE)?;
+    let rules = format!("[rules]\nbuiltin = false\npaths = [{:?}]\n", folder.path());
+    let agent = Agent::start(
+        &format!(
+            "{rules}[respond]\nmode = \"ask\"\n[[respond.rules]]\nseverity = \"high\"\nsubjects = [\"*\"]\n"
+        ),
+        None,
+    )?;
+    let stream = Stream::from_agent(&agent.socket(), Filter::default())?;
+    let title = format!("\u{1b}]0;owned\u{7}\u{9b}2J\n{LINE}\n\u{202e}txt.exe");
+    let long = title.repeat(2_000);
+    let mut args = vec![&*title];
+    args.resize(9, &*long);
+    ensure!(args.iter().map(|arg| arg.len()).sum::<usize>() > 800_000);
+    let id = incident(&stream, say_it(&args)?)?.id;
+    let told = wait_for("what waits", patience(10), || {
+        let told = ask(&agent, &["respond", "pending"])?;
+        Ok(told.contains(&id).then_some(told))
+    });
+    told.or_else(|_| ask(&agent, &["respond", "pending"]))?;
+    let audit = agent.state().join("audit.jsonl");
+    let audit = audit.to_string_lossy();
+    for command in [
+        &["incidents", "list"][..],
+        &["incidents", "show", &id],
+        &["incidents", "list", "--output", "json"],
+        &["incidents", "show", &id, "--output", "json"],
+        &["respond", "pending"],
+        &["respond", "history"],
+        &["models", "list"],
+    ] {
+        let told = ask(&agent, command)?;
+        ensure!(!told.trim().is_empty(), "{command:?} says nothing");
+        let steers = |character: char| character != '\n' && character.is_control() || character == '\u{202e}';
+        ensure!(
+            !told.contains(steers) && !told.lines().any(|line| line.starts_with(LINE)),
+            "{command:?} steers the terminal: {:?}",
+            told.chars().take(4_000).collect::<String>()
+        );
+        ensure!(told.len() < 256 << 10, "{command:?}: {} bytes", told.len());
+    }
+    ensure!(fs::metadata(&*audit)?.len() < 64 << 10, "the audit is flooded");
+    agent.nothing_lost()
 }

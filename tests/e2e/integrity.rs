@@ -229,7 +229,7 @@ fn forbidden() -> Result<()> {
 /// A module for this kernel, where the machine was given one.
 fn module() -> Option<String> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
-    let path = format!("/lib/test-modules/{}.ko", release.trim());
+    let path = format!("/lib/test-modules/{}/dummy.ko", release.trim());
     Path::new(&path).exists().then_some(path)
 }
 

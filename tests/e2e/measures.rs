@@ -1,5 +1,7 @@
 //! What the agent does beyond signals: executables that the kernel refuses, files in quarantine, bundles, a host that is cut off, and all of it undone.
 
+mod account;
+
 use std::{
     fs,
     io::Read as _,
@@ -33,6 +35,10 @@ pub(crate) fn trials() -> Vec<Trial> {
             in_order,
         ),
         case("measures::a_file_is_taken_away_and_put_back", quarantined),
+        case(
+            "measures::a_user_is_locked_out_and_let_in_again",
+            account::revoked,
+        ),
         case("measures::a_host_is_cut_off_and_connected_again", isolated),
         case(
             "measures::what_waits_for_a_person_waits_for_the_next_agent_too",

@@ -4,6 +4,7 @@ use std::{
     io,
     mem::MaybeUninit,
     os::fd::{BorrowedFd, OwnedFd},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -23,6 +24,8 @@ use super::rings::Rings;
 /// comes with it, or for the time to be up.
 pub struct Alarm {
     epoll: OwnedFd,
+    /// Whether the kernel counts timeouts in nanoseconds (5.11), as far as is known.
+    is_precise: AtomicBool,
 }
 
 impl Alarm {
@@ -37,23 +40,36 @@ impl Alarm {
             epoll::add(&epoll, ring, data, EventFlags::IN | EventFlags::ET)?;
         }
         epoll::add(&epoll, stop, data, EventFlags::IN)?;
-        Ok(Self { epoll })
+        Ok(Self {
+            epoll,
+            is_precise: AtomicBool::new(true),
+        })
     }
 
-    /// Returns when it is set off, or after `timeout`, rounded up to milliseconds: before 5.11 the kernel counts in them.
+    /// Returns when it is set off, or after `timeout`; before Linux 5.11 it is rounded up to milliseconds.
     ///
     /// # Errors
     /// If the kernel refuses to wait.
     pub(super) fn wait(&self, timeout: Duration) -> io::Result<()> {
-        let milliseconds = timeout.as_nanos().div_ceil(1_000_000) as i64;
+        if self.is_precise.load(Ordering::Relaxed) {
+            match self.wait_until(timeout) {
+                Err(Errno::NOSYS) => self.is_precise.store(false, Ordering::Relaxed),
+                result => return Ok(result?),
+            }
+        }
+        let milliseconds = timeout.as_nanos().div_ceil(1_000_000) as u64;
+        Ok(self.wait_until(Duration::from_millis(milliseconds))?)
+    }
+
+    fn wait_until(&self, timeout: Duration) -> Result<(), Errno> {
         let timeout = Timespec {
-            tv_sec: milliseconds / 1000,
-            tv_nsec: milliseconds % 1000 * 1_000_000,
+            tv_sec: timeout.as_secs() as i64,
+            tv_nsec: i64::from(timeout.subsec_nanos()),
         };
         let mut event = [MaybeUninit::uninit()];
         match epoll::wait(&self.epoll, &mut event, Some(&timeout)) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         }
     }
 }

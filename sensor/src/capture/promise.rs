@@ -1,7 +1,7 @@
 //! Sparing the kernel programs wake-ups: the agent's promise to look by itself.
 //!
 //! Where programs are executed all the time, waking the agent for each of them costs more than reporting them. So after it
-//! was woken the agent promises to look again within a millisecond, and until then nobody wakes it. A single exec is
+//! was woken the agent promises to look again within [a fifth of a millisecond](AHEAD), and until then nobody wakes it. A single exec is
 //! seen at once all the same.
 
 use std::{
@@ -18,7 +18,7 @@ use super::mapping::Mapping;
 use crate::time::BootTime;
 
 /// How far ahead the agent promises to look.
-pub(super) const AHEAD: Duration = Duration::from_millis(1);
+pub(super) const AHEAD: Duration = Duration::from_micros(200);
 
 /// The value of the `LOOK_AT` map.
 pub(super) struct Promise {

@@ -4,6 +4,7 @@ use std::{fmt::Write as _, process::ExitCode, time::Duration};
 
 use crate::{
     capture::{Capture, FlowTimes, HookStatus, Level, Options, RingSizes},
+    enforce::{self, Ability},
     host::{CgroupError, CgroupMount},
     preflight::{self, Check, Verdict},
 };
@@ -43,6 +44,7 @@ pub fn run(args: &Args) -> ExitCode {
 enum Trial {
     Hooks {
         hooks: Vec<HookStatus>,
+        abilities: Vec<Ability>,
         blind_spots: Vec<&'static str>,
         load: Duration,
         btf: Duration,
@@ -90,6 +92,7 @@ fn try_hooks(cgroup_controller: Option<&str>, max_rung: Level) -> Trial {
             let (load, btf) = capture.load_times();
             Trial::Hooks {
                 hooks: capture.hooks().to_vec(),
+                abilities: enforce::try_all(),
                 blind_spots: capture.blind_spots().to_vec(),
                 load,
                 btf,
@@ -115,6 +118,7 @@ fn render(release: &str, checks: &[Check], hooks: &Trial) -> String {
     match hooks {
         Trial::Hooks {
             hooks,
+            abilities,
             blind_spots,
             load,
             btf,
@@ -133,6 +137,8 @@ fn render(release: &str, checks: &[Check], hooks: &Trial) -> String {
                 load.as_millis(),
                 btf.as_millis()
             );
+            out.push_str("\nwhat the kernel would refuse when told to (docs/response.md)\n");
+            render_abilities(&mut out, abilities);
         }
         Trial::Failed(error) => {
             let _ = writeln!(out, "PROBLEM  hooks             {error}");
@@ -163,12 +169,26 @@ fn render_hooks(out: &mut String, hooks: &[HookStatus]) {
     }
 }
 
+fn render_abilities(out: &mut String, abilities: &[Ability]) {
+    for ability in abilities {
+        let (mark, how) = match (&ability.how, &ability.better) {
+            (Ok(how), None) => ("ok", (*how).to_owned()),
+            (Ok(how), Some(_)) => ("note", (*how).to_owned()),
+            (Err(error), _) => ("note", format!("not here: {error}")),
+        };
+        let _ = writeln!(out, "{mark:<8} {:<17} {how}", ability.what);
+        if let Some((way, reason)) = &ability.better {
+            let _ = writeln!(out, "{:26} better, but refused: {way}: {reason}", "");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use sensor_common::Signal;
 
     use super::*;
-    use crate::capture::ladder::rungs;
+    use crate::{capture::ladder::rungs, enforce::EnforceError};
 
     #[test]
     fn every_refusal_and_blind_spot_is_shown() {
@@ -196,6 +216,18 @@ mod tests {
         }];
         let trial = Trial::Hooks {
             hooks,
+            abilities: vec![
+                Ability {
+                    what: "refuse programs",
+                    how: Ok("ended before their first instruction"),
+                    better: Some(("denied before they begin", "Operation not permitted".to_owned())),
+                },
+                Ability {
+                    what: "refuse networks",
+                    how: Err(EnforceError::Cgroup("there is no unified hierarchy".to_owned())),
+                    better: None,
+                },
+            ],
             blind_spots: vec!["who logged in to start a process"],
             load: Duration::from_millis(200),
             btf: Duration::from_millis(12),
@@ -212,6 +244,11 @@ mod tests {
         note     every event       not visible on this kernel: who logged in to start a process
 
         loaded and attached in 200 ms, 12 ms of it for type information; detached again
+
+        what the kernel would refuse when told to (docs/response.md)
+        note     refuse programs   ended before their first instruction
+                                   better, but refused: denied before they begin: Operation not permitted
+        note     refuse networks   not here: there is no unified hierarchy
         ");
     }
 }

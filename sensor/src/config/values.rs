@@ -104,6 +104,26 @@ pub(super) fn patterns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec
     at_most::<D, _>(path_patterns(deserializer, 1)?, RULES_MAX)
 }
 
+/// Absolute paths, and names of users and workloads, with at most a `*` at the end.
+pub(super) fn assets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    const KINDS: [&str; 4] = ["unit:", "container:", "session:", "cgroup:"];
+    let names = Vec::<String>::deserialize(deserializer)?;
+    let is_one = |name: &str| {
+        let stem = name.strip_suffix('*').unwrap_or(name);
+        let is_user = name
+            .strip_prefix("user:")
+            .is_some_and(|uid| uid.parse::<u32>().is_ok());
+        let is_named = stem.starts_with('/') || KINDS.iter().any(|kind| stem.starts_with(kind));
+        is_user || is_named && !stem.contains('*')
+    };
+    if let Some(name) = names.iter().find(|name| !is_one(name)) {
+        return Err(D::Error::custom(format!(
+            "{name:?} is not allowed; allowed are absolute paths, \"user:\" with a number, and workloads as `sensor models list` shows them, with at most a `*` at the end"
+        )));
+    }
+    at_most::<D, _>(names, 256)
+}
+
 /// Absolute paths of executables, without `.` and `..`.
 pub(super) fn executables<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PathBuf>, D::Error> {
     let paths = Vec::<PathBuf>::deserialize(deserializer)?;

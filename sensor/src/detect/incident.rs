@@ -5,7 +5,7 @@ use std::{hash::Hasher, sync::Arc};
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 
-use super::{Entry, Origin, Side, Signal, detector::Suspicion};
+use super::{Entry, Origin, Side, Signal, detector::Suspicion, stakes::Weight};
 use crate::{
     host::{Process, Tree},
     time::{BootTime, WallTime},
@@ -29,6 +29,26 @@ pub enum Severity {
     Critical,
 }
 
+impl Severity {
+    /// One step worse, where there is one.
+    pub(super) const fn worse(self) -> Self {
+        match self {
+            Self::Low => Self::Medium,
+            Self::Medium => Self::High,
+            Self::High | Self::Critical => Self::Critical,
+        }
+    }
+
+    /// One step milder, where there is one.
+    pub(super) const fn milder(self) -> Self {
+        match self {
+            Self::Critical => Self::High,
+            Self::High => Self::Medium,
+            Self::Medium | Self::Low => Self::Low,
+        }
+    }
+}
+
 /// Signals that belong together, told as one thing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Incident {
@@ -44,6 +64,8 @@ pub struct Incident {
     pub severity: Severity,
     /// How bad the latest of it is by itself: what is done about its process goes by that.
     pub acute: Severity,
+    /// What the operator has said of what is at stake, by its name in the configuration, where that made it worse or milder.
+    pub at_stake: Option<Arc<str>>,
     /// One sentence: what happened, to what, why it is unusual.
     pub summary: String,
     /// What the worst of it is unusual for.
@@ -104,13 +126,15 @@ impl Incident {
     }
 
     /// Adds what was found again, or more of it.
-    pub(super) fn grow(&mut self, suspicion: &Suspicion, process: Arc<Process>, processes: &Tree) {
-        let Suspicion {
-            signal,
-            evidence,
-            severity,
-            ..
-        } = suspicion;
+    pub(super) fn grow(
+        &mut self,
+        suspicion: &Suspicion,
+        weight: &Weight,
+        process: Arc<Process>,
+        processes: &Tree,
+    ) {
+        let Suspicion { signal, evidence, .. } = suspicion;
+        let severity = weight.severity;
         let event = &signal.event;
         let is_same_event = self
             .signals
@@ -118,17 +142,18 @@ impl Incident {
             .is_some_and(|last| Arc::ptr_eq(&last.event, event));
         self.count += u64::from(!is_same_event);
         self.acute = if is_same_event {
-            self.acute.max(*severity)
+            self.acute.max(severity)
         } else {
-            *severity
+            severity
         };
-        if *severity > self.severity {
+        if severity > self.severity {
+            self.at_stake.clone_from(&weight.at_stake);
             self.summary = summary(signal, evidence);
             self.subject = signal.subject.clone();
         }
         self.updated = self.updated.max(event.wall);
         self.updated_boot = self.updated_boot.max(event.time);
-        self.severity = self.severity.max(*severity);
+        self.severity = self.severity.max(severity);
         if !Arc::ptr_eq(&self.process, &process) {
             self.involve(&process, processes);
         }
@@ -140,6 +165,7 @@ impl Incident {
     pub(super) fn absorb(&mut self, other: &Self) {
         if other.severity > self.severity {
             self.severity = other.severity;
+            self.at_stake.clone_from(&other.at_stake);
             self.summary.clone_from(&other.summary);
             self.subject.clone_from(&other.subject);
         }

@@ -8,6 +8,7 @@ use super::{
     Incident, Origin, Severity, Side, Signal,
     detector::Suspicion,
     incident::{EVIDENCE, Ended, intruder, stable_hash, summary},
+    stakes::{Stakes, Weight},
 };
 use crate::{
     config,
@@ -24,6 +25,7 @@ pub struct Incidents {
     host: Box<str>,
     window: Duration,
     limit: usize,
+    stakes: Stakes,
     /// By key; the one that grew the longest ago first.
     open: LruCache<u64, Open>,
     /// Those that had to make room or have ended, whose last state was not told.
@@ -48,6 +50,7 @@ impl Incidents {
             host: host.into(),
             window: config.incident_window,
             limit: config.max_incidents,
+            stakes: Stakes::new(&config.stakes),
             open: LruCache::unbounded(),
             left: Vec::new(),
         }
@@ -76,7 +79,8 @@ impl Incidents {
     ) -> Option<Arc<Incident>> {
         let event = &suspicion.signal.event;
         let process = event.process.clone()?;
-        if let Some(incident) = self.grow(suspicion.key, suspicion, &process, processes) {
+        let weight = self.stakes.weigh(suspicion.severity, event, &process);
+        if let Some(incident) = self.grow(suspicion.key, suspicion, &weight, &process, processes) {
             // Whoever it is may have logged in since, or be known by another of their processes.
             return Some(match incident.origin.side {
                 Side::Unclear => self.learn_origin(suspicion.key, incident, origin(&process)),
@@ -85,23 +89,24 @@ impl Incidents {
         }
         let origin = origin(&process);
         if let Some(key) = self.of_intruder(&origin, event.time)
-            && let Some(incident) = self.grow(key, suspicion, &process, processes)
+            && let Some(incident) = self.grow(key, suspicion, &weight, &process, processes)
         {
             return Some(incident);
         }
         let Suspicion {
             signal,
             evidence,
-            severity,
             key,
+            ..
         } = suspicion;
         let mut incident = Incident {
             id: self.id(signal, *key, &process).into(),
             opened: event.wall,
             updated: event.wall,
             updated_boot: event.time,
-            severity: *severity,
-            acute: *severity,
+            severity: weight.severity,
+            acute: weight.severity,
+            at_stake: weight.at_stake,
             summary: summary(signal, evidence),
             subject: signal.subject.clone(),
             origin: Arc::new(origin),
@@ -143,6 +148,7 @@ impl Incidents {
         &mut self,
         key: u64,
         suspicion: &Suspicion,
+        weight: &Weight,
         process: &Arc<Process>,
         processes: &Tree,
     ) -> Option<Arc<Incident>> {
@@ -152,7 +158,7 @@ impl Incidents {
             return None;
         }
         open.has_grown = true;
-        Arc::make_mut(&mut open.incident).grow(suspicion, Arc::clone(process), processes);
+        Arc::make_mut(&mut open.incident).grow(suspicion, weight, Arc::clone(process), processes);
         Some(Arc::clone(&open.incident))
     }
 

@@ -64,7 +64,16 @@ enum CgroupSkbDirection {
 }
 
 impl Group {
-    const ALL: [Self; 3] = [Self::Exec, Self::Network, Self::Tree];
+    pub(super) const ALL: [Self; 3] = [Self::Exec, Self::Network, Self::Tree];
+
+    /// What verdicts of it refuse, in short.
+    pub(super) fn what(self) -> &'static str {
+        match self {
+            Self::Exec => "refuse programs",
+            Self::Network => "refuse networks",
+            Self::Tree => "refuse families",
+        }
+    }
 
     pub(super) fn for_subject(subject: &Subject) -> &'static [Self] {
         match subject {

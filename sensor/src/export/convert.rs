@@ -268,6 +268,7 @@ impl Converter {
             tactics: tactics(incident),
             outcomes: Vec::new(),
             next_step: String::new(),
+            at_stake: incident.at_stake.as_deref().unwrap_or_default().to_owned(),
         }
     }
 

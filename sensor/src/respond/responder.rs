@@ -571,6 +571,7 @@ impl Responder {
 
     /// That was it: for the audit, the history and the stream.
     fn end(&mut self, order: &Order, result: ActionResult, detail: String) {
+        let latency = BootTime::now().since(order.since);
         let mark = self.audit.add(order.record(Step::Ended(result), &detail));
         let outcome = Arc::new(Outcome {
             number: order.number,
@@ -579,7 +580,7 @@ impl Responder {
             detail,
             who: order.who.clone(),
             time: WallTime::now(),
-            latency: BootTime::now().since(order.since),
+            latency,
             mark,
         });
         if self.history.len() >= HISTORY_MAX {

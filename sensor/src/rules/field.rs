@@ -10,7 +10,7 @@ use sensor_common::Signal;
 
 use super::{
     Channel, Channels, Value,
-    view::{View, borrowed, last, text},
+    view::{View, borrowed, last, lossy, text},
 };
 use crate::host::{Body, Exit, How, Operation, capability_names, dns::DnsAnswer};
 
@@ -240,7 +240,7 @@ pub static FIELDS: &[Field] = &[
     field("syscall", AUDIT, "Name of the call", audit_call),
     field("exe", AUDIT, "Path of the executable", |view| text(&view.process()?.image.executable)),
     field("comm", AUDIT, "Name of the thread; of a program, the last part of its name", |view| if view.exec().is_some() { text(last(&view.process()?.image.executable)) } else { text(view.event.thread.comm.split(|byte| *byte == 0).next()?) }),
-    field("name", AUDIT, "Paths of the call: any may match", |view| match (view.exec(), view.operation()) { (Some(exec), _) => text(&exec.filename), (None, Some(operation)) => Some(Value::List([&operation.path, &operation.target].into_iter().filter(|path| !path.is_empty()).map(|path| String::from_utf8_lossy(path)).collect())), _ => None }),
+    field("name", AUDIT, "Paths of the call: any may match", |view| match (view.exec(), view.operation()) { (Some(exec), _) => text(&exec.filename), (None, Some(operation)) => Some(Value::List([&operation.path, &operation.target].into_iter().filter(|path| !path.is_empty()).map(|path| lossy(path)).collect())), _ => None }),
     field("proctitle", AUDIT, "Arguments, a blank between them", |view| view.command_line()),
     field("cwd", AUDIT, "Current directory at the exec", |view| text(&view.process()?.image.cwd)),
     field("uid", AUDIT, "Real user id", |view| number(view.credentials()?.uid)),
@@ -261,7 +261,7 @@ fn environment<'v>(view: &'v View<'v>) -> Option<Value<'v>> {
     let list: Vec<_> = variables
         .split(|byte| *byte == 0)
         .filter(|variable| !variable.is_empty())
-        .map(String::from_utf8_lossy)
+        .map(lossy)
         .collect();
     (!list.is_empty()).then_some(Value::List(list))
 }
@@ -287,5 +287,5 @@ fn audit_call<'v>(view: &'v View<'v>) -> Option<Value<'v>> {
 fn argument<'v, const INDEX: usize>(view: &'v View<'v>) -> Option<Value<'v>> {
     view.exec()?;
     let argument = view.process()?.image.arguments().nth(INDEX)?;
-    Some(Value::Text(String::from_utf8_lossy(argument)))
+    Some(Value::Text(lossy(argument)))
 }

@@ -102,7 +102,7 @@ impl<'a> View<'a> {
             && !exec.filename.is_empty()
             && last(&exec.filename) != last(executable)
         {
-            let both = [executable, &exec.filename].map(|path| String::from_utf8_lossy(path));
+            let both = [executable, &exec.filename].map(|path| lossy(path));
             return Some(Value::List(both.into()));
         }
         text(executable)
@@ -127,7 +127,7 @@ impl<'a> View<'a> {
         while let Some(process) = next
             && list.len() < ANCESTORS
         {
-            list.push(String::from_utf8_lossy(&process.image.executable));
+            list.push(lossy(&process.image.executable));
             next = self.above(process);
         }
         (!list.is_empty()).then_some(Value::List(list))
@@ -184,7 +184,15 @@ impl Fields for View<'_> {
 
 /// Bytes as text; nothing where there are none, which says that they could not be read.
 pub(super) fn text(bytes: &[u8]) -> Option<Value<'_>> {
-    (!bytes.is_empty()).then(|| Value::Text(String::from_utf8_lossy(bytes)))
+    (!bytes.is_empty()).then(|| Value::Text(lossy(bytes)))
+}
+
+/// Bytes as text, what is none replaced. Nearly all are text, which the check for it alone finds many times faster.
+pub(super) fn lossy(bytes: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => String::from_utf8_lossy(bytes),
+    }
 }
 
 pub(super) fn borrowed(text: &str) -> Value<'_> {
@@ -199,6 +207,11 @@ pub(super) fn last(path: &[u8]) -> &[u8] {
 /// The arguments with a blank between them, as people type them; nothing tells `a b` from `a` and `b`.
 fn command_line(image: &Image) -> String {
     let args = image.args.strip_suffix(b"\0").unwrap_or(&image.args);
-    let text = String::from_utf8_lossy(args);
-    text.replace('\0', " ")
+    let mut bytes = args.to_vec();
+    for byte in &mut bytes {
+        if *byte == 0 {
+            *byte = b' ';
+        }
+    }
+    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }

@@ -19,7 +19,7 @@ use super::Numbers;
 /// Among the arguments of what is to be killed.
 const WORD: &str = "word-of-the-killed";
 
-/// An agent that kills whatever has the word.
+/// An agent that kills whatever has the words among its arguments.
 struct Killer {
     agent: Agent,
     stream: Stream,
@@ -27,11 +27,11 @@ struct Killer {
 }
 
 impl Killer {
-    fn start() -> Result<Self> {
+    fn start(words: &str) -> Result<Self> {
         let rules = tempfile::tempdir()?;
         let rule = format!(
             "title: killed\nid: killed\nlevel: high\nlogsource:\n  product: linux\n  category: process_creation\n\
-             detection:\n  word:\n    CommandLine|contains: ' {WORD}'\n  condition: word\n"
+             detection:\n  word:\n    CommandLine|contains: ' {words}'\n  condition: word\n"
         );
         std::fs::write(rules.path().join("rule.yml"), rule)?;
         let agent = Agent::start(
@@ -66,7 +66,7 @@ impl Killer {
 
 /// From the kernel's time of the exec to the process being dead, in microseconds.
 pub(super) fn one_by_one(rounds: usize, numbers: &mut Numbers) -> Result<()> {
-    let killer = Killer::start()?;
+    let killer = Killer::start(&format!("wait {WORD}"))?;
     for _ in 0..rounds {
         let mut child = spawn(helper("wait")?.arg(WORD).stdin(Stdio::piped()))?;
         // It would end by itself at the end of its input.
@@ -112,7 +112,7 @@ impl Drop for Family {
 
 /// From the order to the end of the last of them.
 pub(super) fn family(members: usize, numbers: &mut Numbers) -> Result<()> {
-    let killer = Killer::start()?;
+    let killer = Killer::start(WORD)?;
     let mut times = Vec::new();
     for _ in 0..3 {
         let script = format!("i=1; while [ $i -lt {members} ]; do sleep 600 & i=$((i+1)); done; wait");
@@ -162,8 +162,14 @@ pub(super) fn family(members: usize, numbers: &mut Numbers) -> Result<()> {
 
 /// Whoever inherits the process id of what is to be killed.
 pub(super) fn heirs(rounds: usize, numbers: &mut Numbers) -> Result<()> {
-    let _killer = Killer::start()?;
+    // The helper that is told the word shall not be killed for it.
+    let _killer = Killer::start(&format!("0 {WORD}"))?;
     let output = helper("reuse")?.args([&rounds.to_string(), WORD]).output()?;
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let mut words = said.split_whitespace();
     let mut number = || words.nth(1).and_then(|word| word.parse::<u32>().ok());

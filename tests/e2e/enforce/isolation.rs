@@ -37,26 +37,20 @@ impl Wire {
     fn lay(stage: &Stage) -> Result<Option<Self>> {
         let mut host = Ends::start(stage, true, true)?;
         let mut world = Ends::start(stage, false, true)?;
-        let made = host.say(&format!(
-            "ip link add wire0 type veth peer name wire1 netns {}",
-            world.pid()
-        ))?;
+        // As every `ip` understands it: the kernel names the other end.
+        let made = host.say("ip link add wire0 type veth")?;
         if made != "ok" {
             eprintln!("no wire to isolate a host on: {made}");
             return Ok(None);
         }
+        host.expect(&format!("ip link set veth0 netns {}", world.pid()), "ok")?;
+        world.expect("ip link set veth0 name wire1", "ok")?;
         let world_addresses = COLLECTOR.iter().chain(&OTHER);
         for address in HOST {
-            host.expect(
-                &format!("ip addr add {} dev wire0{}", network(address), options(address)),
-                "ok",
-            )?;
+            host.expect(&format!("ip addr add {} dev wire0", network(address)), "ok")?;
         }
         for address in world_addresses {
-            world.expect(
-                &format!("ip addr add {} dev wire1{}", network(address), options(address)),
-                "ok",
-            )?;
+            world.expect(&format!("ip addr add {} dev wire1", network(address)), "ok")?;
         }
         host.expect("ip link set wire0 up", "ok")?;
         world.expect("ip link set wire1 up", "ok")?;
@@ -74,11 +68,6 @@ fn network(address: &str) -> String {
     } else {
         format!("{address}/24")
     }
-}
-
-/// Addresses are used at once, without looking for whoever has the same.
-fn options(address: &str) -> &'static str {
-    if address.contains(':') { " nodad" } else { "" }
 }
 
 fn end(address: &str, port: u16) -> String {

@@ -25,6 +25,8 @@ pub(super) fn obey(args: &[String]) -> Result<()> {
         // SAFETY: gives this thread, the only one, a network namespace; memory is not concerned.
         unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.context("cannot have a network of its own")?;
         ip("link set lo up")?;
+        // Addresses are used at once, without looking for whoever has the same.
+        let _ = fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0");
     }
     let mut ends = Ends::default();
     println!("ok");

@@ -27,6 +27,8 @@ if test -w /sys/kernel/debug/sched/base_slice_ns; then echo 100000000 >/sys/kern
 dmesg -n 1
 hostname vm
 ip link set lo up
+# Wires between network namespaces.
+insmod "/lib/test-modules/$(uname -r)/veth.ko"
 # Without a clock of its own the machine would live in 1970.
 if test "$(date +%s)" -lt "$(cat /etc/build-time)"; then date -s "@$(cat /etc/build-time)" >/dev/null; fi
 

@@ -41,8 +41,15 @@ pub(crate) fn build(folder: &Path, end_to_end: &EndToEnd, arguments: &[String]) 
     ] {
         archive.file(&format!("usr/bin/{name}"), 0o755, &read(program)?)?;
     }
-    for (release, module) in kernel::modules(folder, &busybox)? {
-        archive.file(&format!("lib/test-modules/{release}.ko"), 0o644, &module)?;
+    for kernel in kernel::modules(folder, &busybox)? {
+        archive.folder(&format!("lib/test-modules/{}", kernel.release), 0o755)?;
+        for (name, module) in kernel.modules {
+            archive.file(
+                &format!("lib/test-modules/{}/{name}", kernel.release),
+                0o644,
+                &module,
+            )?;
+        }
     }
     for file in &python {
         archive.file(relative(file), 0o755, &read(file)?)?;

@@ -89,7 +89,8 @@ pub(crate) fn fetch(folder: &Path, suite: Suite) -> Result<Kernel> {
 fn cached(cache: &Path, suite: Suite) -> Option<Kernel> {
     let release = fs::read_to_string(cache.join("release")).ok()?;
     let image = cache.join("vmlinuz");
-    image.exists().then_some(Kernel {
+    let is_whole = image.exists() && cache.join(MODULES).exists();
+    is_whole.then_some(Kernel {
         suite,
         release,
         image,
@@ -109,46 +110,72 @@ fn package(root: &Root) -> Result<String> {
     Ok(binary.unwrap_or(image))
 }
 
-/// Keeps the image and its release out of an extracted package. The release is written last: with it the cache is valid.
+/// Keeps the image, its release and what tests load out of an extracted package. The release is written last: with it the cache is valid.
 fn keep_image(cache: &Path) -> Result<()> {
     let package = cache.join("package");
     let (image, release) = find_image(&package)?;
     fs::copy(&image, cache.join("vmlinuz"))?;
-    if let Some(module) = find_module(&package, &release) {
-        let name = module.extension().is_some_and(|extension| extension == "xz");
-        fs::copy(&module, cache.join(if name { "dummy.ko.xz" } else { "dummy.ko" }))?;
+    fs::create_dir_all(cache.join(MODULES))?;
+    for module in find_modules(&package, &release) {
+        let name = module.file_name().context("a module has a name")?;
+        fs::copy(&module, cache.join(MODULES).join(name))?;
     }
     fs::write(cache.join("release"), release)?;
     fs::remove_dir_all(package)?;
     Ok(())
 }
 
-/// A small module that depends on no other, for tests to load.
-fn find_module(package: &Path, release: &str) -> Option<PathBuf> {
+/// The folder of a kernel's modules in the cache.
+const MODULES: &str = "modules";
+
+/// Modules that depend on no other: one to be loaded by tests, and what connects network namespaces.
+fn find_modules(package: &Path, release: &str) -> Vec<PathBuf> {
     let folders = ["lib/modules", "usr/lib/modules"].map(|folder| package.join(folder).join(release));
     let places = folders.into_iter().flat_map(|folder| {
-        ["dummy.ko", "dummy.ko.xz"].map(|name| folder.join("kernel/drivers/net").join(name))
+        ["dummy.ko", "dummy.ko.xz", "veth.ko", "veth.ko.xz"]
+            .map(|name| folder.join("kernel/drivers/net").join(name))
     });
-    places.into_iter().find(|path| path.exists())
+    places.filter(|path| path.exists()).collect()
 }
 
-/// The module of every kernel that is in the cache, by its release, unpacked by `busybox`.
-pub(crate) fn modules(folder: &Path, busybox: &Path) -> Result<Vec<(String, Vec<u8>)>> {
-    let mut modules = Vec::new();
+/// What tests load into a kernel.
+pub(crate) struct Modules {
+    /// As `uname -r` says it.
+    pub(crate) release: String,
+    /// Files and their names.
+    pub(crate) modules: Vec<(String, Vec<u8>)>,
+}
+
+/// The modules of every kernel that is in the cache, unpacked by `busybox`.
+pub(crate) fn modules(folder: &Path, busybox: &Path) -> Result<Vec<Modules>> {
+    let mut all = Vec::new();
     for suite in KERNELS {
         let cache = folder.join("kernels").join(suite.name);
         let Some(kernel) = cached(&cache, suite) else {
             continue;
         };
-        let packed = cache.join("dummy.ko.xz");
-        if packed.exists() {
-            let output = Command::new(busybox).args(["unxz", "-c"]).arg(&packed).output()?;
-            modules.push((kernel.release, output.stdout));
-        } else if let Ok(module) = fs::read(cache.join("dummy.ko")) {
-            modules.push((kernel.release, module));
+        let mut modules = Vec::new();
+        for entry in fs::read_dir(cache.join(MODULES))? {
+            let path = entry?.path();
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            modules.push(match name.strip_suffix(".xz") {
+                Some(name) => {
+                    let output = Command::new(busybox).args(["unxz", "-c"]).arg(&path).output()?;
+                    (name.to_owned(), output.stdout)
+                }
+                None => (name, fs::read(&path)?),
+            });
         }
+        all.push(Modules {
+            release: kernel.release,
+            modules,
+        });
     }
-    Ok(modules)
+    Ok(all)
 }
 
 /// `boot/vmlinuz-RELEASE`, or `usr/lib/modules/RELEASE/vmlinuz` in newer suites.

@@ -64,6 +64,9 @@ fn head(text: &mut String, incident: &Incident) {
             let _ = writeln!(text, "             {}", short(&reason.text, 200));
         }
     }
+    if !incident.at_stake.is_empty() {
+        let _ = writeln!(text, "  at stake   {}", short(&incident.at_stake, 200));
+    }
     let techniques = techniques(incident);
     if !techniques.is_empty() {
         let tactics: Vec<String> = incident.tactics.iter().map(|tactic| short(tactic, 32)).collect();

@@ -265,6 +265,7 @@ fn an_incident_has_the_thread_that_acted() {
         updated_boot: BootTime(2),
         severity: Severity::High,
         acute: Severity::High,
+        at_stake: None,
         summary: "new".into(),
         subject: "host".into(),
         process,

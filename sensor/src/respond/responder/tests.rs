@@ -94,6 +94,7 @@ fn incident(id: ProcessId, severity: Severity) -> Incident {
         updated_boot: BootTime::now(),
         severity,
         acute: severity,
+        at_stake: None,
         summary: "a shell".into(),
         subject: "unit:a.service".into(),
         process: Arc::new(process),
