@@ -6,7 +6,7 @@ use clap::Subcommand;
 
 use super::{
     render::clock,
-    text::{harmless, short},
+    text::{harmless, harmless_json, short},
 };
 use crate::respond::{AUDIT_FILE, AuditReader, Record, Step};
 
@@ -51,7 +51,7 @@ pub fn run(args: &AuditArgs) -> anyhow::Result<()> {
             let mut reader = AuditReader::open(&file.file)?;
             while let Some(record) = reader.next_record()? {
                 match json {
-                    true => println!("{}", serde_json::to_string(&record)?),
+                    true => println!("{}", harmless_json(serde_json::to_string(&record)?)),
                     false => println!("{}", line(&record)),
                 }
             }

@@ -5,6 +5,8 @@ use std::sync::LazyLock;
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 
+use super::text::harmless_json;
+
 static POOL: LazyLock<Option<DescriptorPool>> =
     LazyLock::new(|| DescriptorPool::decode(sensor_proto::DESCRIPTORS).ok());
 
@@ -41,7 +43,7 @@ pub fn to_json(message: &impl Message, name: &'static str) -> Result<String, Jso
     let mut line = Vec::new();
     dynamic.serialize_with_options(&mut serde_json::Serializer::new(&mut line), &options)?;
     // It was written by serde_json, which writes nothing but UTF-8.
-    Ok(String::from_utf8_lossy(&line).into_owned())
+    Ok(harmless_json(String::from_utf8_lossy(&line).into_owned()))
 }
 
 /// The message that `line` is, as [`to_json`] writes it. Fields that are not there have the value 0.
@@ -80,13 +82,14 @@ mod tests {
             ..Event::default()
         };
         let entry = Entry {
-            host: "a\n\u{1b}b".into(),
+            host: "a\n\u{1b}b\u{9b}\u{202e}\u{7f}\u{e0041}".into(),
             body: Some(entry::Body::Event(event)),
         };
         let line = to_json(&entry, "sensor.v1.Entry").expect("is known");
         assert!(!line.chars().any(char::is_control), "{line}");
         let json: serde_json::Value = serde_json::from_str(&line).expect("is JSON");
-        assert_eq!(json["host"], "a\n\u{1b}b");
+        assert!(line.contains(r"\u009b\u202e\u007f\udb40\udc41"), "{line}");
+        assert_eq!(json["host"], "a\n\u{1b}b\u{9b}\u{202e}\u{7f}\u{e0041}");
         assert_eq!(json["event"]["boot_time_ns"], u64::MAX);
         assert_eq!(json["event"]["process"]["uid"], 0);
         assert_eq!(json["event"]["process"]["executable_raw"], "/w==");

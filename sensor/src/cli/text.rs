@@ -46,6 +46,27 @@ fn is_harmful(character: char) -> bool {
         )
 }
 
+/// A line of JSON that means the same, in which what [`harmless`] would escape is escaped as JSON does it: people look at such lines, too.
+#[must_use]
+pub fn harmless_json(line: String) -> String {
+    if !line.chars().any(is_harmful) {
+        return line;
+    }
+    let mut shown = String::with_capacity(line.len() + 8);
+    let mut units = [0; 2];
+    for character in line.chars() {
+        // Outside of strings JSON has none of them.
+        if is_harmful(character) {
+            for unit in character.encode_utf16(&mut units) {
+                shown.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
 /// `text`, harmless, and cut to about `limit` characters, saying how much is missing.
 #[must_use]
 pub fn short(text: &str, limit: usize) -> String {

@@ -87,7 +87,7 @@ fn locked_and_given_back() -> Result<()> {
 
     let plan = ask(&agent, &["respond", "revoke", NAME, "--dry-run"])?;
     ensure!(plan.contains("the guard lets it") && runs()?, "{plan}");
-    let number = respond(&agent, &["revoke", NAME, "--for", "1h", "--why", "a drill"])?;
+    let number = respond(&agent, &["revoke", NAME, "--why", "a drill"])?;
     let outcome = done(&stream, &number)?;
     ensure!(
         outcome
