@@ -26,8 +26,8 @@ use crate::{
     config::Config,
     detect::{Detector, Incident},
     export::{
-        Converter, Entry, Hub, LocalError, LocalServer, LocalService, MemorySpool, Uplink, UplinkConfig,
-        UplinkError, Users,
+        Converter, Entry, Hub, LocalError, LocalServer, LocalService, Spool, Uplink, UplinkConfig, UplinkError,
+        Users, spool,
     },
     host::{CgroupMount, Host, Listener, Profiles, Profiling, WallClock},
     knowledge::Knowledge,
@@ -168,17 +168,25 @@ fn uplink(
     if config.uplink.collector.is_empty() {
         return Ok(None);
     }
-    // Two agents of one name and start would share a numbering: the nanosecond tells them apart.
-    let epoch = WallTime::now().0;
+    // The nanosecond tells hosts apart that have one name and one start.
     let seed = host
         .bytes()
-        .fold(epoch, |seed, byte| seed.rotate_left(5) ^ u64::from(byte));
+        .fold(WallTime::now().0, |seed, byte| seed.rotate_left(5) ^ u64::from(byte));
+    let (bytes, place) = (config.uplink.queue_bytes, state_directory(config));
+    let place = place.map(|state| state.join(spool::FILE));
+    let open = move || match place {
+        Some(place) => Spool::open(&place, bytes),
+        None => Spool::in_memory(bytes.min(spool::MEMORY)),
+    };
     let links = Arc::clone(links);
     Uplink::new(
-        UplinkConfig::new(&config.uplink.collector, seed),
+        UplinkConfig {
+            choice: config.uplink.choice(),
+            ..UplinkConfig::new(&config.uplink.collector, seed)
+        },
         hub,
         converter.clone(),
-        MemorySpool::new(epoch, config.uplink.queue_bytes),
+        open,
         Arc::new(move |link| links.add(link.local_port, link.remote)),
     )
     .map(Some)

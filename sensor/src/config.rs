@@ -22,6 +22,7 @@ use crate::{
     capture::Level,
     detect::{Severity, SubjectKind},
     enforce::Destination,
+    export::choice::{Choice, Least, Names},
     host::Profiling,
     privacy::{Field, Kind},
     respond::{ActionKind, Actions, Mode, ResponseRule},
@@ -434,16 +435,34 @@ impl Default for Export {
 pub struct Uplink {
     /// Where the collector is, e.g. `http://10.0.0.5:7443`; empty: nowhere.
     pub collector: String,
-    /// Bytes that wait for the collector before more is shed. 64 KiB to 4 GiB.
-    #[serde(deserialize_with = "values::bounded::<_, _, 65_536, 4_294_967_296>")]
-    pub queue_bytes: usize,
+    /// Bytes that may wait for the collector, in the state directory; when there are more, what matters least is let go first.
+    /// 64 KiB to 1 TiB.
+    #[serde(deserialize_with = "values::bounded::<_, _, 65_536, 1_099_511_627_776>")]
+    pub queue_bytes: u64,
+    /// What leaves: names and groups of signals, `signal`, `incident`, `outcome`; empty: everything.
+    pub signals: Names,
+    /// The least severity of incidents and of the signals of rules.
+    pub severity: Least,
+}
+
+impl Uplink {
+    /// What leaves.
+    #[must_use]
+    pub fn choice(&self) -> Choice {
+        Choice {
+            names: self.signals.clone(),
+            severity: self.severity,
+        }
+    }
 }
 
 impl Default for Uplink {
     fn default() -> Self {
         Self {
             collector: String::new(),
-            queue_bytes: 8 << 20,
+            queue_bytes: 512 << 20,
+            signals: Names::default(),
+            severity: Least::default(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Where it goes: to readers on this host ([`local`]) and to the collector ([`uplink`]).
 
+pub mod choice;
 pub mod convert;
 mod encode;
 mod entry;
@@ -11,10 +12,11 @@ pub mod spool;
 pub mod uplink;
 pub mod users;
 
+pub use choice::Choice;
 pub use convert::{Converter, escape};
 pub use entry::{Entry, Loss};
 pub use hub::Hub;
 pub use local::{LocalError, LocalServer, LocalService, StatusSource};
-pub use spool::{MemorySpool, Spool};
+pub use spool::Spool;
 pub use uplink::{Uplink, UplinkConfig, UplinkError, UplinkMonitor};
 pub use users::Users;

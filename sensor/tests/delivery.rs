@@ -13,7 +13,7 @@ use std::{
 use collector::{Config, Server};
 use prost::Message;
 use sensor::{
-    export::{Converter, Entry, Hub, Loss, MemorySpool, Uplink, UplinkConfig, UplinkMonitor, Users},
+    export::{Converter, Entry, Hub, Loss, Spool, Uplink, UplinkConfig, UplinkMonitor, Users},
     time::WallTime,
 };
 use sensor_proto::v1::{
@@ -129,11 +129,14 @@ struct Agent {
 
 impl Agent {
     fn start(collector: &str) -> Self {
+        Self::with_spool(collector, || Spool::in_memory(16 << 20))
+    }
+
+    fn with_spool(collector: &str, spool: impl FnOnce() -> Spool + Send + 'static) -> Self {
         let hub = Hub::default();
         let converter = Converter::new("web1", Arc::new(Users::default()));
         let mut config = UplinkConfig::new(collector, 7);
         config.flush = PATIENCE;
-        let spool = MemorySpool::new(99, 16 << 20);
         let uplink = Uplink::new(config, &hub, converter, spool, Arc::new(|_| {})).expect("an address");
         let monitor = uplink.monitor();
         Self {
@@ -299,18 +302,8 @@ async fn what_found_no_room_is_said_to_be_lost() {
     let collector = Collector::fresh(data.path()).await;
     let (address, url) = (collector.address, collector.url());
     collector.kill();
-    let hub = Hub::default();
-    let converter = Converter::new("web1", Arc::new(Users::default()));
-    let mut config = UplinkConfig::new(&url, 7);
-    config.flush = PATIENCE;
     // Room for a batch or two of the ten.
-    let spool = MemorySpool::new(99, 400 << 10);
-    let uplink = Uplink::new(config, &hub, converter, spool, Arc::new(|_| {})).expect("an address");
-    let agent = Agent {
-        monitor: uplink.monitor(),
-        running: tokio::spawn(uplink.run()),
-        hub,
-    };
+    let agent = Agent::with_spool(&url, || Spool::in_memory(16 << 10));
     agent.publish(1_000_000..1_005_000);
     agent.wait(|status| status.entries_shed > 0).await;
     let collector = Collector::start(data.path(), address).await;
@@ -388,6 +381,7 @@ async fn greet(
         host: "web1".into(),
         epoch: 5,
         agent_version: "test".into(),
+        compressions: Vec::new(),
     };
     frames
         .send(DeliverRequest {

@@ -128,14 +128,26 @@ fn uplink(uplink: &UplinkStatus) -> String {
         (false, "") => "connecting".into(),
         (false, error) => format!("away: {}", harmless(error)),
     };
-    format!(
-        "{} {state}; {} batches delivered, {} waiting ({}), {} entries shed",
+    let mut text = format!(
+        "{} {state}; {} batches delivered, {} waiting ({} of {}), {} entries shed",
         harmless(&uplink.collector),
         uplink.batches_acked,
         uplink.batches_waiting,
         bytes(uplink.bytes_waiting),
+        bytes(uplink.bytes_limit),
         uplink.entries_shed
-    )
+    );
+    if !uplink.shed.is_empty() {
+        let shed = uplink.shed.iter().map(|shed| match shed.name.as_str() {
+            "" => format!("{} of any", shed.count),
+            name => format!("{} {}", shed.count, harmless(name)),
+        });
+        let _ = write!(text, " ({})", shed.collect::<Vec<_>>().join(", "));
+    }
+    if !uplink.degraded.is_empty() {
+        let _ = write!(text, "; waiting in memory: {}", harmless(&uplink.degraded));
+    }
+    text
 }
 
 fn profiles(status: &Status) -> String {
@@ -235,7 +247,7 @@ fn blind_spots(status: &Status) -> String {
 
 #[cfg(test)]
 mod tests {
-    use sensor_proto::v1::{Account, Hook, Mute, Profile, RulesStatus};
+    use sensor_proto::v1::{Account, Count, Hook, Mute, Profile, RulesStatus};
 
     use super::*;
 
@@ -264,6 +276,12 @@ mod tests {
                 last_error: "refused".into(),
                 batches_waiting: 3,
                 bytes_waiting: 3000,
+                bytes_limit: 500_000_000,
+                entries_shed: 9,
+                shed: [("", 2), ("file_open", 7)]
+                    .map(|(name, count)| Count { name: name.into(), count })
+                    .into(),
+                degraded: "disk full".into(),
                 ..UplinkStatus::default()
             }),
             processes: 99,
@@ -306,7 +324,7 @@ mod tests {
         incidents   0 (response: observe)
         rules       70 in use, 2 not, 1 with mistakes
         readers     1; 4 entries dropped for slow ones
-        collector   http://127.0.0.1:7443 away: refused; 0 batches delivered, 3 waiting (3.0 kB), 0 entries shed
+        collector   http://127.0.0.1:7443 away: refused; 0 batches delivered, 3 waiting (3.0 kB of 500.0 MB), 9 entries shed (2 of any, 7 file_open); waiting in memory: disk full
         profiled    2 workloads by their system calls: 1 being learned, 1 learned, 0 too varied; 80 orders known
 
         signal                 seen   delivered       muted  aggregated     lost  hook

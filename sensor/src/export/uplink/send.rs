@@ -5,7 +5,7 @@ use std::{error::Error, sync::Arc, time::Duration};
 
 use sensor_proto::{
     MESSAGE_BYTES_MAX, PROTOCOL,
-    v1::{DeliverRequest, DeliverResponse, Hello, deliver_request, deliver_response::Frame},
+    v1::{Compression, DeliverRequest, DeliverResponse, Hello, deliver_request, deliver_response::Frame},
 };
 use tokio::{
     sync::mpsc,
@@ -19,6 +19,7 @@ use super::{
     connect::connect,
     frames::{FrameCodec, Outgoing},
 };
+use crate::export::spool::{Keeper, KeeperError};
 
 /// First and longest time between attempts to connect.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
@@ -34,6 +35,7 @@ pub(super) struct Sender {
     pub(super) uri: Uri,
     pub(super) host: String,
     pub(super) on_connecting: OnConnecting,
+    pub(super) keeper: Keeper,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -56,12 +58,24 @@ enum SendError {
     Nonsense(&'static str),
     #[error("the collector has lost what it had; a new epoch begins")]
     Renumbered,
+    #[error(transparent)]
+    Spool(#[from] KeeperError),
+}
+
+/// Why a stream ended well.
+enum End {
+    /// Nothing is left, and nothing will come.
+    Done,
+    /// What waits now is of another epoch, and needs a stream of its own.
+    Epoch,
 }
 
 /// A stream that was welcomed.
 struct Stream {
     frames: mpsc::Sender<Outgoing>,
     answers: Streaming<DeliverResponse>,
+    epoch: u64,
+    compression: Compression,
     sent: u64,
     acked: u64,
     credit: u32,
@@ -72,13 +86,12 @@ impl Sender {
     pub(super) async fn run(self, seed: u64) {
         let mut backoff = Backoff::new(seed);
         while !self.shared.is_done() {
-            let Err(error) = self.attempt(&mut backoff).await else {
-                break;
+            let error = match self.attempt(&mut backoff).await {
+                Ok(End::Done) => break,
+                Ok(End::Epoch) => continue,
+                Err(error) => error,
             };
             self.note(&error);
-            if matches!(error, SendError::Renumbered) {
-                continue;
-            }
             let wait = backoff.next();
             tokio::select! {
                 () = sleep(wait) => {}
@@ -102,7 +115,7 @@ impl Sender {
         link.last_error = message;
     }
 
-    async fn attempt(&self, backoff: &mut Backoff) -> Result<(), SendError> {
+    async fn attempt(&self, backoff: &mut Backoff) -> Result<End, SendError> {
         let mut stream = self.greet().await?;
         backoff.reset();
         {
@@ -111,11 +124,18 @@ impl Sender {
             link.last_error.clear();
         }
         tracing::info!("delivering to the collector {}", self.shared.collector);
+        let mut end = End::Done;
         while !self.shared.is_done() {
-            stream.fill(&self.shared)?;
+            stream.fill(&self.keeper).await?;
+            if stream.acked == stream.sent && self.keeper.epoch().await? != stream.epoch {
+                end = End::Epoch;
+                break;
+            }
             tokio::select! {
-                answer = stream.answers.message() => stream.take(answer?.ok_or(SendError::Ended)?, &self.shared)?,
-                () = self.shared.changed.notified() => {}
+                answer = stream.answers.message() => {
+                    stream.take(answer?.ok_or(SendError::Ended)?, &self.keeper).await?;
+                }
+                () = self.keeper.changed() => {}
             }
         }
         // Says that nothing more comes, and waits for the collector to agree; the time for it is the caller's.
@@ -124,18 +144,20 @@ impl Sender {
         } = stream;
         drop(frames);
         while answers.message().await?.is_some() {}
-        Ok(())
+        Ok(end)
     }
 
     async fn greet(&self) -> Result<Stream, SendError> {
         let channel = connect(self.uri.clone(), Arc::clone(&self.on_connecting)).await?;
         // Room for every batch that credit allows, so that sending never waits.
         let (frames, stream) = mpsc::channel(CREDIT_MAX as usize + 1);
+        let epoch = self.keeper.epoch().await?;
         let hello = Hello {
             protocol: PROTOCOL,
             host: self.host.clone(),
-            epoch: self.shared.spool().epoch(),
+            epoch,
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            compressions: vec![Compression::Zstd.into()],
         };
         let hello = DeliverRequest {
             frame: Some(deliver_request::Frame::Hello(hello)),
@@ -160,42 +182,43 @@ impl Sender {
         if welcome.protocol == 0 || welcome.protocol > PROTOCOL {
             return Err(SendError::Protocol(welcome.protocol));
         }
-        self.resume(welcome.stored)?;
+        // What this agent did not offer is not asked for by one that keeps the rules.
+        let compression = Compression::try_from(welcome.compression)
+            .map_err(|_| SendError::Nonsense("it asked for a compression that was not offered"))?;
+        if !self.keeper.resume(epoch, welcome.stored).await? {
+            return Err(SendError::Renumbered);
+        }
         let (sent, acked) = (welcome.stored, welcome.stored);
         Ok(Stream {
             frames,
             answers,
+            epoch,
+            compression,
             sent,
             acked,
             credit: welcome.credit.clamp(1, CREDIT_MAX),
         })
     }
-
-    fn resume(&self, stored: u64) -> Result<(), SendError> {
-        let mut spool = self.shared.spool();
-        if spool.resume(stored) {
-            return Ok(());
-        }
-        spool.renumber();
-        Err(SendError::Renumbered)
-    }
 }
 
 impl Stream {
     /// Sends what waits, as far as the credit goes.
-    fn fill(&mut self, shared: &Shared) -> Result<(), SendError> {
-        while self.sent - self.acked < u64::from(self.credit)
-            && let Some(batch) = shared.next(self.sent)
-        {
+    async fn fill(&mut self, keeper: &Keeper) -> Result<(), SendError> {
+        let on_the_way = self.sent - self.acked;
+        let room = u64::from(self.credit).saturating_sub(on_the_way) as usize;
+        if room == 0 {
+            return Ok(());
+        }
+        for batch in keeper.batches(self.epoch, self.sent, room).await? {
             self.sent = batch.sequence;
             self.frames
-                .try_send(Outgoing::Batch(batch))
+                .try_send(Outgoing::Batch(batch, self.compression))
                 .map_err(|_| SendError::Ended)?;
         }
         Ok(())
     }
 
-    fn take(&mut self, answer: DeliverResponse, shared: &Shared) -> Result<(), SendError> {
+    async fn take(&mut self, answer: DeliverResponse, keeper: &Keeper) -> Result<(), SendError> {
         let Some(Frame::Ack(ack)) = answer.frame else {
             return Err(SendError::Nonsense(
                 "it answered a batch with something else than an acknowledgement",
@@ -206,8 +229,7 @@ impl Stream {
         }
         self.acked = self.acked.max(ack.sequence);
         self.credit = ack.credit.clamp(1, CREDIT_MAX);
-        shared.spool().acknowledge(self.acked);
-        Ok(())
+        Ok(keeper.acknowledge(self.epoch, self.acked).await?)
     }
 }
 
