@@ -440,10 +440,16 @@ mod tests {
 
     #[test]
     fn a_compressed_batch_is_the_same_as_another() {
-        let DeliverRequest { frame: Some(Frame::Batch(plain)) } = batch(11, 2, "web1") else {
+        let DeliverRequest {
+            frame: Some(Frame::Batch(plain)),
+        } = batch(11, 2, "web1")
+        else {
             panic!("a batch");
         };
-        let body = Batch { sequence: 0, ..Batch::decode(plain.clone()).expect("a batch") };
+        let body = Batch {
+            sequence: 0,
+            ..Batch::decode(plain.clone()).expect("a batch")
+        };
         let request = compressed(11, &body.encode_to_vec());
         let Ok(Step::Store(taken)) = open(10).take(request.clone()) else {
             panic!("it keeps the rules");
@@ -451,12 +457,20 @@ mod tests {
         assert_eq!((taken.batch.sequence, taken.encoded), (11, plain));
         assert_eq!(Session::default().take(request), Err(FrameError::NotGreeted));
         let request = compressed(12, &body.encode_to_vec());
-        assert_eq!(open(10).take(request), Err(FrameError::Gap { sequence: 12, expected: 11 }));
+        assert_eq!(
+            open(10).take(request),
+            Err(FrameError::Gap {
+                sequence: 12,
+                expected: 11
+            })
+        );
     }
 
     #[test]
     fn a_compressed_bomb_is_refused() {
-        let error = open(10).take(compressed(11, &vec![0; 64 << 20])).expect_err("is refused");
+        let error = open(10)
+            .take(compressed(11, &vec![0; 64 << 20]))
+            .expect_err("is refused");
         let text = error.to_string();
         assert!(
             text.starts_with("compressed batch 11: ") && text.contains("67108864; 8388608 are allowed"),

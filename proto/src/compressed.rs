@@ -115,23 +115,45 @@ fn decompress_behind(head: &[u8], frame: &[u8]) -> Result<Vec<u8>, DecompressErr
 
 #[cfg(test)]
 mod tests {
-    use prost::Message as _;
     use proptest::prelude::*;
+    use prost::Message as _;
 
     use super::*;
     use crate::v1::{Batch, Entry};
 
     fn compressed(body: &[u8]) -> Bytes {
-        Compressor::new().expect("has memory").compress(body).expect("compresses")
+        Compressor::new()
+            .expect("has memory")
+            .compress(body)
+            .expect("compresses")
     }
 
     #[test]
     fn a_batch_is_what_it_was_and_has_its_number() {
-        let entries = vec![Entry { host: "web1".into(), body: None }; 3];
-        let batch = Batch { sequence: 0, entries, processes: Vec::new() };
-        let packed = CompressedBatch { sequence: 300, body: compressed(&batch.encode_to_vec()) };
+        let entries = vec![
+            Entry {
+                host: "web1".into(),
+                body: None
+            };
+            3
+        ];
+        let batch = Batch {
+            sequence: 0,
+            entries,
+            processes: Vec::new(),
+        };
+        let packed = CompressedBatch {
+            sequence: 300,
+            body: compressed(&batch.encode_to_vec()),
+        };
         let opened = Batch::decode(packed.open().expect("opens")).expect("is a batch");
-        assert_eq!(opened, Batch { sequence: 300, ..batch });
+        assert_eq!(
+            opened,
+            Batch {
+                sequence: 300,
+                ..batch
+            }
+        );
     }
 
     #[test]
@@ -139,8 +161,14 @@ mod tests {
         let bomb = compressed(&vec![0; MESSAGE_BYTES_MAX + 1]);
         assert!(bomb.len() < 2_000, "{}", bomb.len());
         let error = decompress(&bomb).expect_err("is refused").to_string();
-        assert!(error.ends_with("bytes say that they become 8388609; 8388608 are allowed"), "{error}");
-        assert_eq!(decompress(&compressed(&vec![0; MESSAGE_BYTES_MAX])).map(|all| all.len()), Ok(MESSAGE_BYTES_MAX));
+        assert!(
+            error.ends_with("bytes say that they become 8388609; 8388608 are allowed"),
+            "{error}"
+        );
+        assert_eq!(
+            decompress(&compressed(&vec![0; MESSAGE_BYTES_MAX])).map(|all| all.len()),
+            Ok(MESSAGE_BYTES_MAX)
+        );
     }
 
     #[test]
@@ -148,10 +176,17 @@ mod tests {
         // The header of a frame of ten bytes before the blocks of one of a million, and one frame behind another.
         let (small, large) = (compressed(&[7; 10]), compressed(&vec![7; 1_000_000]));
         let mut liar = large.to_vec();
-        assert_eq!(liar[4] & 0xe0, 0xa0, "a size of four bytes in a frame of one segment");
+        assert_eq!(
+            liar[4] & 0xe0,
+            0xa0,
+            "a size of four bytes in a frame of one segment"
+        );
         liar[5..9].copy_from_slice(&10_u32.to_le_bytes());
         assert!(matches!(decompress(&liar), Err(DecompressError::Broken { .. })));
-        assert!(matches!(decompress(&[small, large].concat()), Err(DecompressError::Broken { .. })));
+        assert!(matches!(
+            decompress(&[small, large].concat()),
+            Err(DecompressError::Broken { .. })
+        ));
     }
 
     #[test]

@@ -26,8 +26,8 @@ use crate::{
     config::Config,
     detect::{Detector, Incident},
     export::{
-        Converter, Entry, Hub, LocalError, LocalServer, LocalService, Spool, Uplink, UplinkConfig, UplinkError,
-        Users, spool,
+        Converter, Entry, Hub, LocalError, LocalServer, LocalService, Spool, Uplink, UplinkConfig,
+        UplinkError, Users, spool,
     },
     host::{CgroupMount, Host, Listener, Profiles, Profiling, WallClock},
     knowledge::Knowledge,
@@ -169,9 +169,9 @@ fn uplink(
         return Ok(None);
     }
     // The nanosecond tells hosts apart that have one name and one start.
-    let seed = host
-        .bytes()
-        .fold(WallTime::now().0, |seed, byte| seed.rotate_left(5) ^ u64::from(byte));
+    let seed = host.bytes().fold(WallTime::now().0, |seed, byte| {
+        seed.rotate_left(5) ^ u64::from(byte)
+    });
     let (bytes, place) = (config.uplink.queue_bytes, state_directory(config));
     let place = place.map(|state| state.join(spool::FILE));
     let open = move || match place {

@@ -133,10 +133,14 @@ impl Agent {
     }
 
     fn with_spool(collector: &str, spool: impl FnOnce() -> Spool + Send + 'static) -> Self {
+        Self::with(collector, PATIENCE, spool)
+    }
+
+    fn with(collector: &str, flush: Duration, spool: impl FnOnce() -> Spool + Send + 'static) -> Self {
         let hub = Hub::default();
         let converter = Converter::new("web1", Arc::new(Users::default()));
         let mut config = UplinkConfig::new(collector, 7);
-        config.flush = PATIENCE;
+        config.flush = flush;
         let uplink = Uplink::new(config, &hub, converter, spool, Arc::new(|_| {})).expect("an address");
         let monitor = uplink.monitor();
         Self {
@@ -272,6 +276,43 @@ async fn a_collector_that_is_killed_and_comes_back_has_everything_once() {
     );
     collector.stop().await;
     assert_eq!(stored(data.path()), (0..12_000).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_when_an_agent_ends_is_delivered_by_the_next() {
+    let (data, state) = (
+        tempfile::tempdir().expect("a directory"),
+        tempfile::tempdir().expect("a directory"),
+    );
+    let collector = Collector::fresh(data.path()).await;
+    let (address, url) = (collector.address, collector.url());
+    let spool = |path: &Path| {
+        let path = path.join("spool.db");
+        move || Spool::open(&path, 16 << 20)
+    };
+    collector.kill();
+    for round in 0..4 {
+        // Each ends with more that waits, under numbers of its own.
+        let agent = Agent::with(&url, Duration::ZERO, spool(state.path()));
+        agent.publish(round * 1000..round * 1000 + 1000);
+        let status = agent.stop().await;
+        assert!(
+            status.batches_waiting > 0 && status.spool.ends_with("spool.db"),
+            "{status:?}"
+        );
+    }
+    let collector = Collector::start(data.path(), address).await;
+    let agent = Agent::with_spool(&url, spool(state.path()));
+    agent.publish(4000..5000);
+    let status = agent.stop().await;
+    assert_eq!(
+        (status.batches_waiting, status.entries_shed, &*status.degraded),
+        (0, 0, "")
+    );
+    collector.stop().await;
+    let mut stored = stored(data.path());
+    stored.sort_unstable();
+    assert_eq!(stored, (0..5000).collect::<Vec<_>>());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -87,6 +87,9 @@ fn prepare(path: &Path, plan: &Plan) -> rusqlite::Result<(Connection, i64)> {
         // Has an effect before the first table only.
         connection.pragma_update(None, "auto_vacuum", "incremental")?;
     }
+    if plan.exclusive {
+        connection.pragma_update(None, "locking_mode", "exclusive")?;
+    }
     // Readers do not stop the writer.
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", plan.durability.pragma())?;
@@ -134,6 +137,7 @@ mod tests {
         durability: crate::Durability::Normal,
         cache_kib: 64,
         busy: std::time::Duration::from_secs(1),
+        exclusive: false,
         shrinks: true,
         probe: |connection| connection.query_row("SELECT count(*) FROM things", [], |_| Ok(())),
     };
@@ -164,6 +168,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_for_one_alone_is_refused_to_others() {
+        let home = tempfile::tempdir().expect("a directory");
+        let path = home.path().join("some.db");
+        let plan = Plan {
+            exclusive: true,
+            ..PLAN
+        };
+        let _first = open(&path, &plan).expect("opens");
+        let error = open(&path, &plan).expect_err("is refused").to_string();
+        assert!(error.contains("locked"), "{error}");
+    }
+
+    #[test]
     fn what_a_newer_version_wrote_is_left_alone() {
         let home = tempfile::tempdir().expect("a directory");
         let path = home.path().join("some.db");
@@ -179,7 +196,9 @@ mod tests {
         let home = tempfile::tempdir().expect("a directory");
         let file = home.path().join("file");
         fs::write(&file, b"").expect("writes");
-        let error = open(&file.join("some.db"), &PLAN).expect_err("is no directory").to_string();
+        let error = open(&file.join("some.db"), &PLAN)
+            .expect_err("is no directory")
+            .to_string();
         assert!(error.contains(&file.display().to_string()), "{error}");
     }
 }

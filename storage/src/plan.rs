@@ -35,6 +35,8 @@ pub struct Plan {
     pub cache_kib: i64,
     /// How long to wait for somebody else who reads or backs it up.
     pub busy: Duration,
+    /// Whether nobody else may open it as long as it is open.
+    pub exclusive: bool,
     /// Whether pages that are not needed any more can be given back to the file system by `PRAGMA incremental_vacuum`.
     pub shrinks: bool,
     /// Reads what every later write needs, so that damage there shows at the start.
@@ -49,6 +51,7 @@ impl Default for Plan {
             durability: Durability::Full,
             cache_kib: 2_048,
             busy: Duration::from_secs(5),
+            exclusive: false,
             shrinks: false,
             probe: |_| Ok(()),
         }

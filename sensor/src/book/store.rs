@@ -20,6 +20,7 @@ const PLAN: Plan = Plan {
     durability: Durability::Normal,
     cache_kib: 256,
     busy: Duration::from_secs(5),
+    exclusive: false,
     shrinks: false,
     probe: |_| Ok(()),
 };

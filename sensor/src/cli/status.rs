@@ -279,7 +279,10 @@ mod tests {
                 bytes_limit: 500_000_000,
                 entries_shed: 9,
                 shed: [("", 2), ("file_open", 7)]
-                    .map(|(name, count)| Count { name: name.into(), count })
+                    .map(|(name, count)| Count {
+                        name: name.into(),
+                        count,
+                    })
                     .into(),
                 degraded: "disk full".into(),
                 ..UplinkStatus::default()

@@ -40,9 +40,12 @@ pub fn group(signal: Signal) -> &'static str {
         | Signal::Keyctl
         | Signal::Userfaultfd
         | Signal::ProcessSignal => "intrusion",
-        Signal::Module | Signal::Bpf | Signal::Kexec | Signal::Sysctl | Signal::Tracing | Signal::Lockdown => {
-            "kernel"
-        }
+        Signal::Module
+        | Signal::Bpf
+        | Signal::Kexec
+        | Signal::Sysctl
+        | Signal::Tracing
+        | Signal::Lockdown => "kernel",
         Signal::FileOpen
         | Signal::FileCreate
         | Signal::FileRename
@@ -132,7 +135,10 @@ impl Names {
                 None => chosen |= bits(text)?,
             }
         }
-        Ok(Self { written: texts, chosen })
+        Ok(Self {
+            written: texts,
+            chosen,
+        })
     }
 }
 
@@ -173,9 +179,17 @@ impl std::error::Error for UnknownName {}
 
 impl fmt::Display for UnknownName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = GROUPS.into_iter().chain(CONCLUSIONS).chain(Signal::ALL.map(Signal::name));
+        let names = GROUPS
+            .into_iter()
+            .chain(CONCLUSIONS)
+            .chain(Signal::ALL.map(Signal::name));
         let names: Vec<_> = names.collect();
-        write!(f, "nothing is called {:?}; there are {}", self.0, names.join(", "))
+        write!(
+            f,
+            "nothing is called {:?}; there are {}",
+            self.0,
+            names.join(", ")
+        )
     }
 }
 
@@ -188,7 +202,10 @@ fn bits(name: &str) -> Result<u128, UnknownName> {
         return Ok(1 << conclusion(at));
     }
     let is_meant = |signal: &Signal| signal.name() == name || group(*signal) == name;
-    let bits = Signal::ALL.into_iter().filter(is_meant).fold(0, |bits, signal| bits | 1 << signal as u32);
+    let bits = Signal::ALL
+        .into_iter()
+        .filter(is_meant)
+        .fold(0, |bits, signal| bits | 1 << signal as u32);
     if bits == 0 {
         return Err(UnknownName(name.to_owned()));
     }
@@ -206,7 +223,9 @@ mod tests {
             ..Choice::default()
         };
         let entry = |signal: &Signal| Entry::Event(event(process(b"", b""), body(*signal)));
-        let taken = Signal::ALL.into_iter().filter(|signal| choice.takes(&entry(signal)));
+        let taken = Signal::ALL
+            .into_iter()
+            .filter(|signal| choice.takes(&entry(signal)));
         taken.map(Signal::name).collect()
     }
 
@@ -218,13 +237,28 @@ mod tests {
         assert_eq!(taken("-files -network -dns -calls").len(), Signal::COUNT - 22);
         assert_eq!(taken("incident"), [""; 0]);
         let error = Names::from_str("exce").expect_err("is refused").to_string();
-        assert!(error.starts_with("nothing is called \"exce\"; there are processes, credentials, "), "{error}");
+        assert!(
+            error.starts_with("nothing is called \"exce\"; there are processes, credentials, "),
+            "{error}"
+        );
     }
 
     #[test]
     fn every_signal_is_in_a_group_that_has_a_name() {
-        assert!(Signal::ALL.into_iter().all(|signal| GROUPS.contains(&group(signal))));
-        assert!(GROUPS.iter().all(|name| Signal::ALL.into_iter().any(|signal| group(signal) == *name)));
-        assert!(GROUPS.iter().all(|name| Signal::ALL.into_iter().all(|signal| signal.name() != *name)));
+        assert!(
+            Signal::ALL
+                .into_iter()
+                .all(|signal| GROUPS.contains(&group(signal)))
+        );
+        assert!(
+            GROUPS
+                .iter()
+                .all(|name| Signal::ALL.into_iter().any(|signal| group(signal) == *name))
+        );
+        assert!(
+            GROUPS
+                .iter()
+                .all(|name| Signal::ALL.into_iter().all(|signal| signal.name() != *name))
+        );
     }
 }

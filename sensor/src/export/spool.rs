@@ -197,7 +197,10 @@ impl Spool {
     #[must_use]
     pub fn epoch(&self) -> u64 {
         let first = self.index.first().unwrap_or(u64::MAX);
-        let at = self.numberings.iter().rposition(|numbering| numbering.first <= first);
+        let at = self
+            .numberings
+            .iter()
+            .rposition(|numbering| numbering.first <= first);
         at.map_or(0, |at| self.numberings[at].epoch)
     }
 
@@ -212,8 +215,15 @@ impl Spool {
             return Vec::new();
         };
         let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
-        let bound = self.index.range(span(&self.numberings, at)).take(numbering.waiting());
-        let positions: Vec<u64> = bound.skip(skipped).take(count).map(|(position, _)| position).collect();
+        let bound = self
+            .index
+            .range(span(&self.numberings, at))
+            .take(numbering.waiting());
+        let positions: Vec<u64> = bound
+            .skip(skipped)
+            .take(count)
+            .map(|(position, _)| position)
+            .collect();
         let (mut batches, mut bytes) = (Vec::new(), 0);
         for (sequence, position) in (sequence + 1..).zip(positions) {
             let Some(body) = self.body(position) else {
@@ -284,7 +294,9 @@ impl Spool {
     }
 
     fn find(&self, epoch: u64) -> Option<usize> {
-        self.numberings.iter().rposition(|numbering| numbering.epoch == epoch)
+        self.numberings
+            .iter()
+            .rposition(|numbering| numbering.epoch == epoch)
     }
 
     fn insert(&mut self, package: Package) {
@@ -305,9 +317,7 @@ impl Spool {
         numbering.acknowledged += count;
         numbering.bound = numbering.bound.max(numbering.acknowledged);
         numbering.changed = true;
-        while self.numberings.len() > 1
-            && self.index.range(span(&self.numberings, 0)).next().is_none()
-        {
+        while self.numberings.len() > 1 && self.index.range(span(&self.numberings, 0)).next().is_none() {
             self.numberings.pop_front();
         }
     }
@@ -335,14 +345,17 @@ impl Spool {
     fn make_room(&mut self, class: Class, charge: u64) -> bool {
         loop {
             let is_full = self.index.bytes() + charge > self.limit;
-            let is_crowded = self.disk.is_none() || self.trouble.is_some();
-            let is_crowded = is_crowded && self.place.is_some() && self.fresh_bytes + charge > self.memory();
+            let is_crowded = self.is_failing() && self.fresh_bytes + charge > self.memory();
             if !is_full && !is_crowded {
                 return true;
             }
             let mut from = self.last_bound() + 1;
             if is_crowded {
-                from = from.max(self.fresh.first_key_value().map_or(u64::MAX, |(position, _)| *position));
+                from = from.max(
+                    self.fresh
+                        .first_key_value()
+                        .map_or(u64::MAX, |(position, _)| *position),
+                );
             }
             let Some(position) = self.index.victim(class, from) else {
                 return false;
@@ -369,11 +382,17 @@ impl Spool {
     fn shed(&mut self, position: u64) {
         let names = match self.fresh.get(&position) {
             Some(package) => Some(package.names.clone()),
-            None => self.disk.as_ref().and_then(|disk| package::names(&disk.body(position).ok()?)),
+            None => self
+                .disk
+                .as_ref()
+                .and_then(|disk| package::names(&disk.body(position).ok()?)),
         };
         let entries = self.index.get(position).map_or(0, |slot| u64::from(slot.entries));
         self.remove(position);
-        self.count(&names.unwrap_or_else(|| Names::from([("", entries)])), reason::FULL);
+        self.count(
+            &names.unwrap_or_else(|| Names::from([("", entries)])),
+            reason::FULL,
+        );
     }
 
     fn count(&mut self, names: &Names, why: &'static str) {
@@ -386,7 +405,14 @@ impl Spool {
 
     /// A spool that is full, because the collector is away, has better use for its room.
     fn may_say(&self) -> bool {
-        !self.losses.is_empty() && self.index.bytes() + SAYING <= self.limit / 8 * 7
+        let has_room = |bytes: u64, limit: u64| bytes + SAYING <= limit / 8 * 7;
+        let has_memory = !self.is_failing() || has_room(self.fresh_bytes, self.memory());
+        !self.losses.is_empty() && has_room(self.index.bytes(), self.limit) && has_memory
+    }
+
+    /// What should be on disk is not.
+    fn is_failing(&self) -> bool {
+        self.place.is_some() && (self.disk.is_none() || self.trouble.is_some())
     }
 
     fn say(&mut self) {
@@ -436,18 +462,25 @@ impl Spool {
     }
 
     fn write(&mut self) {
-        if self.place.is_none() {
+        let Some(place) = self.place.clone() else {
             self.gone.clear();
             return;
-        }
-        if self.trouble.as_ref().is_some_and(|(_, since)| since.elapsed() < RETRY) {
+        };
+        if self
+            .trouble
+            .as_ref()
+            .is_some_and(|(_, since)| since.elapsed() < RETRY)
+        {
             return;
         }
         if self.disk.is_none() {
             self.attach(true);
         }
+        let has_room = self.fresh.is_empty() || disk::has_room(&place);
         let Some(disk) = &mut self.disk else { return };
-        let mut put = self.fresh.iter().map(|(position, package)| (*position, package));
+        // What is gone makes room.
+        let put = self.fresh.iter().take(if has_room { usize::MAX } else { 0 });
+        let mut put = put.map(|(position, package)| (*position, package));
         let written = disk.write(&mut Changes {
             gone: &self.gone,
             put: &mut put,
@@ -455,10 +488,31 @@ impl Spool {
             losses: self.losses_changed.then_some(&self.losses),
         });
         match written {
-            Ok(()) => self.written(),
+            Ok(()) if has_room => self.written(),
+            Ok(()) => {
+                self.gone.clear();
+                self.complain(format!(
+                    "less than {} MiB are free on its file system",
+                    disk::LEFT_FREE >> 20
+                ));
+            }
             Err(error) if sensor_storage::is_damaged(&error) => self.replace(&error.to_string()),
-            Err(error) => self.complain(error.to_string()),
+            Err(error) => {
+                let nothing_is_on_disk = self.index.len() == self.fresh.len();
+                if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) && nothing_is_on_disk {
+                    self.begin_anew(&place);
+                }
+                self.complain(error.to_string());
+            }
         }
+    }
+
+    /// On a disk that has no room to delete in.
+    fn begin_anew(&mut self, place: &Path) {
+        self.disk = None;
+        self.gone.clear();
+        self.losses_changed = true;
+        disk::remove(place);
     }
 
     fn written(&mut self) {
@@ -466,7 +520,9 @@ impl Spool {
         self.fresh_bytes = 0;
         self.gone.clear();
         self.losses_changed = false;
-        self.numberings.iter_mut().for_each(|numbering| numbering.changed = false);
+        self.numberings
+            .iter_mut()
+            .for_each(|numbering| numbering.changed = false);
         if self.trouble.take().is_some() {
             tracing::info!("the spool {} can be written again", self.shown());
         }
@@ -484,7 +540,9 @@ impl Spool {
     }
 
     fn shown(&self) -> String {
-        self.place.as_ref().map_or_else(String::new, |place| place.display().to_string())
+        self.place
+            .as_ref()
+            .map_or_else(String::new, |place| place.display().to_string())
     }
 
     fn body(&mut self, position: u64) -> Option<prost::bytes::Bytes> {
@@ -514,7 +572,10 @@ impl Spool {
         losses.add("", reason::DAMAGED, entries);
         let package = self.loss_package(&losses)?;
         *self.shed.entry("").or_default() += entries;
-        tracing::warn!("{entries} entries in the spool {} are damaged, and lost", self.shown());
+        tracing::warn!(
+            "{entries} entries in the spool {} are damaged, and lost",
+            self.shown()
+        );
         let body = package.body.clone();
         self.index.insert(position, slot(&package));
         self.fresh_bytes += slot(&package).charge();
@@ -531,7 +592,10 @@ impl Spool {
         let opened = Disk::open(&place, self.limit).and_then(|(disk, aside)| {
             disk.contents()
                 .map(|contents| (disk, contents, aside))
-                .map_err(|cause| sensor_storage::StorageError::Database { path: place.clone(), cause })
+                .map_err(|cause| sensor_storage::StorageError::Database {
+                    path: place.clone(),
+                    cause,
+                })
         });
         match opened {
             Ok((disk, contents, aside)) => {
@@ -594,7 +658,10 @@ impl Spool {
         self.numberings.retain(|_| !empty.next().unwrap_or(false));
         // What is before all of them is of a run whose row is lost.
         if let Some(first) = self.index.first()
-            && self.numberings.front().is_none_or(|numbering| first < numbering.first)
+            && self
+                .numberings
+                .front()
+                .is_none_or(|numbering| first < numbering.first)
         {
             self.numberings.push_front(Numbering::new(first, draw()));
         }
@@ -610,9 +677,16 @@ impl Spool {
 
     /// The directory was copied from another machine, which still has what waits in it.
     fn refuse_foreign(&mut self, contents: &Contents) {
-        let count = contents.index.range(0..u64::MAX).map(|(_, slot)| u64::from(slot.entries)).sum();
+        let count = contents
+            .index
+            .range(0..u64::MAX)
+            .map(|(_, slot)| u64::from(slot.entries))
+            .sum();
         self.disk = None;
-        let aside = self.place.as_ref().and_then(|place| sensor_storage::set_aside(place, "foreign").ok());
+        let aside = self
+            .place
+            .as_ref()
+            .and_then(|place| sensor_storage::set_aside(place, "foreign").ok());
         let Some(aside) = aside else {
             if self.numberings.is_empty() {
                 self.begin_numbering();
@@ -633,7 +707,11 @@ impl Spool {
     fn replace(&mut self, why: &str) {
         self.disk = None;
         let Some(place) = self.place.clone() else { return };
-        let on_disk: Vec<_> = self.index.range(0..u64::MAX).map(|(position, slot)| (position, slot.entries)).collect();
+        let on_disk: Vec<_> = self
+            .index
+            .range(0..u64::MAX)
+            .map(|(position, slot)| (position, slot.entries))
+            .collect();
         for (position, entries) in on_disk {
             if !self.fresh.contains_key(&position) {
                 self.index.remove(position);

@@ -75,7 +75,9 @@ pub enum UplinkError {
         problem: String,
     },
     /// No thread could be started.
-    #[error("cannot start the thread that keeps the spool: {0}; there may be too many processes on this host")]
+    #[error(
+        "cannot start the thread that keeps the spool: {0}; there may be too many processes on this host"
+    )]
     Thread(#[source] io::Error),
 }
 
@@ -210,7 +212,10 @@ impl UplinkMonitor {
     #[must_use]
     pub fn status(&self) -> UplinkStatus {
         let usage = self.0.spool.usage();
-        let LinkState { connected, last_error } = self.0.link().clone();
+        let LinkState {
+            connected,
+            last_error,
+        } = self.0.link().clone();
         let shed = usage.shed.iter().map(|(name, count)| Count {
             name: (*name).to_owned(),
             count: *count,
@@ -225,7 +230,9 @@ impl UplinkMonitor {
             last_error,
             bytes_limit: usage.limit,
             shed: shed.collect(),
-            spool: usage.place.map_or_else(String::new, |place| place.display().to_string()),
+            spool: usage
+                .place
+                .map_or_else(String::new, |place| place.display().to_string()),
             degraded: usage.trouble.unwrap_or_default(),
         }
     }

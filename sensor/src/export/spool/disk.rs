@@ -29,6 +29,7 @@ const PLAN: Plan = Plan {
     durability: Durability::Full,
     cache_kib: 512,
     busy: Duration::from_secs(2),
+    exclusive: true,
     shrinks: true,
     probe,
 };
@@ -65,9 +66,11 @@ CREATE TABLE losses (
 /// The log is not kept longer than this, in bytes.
 const LOG_BYTES: i64 = 8 << 20;
 
-/// Pages that nothing is in any more, at which some are given back to the file system, and how many at a time.
+/// Pages that nothing is in any more, at which half of them are given back to the file system.
 const FREE_PAGES: i64 = 4_096;
-const GIVEN_BACK: i64 = 1_024;
+
+/// Bytes that are left free on the file system: for others, and for the log, without which nothing could be deleted.
+pub(super) const LEFT_FREE: u64 = 16 << 20;
 
 /// The database.
 #[derive(Debug)]
@@ -126,7 +129,9 @@ impl Disk {
 
     /// A quarter more than may wait, for what pages waste.
     fn bound(&self, limit: u64) -> rusqlite::Result<()> {
-        let page: i64 = self.connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+        let page: i64 = self
+            .connection
+            .pragma_query_value(None, "page_size", |row| row.get(0))?;
         let bytes = limit.saturating_add(limit / 4).saturating_add(4 << 20);
         let pages = i64::try_from(bytes).unwrap_or(i64::MAX) / page.max(1);
         let set = format!("PRAGMA max_page_count = {pages}");
@@ -138,14 +143,18 @@ impl Disk {
     /// Reads all but bodies.
     pub(super) fn contents(&self) -> rusqlite::Result<Contents> {
         let about = "SELECT machine, ended FROM spool";
-        let about = self.connection.query_row(about, [], |row| Ok((row.get(0)?, row.get(1)?)));
+        let about = self
+            .connection
+            .query_row(about, [], |row| Ok((row.get(0)?, row.get(1)?)));
         let (machine, ended) = about.optional()?.unwrap_or((String::new(), true));
         let mut contents = Contents {
             machine,
             ended,
             ..Contents::default()
         };
-        let mut rows = self.connection.prepare("SELECT position, class, entries, length(body) FROM batches")?;
+        let mut rows = self
+            .connection
+            .prepare("SELECT position, class, entries, length(body) FROM batches")?;
         let mut rows = rows.query([])?;
         while let Some(row) = rows.next()? {
             let slot = Slot {
@@ -155,8 +164,9 @@ impl Disk {
             };
             contents.index.insert(row.get::<_, i64>(0)?.cast_unsigned(), slot);
         }
-        let mut rows =
-            self.connection.prepare("SELECT first, epoch, acknowledged, bound FROM numberings ORDER BY first")?;
+        let mut rows = self
+            .connection
+            .prepare("SELECT first, epoch, acknowledged, bound FROM numberings ORDER BY first")?;
         let mut rows = rows.query([])?;
         while let Some(row) = rows.next()? {
             let [first, epoch, acknowledged, bound] =
@@ -170,13 +180,22 @@ impl Disk {
                 changed: false,
             });
         }
-        let mut rows = self.connection.prepare("SELECT signal, reason, count, from_ns, to_ns FROM losses")?;
+        let mut rows = self
+            .connection
+            .prepare("SELECT signal, reason, count, from_ns, to_ns FROM losses")?;
         let mut rows = rows.query([])?;
         while let Some(row) = rows.next()? {
             let [count, from, to] = [2, 3, 4].map(|column| row.get::<_, i64>(column).map(i64::cast_unsigned));
             let kind = (row.get::<_, String>(0)?.into(), row.get::<_, String>(1)?.into());
             let (from, to) = (WallTime(from?), WallTime(to?));
-            contents.losses.merge(kind, Tally { count: count?, from, to });
+            contents.losses.merge(
+                kind,
+                Tally {
+                    count: count?,
+                    from,
+                    to,
+                },
+            );
         }
         Ok(contents)
     }
@@ -212,17 +231,43 @@ impl Disk {
     }
 
     fn give_back(&self) -> rusqlite::Result<()> {
-        let free: i64 = self.connection.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+        let free: i64 = self
+            .connection
+            .pragma_query_value(None, "freelist_count", |row| row.get(0))?;
         if free < FREE_PAGES {
             return Ok(());
         }
-        self.connection.execute_batch(&format!("PRAGMA incremental_vacuum({GIVEN_BACK})"))
+        let mut vacuum = self
+            .connection
+            .prepare(&format!("PRAGMA incremental_vacuum({})", free / 2))?;
+        // A page for each step.
+        let mut pages = vacuum.query([])?;
+        while pages.next()?.is_some() {}
+        Ok(())
     }
 
     /// Says that the agent ended well, and leaves one file.
     pub(super) fn end(self, machine: &str) -> rusqlite::Result<()> {
         self.sign(machine, true)?;
-        self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        self.connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+    }
+}
+
+/// Whether there is room on the file system of `path` for more. What cannot be asked is tried.
+pub(super) fn has_room(path: &Path) -> bool {
+    let folder = path.parent().unwrap_or(path);
+    rustix::fs::statvfs(folder).map_or(true, |about| {
+        about.f_bavail.saturating_mul(about.f_frsize) >= LEFT_FREE
+    })
+}
+
+/// Removes a database of which nothing waits any more, where its own bytes are all that is left to free.
+pub(super) fn remove(path: &Path) {
+    for suffix in ["", "-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        let _ = std::fs::remove_file(name);
     }
 }
 
@@ -231,7 +276,8 @@ fn put(transaction: &Transaction<'_>, changes: &mut Changes<'_>) -> rusqlite::Re
     for position in changes.gone {
         delete.execute([position.cast_signed()])?;
     }
-    let sql = "INSERT OR REPLACE INTO batches (position, class, entries, crc, body) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let sql =
+        "INSERT OR REPLACE INTO batches (position, class, entries, crc, body) VALUES (?1, ?2, ?3, ?4, ?5)";
     let mut insert = transaction.prepare_cached(sql)?;
     for (position, package) in &mut *changes.put {
         insert.execute(params![

@@ -61,7 +61,9 @@ impl Index {
     }
 
     pub(super) fn range(&self, positions: Range<u64>) -> impl DoubleEndedIterator<Item = (u64, &Slot)> {
-        self.slots.range(positions).map(|(position, slot)| (*position, slot))
+        self.slots
+            .range(positions)
+            .map(|(position, slot)| (*position, slot))
     }
 
     pub(super) fn first(&self) -> Option<u64> {

@@ -143,7 +143,12 @@ impl Keeper {
     ///
     /// # Errors
     /// If the thread has ended.
-    pub async fn batches(&self, epoch: u64, sequence: u64, count: usize) -> Result<Vec<Numbered>, KeeperError> {
+    pub async fn batches(
+        &self,
+        epoch: u64,
+        sequence: u64,
+        count: usize,
+    ) -> Result<Vec<Numbered>, KeeperError> {
         let command = |reply| Command::Batches {
             epoch,
             sequence,

@@ -12,7 +12,7 @@ use crate::time::WallTime;
 const KINDS: usize = 256;
 
 /// Why something was lost.
-pub(super) mod reason {
+pub(in crate::export) mod reason {
     pub(in crate::export) const FULL: &str =
         "the collector was slower than this host, or away, and there was no room to wait";
     pub(in crate::export) const LONG: &str = "it was longer than the collector accepts";

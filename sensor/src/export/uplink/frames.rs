@@ -136,7 +136,10 @@ mod tests {
                 .iter()
                 .for_each(|process| add_process(process, &mut body));
             put_batch(sequence, &body, &mut frame);
-            let packed = Compressor::new().expect("has memory").compress(&body).expect("compresses");
+            let packed = Compressor::new()
+                .expect("has memory")
+                .compress(&body)
+                .expect("compresses");
             let batch = Batch {
                 sequence,
                 entries,
@@ -149,7 +152,10 @@ mod tests {
             frame.clear();
             put_compressed(sequence, &packed, &mut frame);
             let expected = DeliverRequest {
-                frame: Some(Frame::Compressed(CompressedBatch { sequence, body: packed })),
+                frame: Some(Frame::Compressed(CompressedBatch {
+                    sequence,
+                    body: packed,
+                })),
             };
             assert_eq!(frame, expected.encode_to_vec());
         }

@@ -154,13 +154,17 @@ impl Packer {
 
     /// Hands the open batch of a class to the spool.
     async fn close(&mut self, class: Class) -> Result<(), KeeperError> {
-        let Open { names, body, entries, .. } = std::mem::take(&mut self.open[class as usize]);
+        let Open {
+            names, body, entries, ..
+        } = std::mem::take(&mut self.open[class as usize]);
         if entries == 0 {
             return Ok(());
         }
         let Ok(body) = self.compress(&body) else {
             for (name, count) in names {
-                self.keeper.lose(name, "there was no memory to compress it", count).await?;
+                self.keeper
+                    .lose(name, "there was no memory to compress it", count)
+                    .await?;
             }
             return Ok(());
         };
