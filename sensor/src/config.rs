@@ -4,6 +4,7 @@
 //! that runs with other settings than it was given is worse than one that does not start.
 
 mod error;
+mod outputs;
 mod values;
 
 use std::{
@@ -17,6 +18,7 @@ use sensor_common::Signal;
 use serde::{Deserialize, Serialize};
 
 pub use error::ConfigError;
+pub use outputs::{Output, OutputKind};
 
 use crate::{
     capture::Level,
@@ -46,7 +48,7 @@ pub struct Config {
     pub respond: Respond,
     /// What of it leaves this host.
     pub privacy: Privacy,
-    /// To programs on this host.
+    /// To programs on this host, and in the words of others.
     pub export: Export,
     /// To the collector.
     pub uplink: Uplink,
@@ -418,6 +420,8 @@ pub struct Export {
     /// Entries that wait for a slow subscriber before it loses the next. 1 to 1,048,576.
     #[serde(deserialize_with = "values::bounded::<_, _, 1, 1_048_576>")]
     pub subscriber_queue: usize,
+    /// Other ways out than the collector, as `[[export.outputs]]`.
+    pub outputs: Vec<Output>,
 }
 
 impl Default for Export {
@@ -425,6 +429,7 @@ impl Default for Export {
         Self {
             socket: "/run/sensor/sensor.sock".into(),
             subscriber_queue: 8_192,
+            outputs: Vec::new(),
         }
     }
 }
@@ -520,7 +525,8 @@ impl Config {
             let message = format!("{max_exited} is more than max_processes, {max_processes}");
             return Some(("host", "max_exited", message));
         }
-        None
+        let wrong = self.export.outputs.iter().find_map(Output::contradiction);
+        wrong.map(|(key, message)| ("[export.outputs]", key, message))
     }
 }
 

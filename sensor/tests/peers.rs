@@ -1,7 +1,13 @@
 //! Peers of before batches were compressed. What they said was recorded from their programs (commit 387e16b) as it went over the line: messages,
 //! each with the five bytes that gRPC puts before it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use collector::{Config, Server};
 use prost::Message;
@@ -10,7 +16,7 @@ use sensor::{
     time::WallTime,
 };
 use sensor_proto::v1::{
-    Batch, DeliverRequest, DeliverResponse, deliver_request, deliver_response,
+    self, Ack, Batch, DeliverRequest, DeliverResponse, Welcome, deliver_request, deliver_response,
     ingest_client::IngestClient,
     ingest_server::{Ingest, IngestServer},
 };
@@ -156,6 +162,117 @@ async fn an_older_collector_gets_what_it_understands() {
         (3, 0),
         "{status:?}"
     );
+}
+
+/// Takes what it is sent, but for one batch, which it will not have.
+struct Choosy {
+    got: mpsc::UnboundedSender<Batch>,
+    stored: Arc<AtomicU64>,
+}
+
+#[tonic::async_trait]
+impl Ingest for Choosy {
+    type DeliverStream = ReceiverStream<Result<DeliverResponse, Status>>;
+
+    async fn deliver(
+        &self,
+        request: Request<Streaming<DeliverRequest>>,
+    ) -> Result<Response<Self::DeliverStream>, Status> {
+        let (answer, answers) = mpsc::channel(8);
+        let (got, stored) = (self.got.clone(), Arc::clone(&self.stored));
+        let mut frames = request.into_inner();
+        tokio::spawn(async move {
+            while let Some(Ok(frame)) = frames.next().await {
+                let (credit, last) = (32, stored.load(Ordering::Relaxed));
+                let response = match frame.frame {
+                    Some(deliver_request::Frame::Batch(batch)) => {
+                        let batch = Batch::decode(batch).expect("a batch");
+                        assert_eq!(batch.sequence, last + 1);
+                        if batch.entries.iter().any(|entry| lost(entry) == 1_003) {
+                            let _ = answer
+                                .send(Err(Status::invalid_argument("it cannot be read")))
+                                .await;
+                            return;
+                        }
+                        stored.store(batch.sequence, Ordering::Relaxed);
+                        let sequence = batch.sequence;
+                        got.send(batch).expect("is awaited");
+                        deliver_response::Frame::Ack(Ack { sequence, credit })
+                    }
+                    _ => deliver_response::Frame::Welcome(Welcome {
+                        protocol: 1,
+                        stored: last,
+                        credit,
+                        ..Welcome::default()
+                    }),
+                };
+                let _ = answer
+                    .send(Ok(DeliverResponse {
+                        frame: Some(response),
+                    }))
+                    .await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(answers)))
+    }
+}
+
+fn lost(entry: &v1::Entry) -> u64 {
+    match &entry.body {
+        Some(v1::entry::Body::Loss(loss)) => loss.count,
+        _ => 0,
+    }
+}
+
+#[tokio::test]
+async fn a_batch_that_is_refused_holds_up_no_other() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let (got, mut batches) = mpsc::unbounded_channel();
+    let service = IngestServer::new(Choosy {
+        got,
+        stored: Arc::default(),
+    });
+    let hub = Hub::default();
+    let converter = Converter::new("web1", Arc::new(Users::default()));
+    let mut config = UplinkConfig::new(url, 7);
+    config.flush = PATIENCE;
+    let open = || Spool::in_memory(1 << 20);
+    let uplink = Uplink::new(config, &hub, converter, open, Arc::new(|_| {})).expect("an address");
+    let monitor = uplink.monitor();
+    let running = tokio::spawn(uplink.run());
+    // A batch each; the collector is not there yet.
+    for number in 1..=6 {
+        hub.publish(&[loss(1_000 + number)]);
+        while monitor.status().batches_waiting < number {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    let incoming = TcpListenerStream::new(listener);
+    tokio::spawn(
+        tonic::transport::Server::builder()
+            .add_service(service)
+            .serve_with_incoming(incoming),
+    );
+    let mut said = Vec::new();
+    while said.len() < 6 {
+        let batch = timeout(PATIENCE, batches.recv())
+            .await
+            .expect("in time")
+            .expect("a batch");
+        said.extend(batch.entries.iter().map(lost));
+    }
+    assert_eq!(
+        said,
+        [1_001, 1_002, 1, 1_004, 1_005, 1_006],
+        "and one entry is said to be lost"
+    );
+    hub.close();
+    timeout(PATIENCE, running)
+        .await
+        .expect("ends")
+        .expect("ends well");
+    assert_eq!(monitor.status().entries_shed, 1);
 }
 
 fn loss(count: u64) -> Entry {

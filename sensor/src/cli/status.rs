@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use sensor_proto::v1::{GetStatusRequest, Status, UplinkStatus, agent_client::AgentClient};
+use sensor_proto::v1::{GetStatusRequest, OutputStatus, Status, UplinkStatus, agent_client::AgentClient};
 
 use super::{
     Output,
@@ -94,6 +94,9 @@ pub fn render(status: &Status) -> String {
         "collector",
         status.uplink.as_ref().map_or_else(|| "none".into(), uplink),
     );
+    for output in &status.outputs {
+        fact("output", self::output(output));
+    }
     if !status.profiles.is_empty() {
         fact("profiled", profiles(status));
     }
@@ -146,6 +149,24 @@ fn uplink(uplink: &UplinkStatus) -> String {
     }
     if !uplink.degraded.is_empty() {
         let _ = write!(text, "; waiting in memory: {}", harmless(&uplink.degraded));
+    }
+    text
+}
+
+fn output(output: &OutputStatus) -> String {
+    let mut text = format!(
+        "{} {} ({}); {} entries delivered, {} lost",
+        harmless(&output.kind),
+        harmless(&output.target),
+        harmless(&output.format),
+        output.delivered,
+        output.lost
+    );
+    if output.refused > 0 {
+        let _ = write!(text, ", {} refused", output.refused);
+    }
+    if !output.last_error.is_empty() {
+        let _ = write!(text, "; away: {}", harmless(&output.last_error));
     }
     text
 }
@@ -287,6 +308,15 @@ mod tests {
                 degraded: "disk full".into(),
                 ..UplinkStatus::default()
             }),
+            outputs: vec![OutputStatus {
+                kind: "file".into(),
+                target: "/var/log/sensor.json".into(),
+                format: "ocsf".into(),
+                delivered: 7,
+                lost: 1,
+                refused: 0,
+                last_error: "disk full".into(),
+            }],
             processes: 99,
             subscribers: 1,
             rss_bytes: 12_000_000,
@@ -328,6 +358,7 @@ mod tests {
         rules       70 in use, 2 not, 1 with mistakes
         readers     1; 4 entries dropped for slow ones
         collector   http://127.0.0.1:7443 away: refused; 0 batches delivered, 3 waiting (3.0 kB of 500.0 MB), 9 entries shed (2 of any, 7 file_open); waiting in memory: disk full
+        output      file /var/log/sensor.json (ocsf); 7 entries delivered, 1 lost; away: disk full
         profiled    2 workloads by their system calls: 1 being learned, 1 learned, 0 too varied; 80 orders known
 
         signal                 seen   delivered       muted  aggregated     lost  hook

@@ -70,7 +70,10 @@ pub struct Output {
     )]
     pub max_bytes: u64,
     /// Of `file`: how many there are, the one that is written included. 1 to 1,000.
-    #[serde(default = "default_files", deserialize_with = "values::bounded::<_, _, 1, 1_000>")]
+    #[serde(
+        default = "default_files",
+        deserialize_with = "values::bounded::<_, _, 1, 1_000>"
+    )]
     pub max_files: u32,
     /// Of all others: where to, as `https://HOST:PORT/PATH`, of `syslog` as `tls://HOST:PORT` or `tcp://HOST:PORT`.
     #[serde(default)]
@@ -82,7 +85,10 @@ pub struct Output {
     #[serde(default)]
     pub key_file: PathBuf,
     /// Entries that wait before the next are lost. 1 to 1,048,576.
-    #[serde(default = "default_queue", deserialize_with = "values::bounded::<_, _, 1, 1_048_576>")]
+    #[serde(
+        default = "default_queue",
+        deserialize_with = "values::bounded::<_, _, 1, 1_048_576>"
+    )]
     pub queue: usize,
 }
 
@@ -105,7 +111,11 @@ impl Output {
         let incidents = || Names::parse(vec!["incident".to_owned()]).unwrap_or_default();
         let is_default = self.kind == OutputKind::Webhook && self.signals == Names::default();
         Choice {
-            names: if is_default { incidents() } else { self.signals.clone() },
+            names: if is_default {
+                incidents()
+            } else {
+                self.signals.clone()
+            },
             severity: self.severity,
         }
     }
@@ -129,12 +139,18 @@ impl Output {
         let schemes = self.kind.schemes();
         let scheme = self.url.split_once("://").map(|(scheme, _)| scheme);
         if !scheme.is_some_and(|scheme| schemes.contains(&scheme)) {
-            let allowed: Vec<_> = schemes.iter().map(|scheme| format!("{scheme}://HOST:PORT")).collect();
+            let allowed: Vec<_> = schemes
+                .iter()
+                .map(|scheme| format!("{scheme}://HOST:PORT"))
+                .collect();
             return Some(("kind", format!("a {kind} needs a url: {}", allowed.join(" or "))));
         }
         let is_keyed = self.key_file != Path::new("");
         if self.kind == OutputKind::Webhook && !self.key_file.is_absolute() {
-            return Some(("kind", format!("a {kind} needs a key_file, an absolute path, to sign with")));
+            return Some((
+                "kind",
+                format!("a {kind} needs a key_file, an absolute path, to sign with"),
+            ));
         }
         if self.kind != OutputKind::Webhook && is_keyed {
             return Some(("key_file", format!("a {kind} has none")));

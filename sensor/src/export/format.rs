@@ -5,6 +5,8 @@ mod ecs;
 mod ocsf;
 mod parts;
 
+pub(super) use parts::{level, time};
+
 use sensor_proto::v1;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

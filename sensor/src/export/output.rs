@@ -105,7 +105,11 @@ enum Sink {
 }
 
 impl Sink {
-    fn new(config: &Output, converter: &Converter, on_connecting: &OnConnecting) -> Result<Self, OutputError> {
+    fn new(
+        config: &Output,
+        converter: &Converter,
+        on_connecting: &OnConnecting,
+    ) -> Result<Self, OutputError> {
         Ok(match config.kind {
             OutputKind::File => Self::File(FileSink::new(&config.path, config.max_bytes, config.max_files)),
             OutputKind::Otlp => Self::Otlp(OtlpSink::new(config, converter.host(), on_connecting)?),
@@ -157,7 +161,9 @@ impl Outputs {
         seed: u64,
         on_connecting: &OnConnecting,
     ) -> Result<Self, OutputError> {
-        let sinks = configs.iter().map(|config| Sink::new(config, converter, on_connecting));
+        let sinks = configs
+            .iter()
+            .map(|config| Sink::new(config, converter, on_connecting));
         let sinks: Vec<_> = sinks.collect::<Result<_, _>>()?;
         let mut outputs = Self::default();
         for (config, sink) in configs.iter().zip(sinks) {
@@ -293,7 +299,11 @@ impl Worker {
     fn note(&self, message: &str) {
         let mut state = self.state.lock();
         if state.last_error != message {
-            tracing::warn!("cannot write to the {} {}: {message}; trying again", state.kind, state.target);
+            tracing::warn!(
+                "cannot write to the {} {}: {message}; trying again",
+                state.kind,
+                state.target
+            );
             message.clone_into(&mut state.last_error);
         }
     }
@@ -302,6 +312,3 @@ impl Worker {
         self.state.lock().lost += count;
     }
 }
-
-#[cfg(test)]
-mod tests;

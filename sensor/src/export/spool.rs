@@ -249,6 +249,21 @@ impl Spool {
         self.let_go(at, count);
     }
 
+    /// The collector will not have batch `sequence` of `epoch`, which is the next that it could take: it is told so in its place, and gets
+    /// what comes after it.
+    pub fn refuse(&mut self, epoch: u64, sequence: u64) {
+        let Some(at) = self.find(epoch) else { return };
+        let waiting = self.index.range(span(&self.numberings, at));
+        let skipped = sequence.saturating_sub(self.numberings[at].acknowledged + 1);
+        let position = waiting
+            .skip(skipped as usize)
+            .map(|(position, _)| position)
+            .next();
+        if let Some(position) = position {
+            self.substitute(position, reason::REFUSED);
+        }
+    }
+
     /// The collector says that it has everything of `epoch` up to `stored`. Returns false where that cannot be continued from here, as after
     /// it lost its data: then what waits of it has got a new epoch, and is sent again.
     pub fn resume(&mut self, epoch: u64, stored: u64) -> bool {
@@ -372,8 +387,11 @@ impl Spool {
     /// The last batch that has a sequence.
     fn last_bound(&self) -> u64 {
         let last = |at: usize| {
-            let waiting = self.numberings[at].waiting().checked_sub(1)?;
-            self.index.range(span(&self.numberings, at)).nth(waiting)
+            let bound = self
+                .index
+                .range(span(&self.numberings, at))
+                .take(self.numberings[at].waiting());
+            bound.last()
         };
         let last = (0..self.numberings.len()).rev().find_map(last);
         last.map_or(0, |(position, _)| position)
@@ -556,7 +574,7 @@ impl Spool {
                 None
             }
             Err(ReadError::Changed | ReadError::Database(rusqlite::Error::QueryReturnedNoRows)) => {
-                self.substitute(position)
+                self.substitute(position, reason::DAMAGED)
             }
             Err(ReadError::Database(error)) => {
                 self.complain(error.to_string());
@@ -565,21 +583,20 @@ impl Spool {
         }
     }
 
-    /// In the place of a batch that the disk gave back damaged, that it did: the number must be sent.
-    fn substitute(&mut self, position: u64) -> Option<prost::bytes::Bytes> {
+    /// In the place of a batch that cannot be delivered, why it is not: its number must be sent.
+    fn substitute(&mut self, position: u64, why: &'static str) -> Option<prost::bytes::Bytes> {
         let entries = self.index.get(position).map_or(0, |slot| u64::from(slot.entries));
         let mut losses = Losses::default();
-        losses.add("", reason::DAMAGED, entries);
+        losses.add("", why, entries);
         let package = self.loss_package(&losses)?;
         *self.shed.entry("").or_default() += entries;
-        tracing::warn!(
-            "{entries} entries in the spool {} are damaged, and lost",
-            self.shown()
-        );
+        tracing::warn!("{entries} entries in the spool {} are lost: {why}", self.shown());
         let body = package.body.clone();
         self.index.insert(position, slot(&package));
         self.fresh_bytes += slot(&package).charge();
-        self.fresh.insert(position, package);
+        if let Some(former) = self.fresh.insert(position, package) {
+            self.fresh_bytes -= slot(&former).charge();
+        }
         Some(body)
     }
 }

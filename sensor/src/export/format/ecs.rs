@@ -8,7 +8,10 @@ use sensor_proto::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    parts::{Direction, file_name, folder, level, path, process_uid, success, time, timestamp, traffic, transport, tuple},
+    parts::{
+        Direction, file_name, folder, level, path, process_uid, success, time, timestamp, traffic, transport,
+        tuple,
+    },
     without_empty,
 };
 
@@ -50,8 +53,8 @@ fn categories(name: &str) -> (&'static [&'static str], &'static [&'static str]) 
         "file_open" => (&["file"], &["access"]),
         "file_create" | "file_link" => (&["file"], &["creation"]),
         "file_unlink" => (&["file"], &["deletion"]),
-        "file_rename" | "file_truncate" | "file_chmod" | "file_chown" | "file_xattr" | "file_flags" | "mount"
-        | "root_change" => (&["file"], &["change"]),
+        "file_rename" | "file_truncate" | "file_chmod" | "file_chown" | "file_xattr" | "file_flags"
+        | "mount" | "root_change" => (&["file"], &["change"]),
         "connect" => (&["network"], &["connection", "start"]),
         "accept" => (&["network"], &["connection", "start", "allowed"]),
         "flow_close" => (&["network"], &["connection", "end"]),
@@ -63,7 +66,9 @@ fn categories(name: &str) -> (&'static [&'static str], &'static [&'static str]) 
         "auth_failure" => (&["authentication"], &["start"]),
         "elevation" => (&["authentication", "iam"], &["user"]),
         "module" | "bpf" => (&["driver"], &["start"]),
-        "kexec" | "sysctl" | "tracing" | "lockdown" | "keyctl" | "io_uring" => (&["configuration"], &["change"]),
+        "kexec" | "sysctl" | "tracing" | "lockdown" | "keyctl" | "io_uring" => {
+            (&["configuration"], &["change"])
+        }
         _ => (&["host"], &["info"]),
     }
 }
@@ -121,7 +126,10 @@ fn add_body(fields: &mut Map<String, Value>, body: &event::Body) {
             if let Some(Value::Object(process)) = fields.get_mut("process") {
                 process.insert("exit_code".into(), json!(exit.code));
             }
-            fields.insert("sensor".into(), json!({ "exit": { "signal": exit.signal, "core_dumped": exit.core_dumped } }));
+            fields.insert(
+                "sensor".into(),
+                json!({ "exit": { "signal": exit.signal, "core_dumped": exit.core_dumped } }),
+            );
         }
         event::Body::Operation(operation) => add_operation(fields, operation),
         event::Body::Credential(credential) => {
@@ -139,16 +147,23 @@ fn add_body(fields: &mut Map<String, Value>, body: &event::Body) {
         event::Body::TlsHello(hello) => {
             fields.insert(
                 "tls".into(),
-                json!({ "client": { "server_name": hello.server_name, "supported_ciphers": [] } }),
+                json!({ "client": { "server_name": hello.server_name } }),
             );
-            fields.insert("sensor".into(), json!({ "tls": { "ja4": hello.ja4, "protocols": hello.protocols } }));
+            fields.insert(
+                "sensor".into(),
+                json!({ "tls": { "ja4": hello.ja4, "protocols": hello.protocols } }),
+            );
         }
-        event::Body::Listen(v1::Listen { address, port, .. }) | event::Body::Bind(v1::Bind { address, port, .. }) => {
+        event::Body::Listen(v1::Listen { address, port, .. })
+        | event::Body::Bind(v1::Bind { address, port, .. }) => {
             fields.insert("server".into(), json!({ "ip": address, "port": port }));
             fields.insert("network".into(), json!({ "transport": transport(body) }));
         }
         event::Body::Sequence(sequence) => {
-            fields.insert("sensor".into(), json!({ "sequence": { "calls": sequence.calls, "withheld": sequence.withheld } }));
+            fields.insert(
+                "sensor".into(),
+                json!({ "sequence": { "calls": sequence.calls, "withheld": sequence.withheld } }),
+            );
         }
         _ => {}
     }
@@ -189,7 +204,8 @@ fn add_tuple(fields: &mut Map<String, Value>, body: &event::Body, tuple: &v1::Tu
 }
 
 fn add_operation(fields: &mut Map<String, Value>, operation: &v1::Operation) {
-    let is_file = operation.signal.starts_with("file_") || matches!(operation.signal.as_str(), "mount" | "root_change" | "module");
+    let is_file = operation.signal.starts_with("file_")
+        || matches!(operation.signal.as_str(), "mount" | "root_change" | "module");
     if is_file && !operation.path.is_empty() {
         fields.insert(
             "file".into(),
@@ -204,7 +220,11 @@ fn add_operation(fields: &mut Map<String, Value>, operation: &v1::Operation) {
         );
     }
     let details = operation.details.iter().map(|detail| {
-        let value = if detail.text.is_empty() { json!(detail.number) } else { json!(detail.text) };
+        let value = if detail.text.is_empty() {
+            json!(detail.number)
+        } else {
+            json!(detail.text)
+        };
         (detail.name.clone(), value)
     });
     fields.insert(
@@ -241,7 +261,10 @@ fn add_session(fields: &mut Map<String, Value>, session: &v1::Session) {
 
 fn add_dns(fields: &mut Map<String, Value>, dns: &v1::Dns) {
     let answers = dns.answers.iter().map(|answer| json!({ "data": answer }));
-    let addresses = dns.answers.iter().filter(|answer| answer.parse::<std::net::IpAddr>().is_ok());
+    let addresses = dns
+        .answers
+        .iter()
+        .filter(|answer| answer.parse::<std::net::IpAddr>().is_ok());
     fields.insert(
         "dns".into(),
         json!({
@@ -275,8 +298,6 @@ fn process(process: &v1::Process) -> Value {
         "parent": parent,
         "user": { "id": process.uid.to_string(), "name": process.user },
         "group": { "id": process.gid.to_string() },
-        "real_user": { "id": process.uid.to_string() },
-        "saved_user": null,
     })
 }
 
@@ -352,7 +373,11 @@ fn add_incident(fields: &mut Map<String, Value>, incident: &v1::Incident) {
         fields.insert("user".into(), user(acting));
         fields.insert("container".into(), json!({ "id": acting.container_id }));
     }
-    let mut techniques: Vec<_> = incident.signals.iter().flat_map(|signal| &signal.techniques).collect();
+    let mut techniques: Vec<_> = incident
+        .signals
+        .iter()
+        .flat_map(|signal| &signal.techniques)
+        .collect();
     techniques.sort_unstable();
     techniques.dedup();
     fields.insert(
@@ -441,6 +466,12 @@ fn add_loss(fields: &mut Map<String, Value>, loss: &v1::Loss) {
             "reason": loss.reason,
         }),
     );
-    fields.insert("message".into(), json!(format!("{} events were lost: {}", loss.count, loss.reason)));
-    fields.insert("sensor".into(), json!({ "loss": { "stage": loss.stage, "signal": loss.signal, "count": loss.count } }));
+    fields.insert(
+        "message".into(),
+        json!(format!("{} events were lost: {}", loss.count, loss.reason)),
+    );
+    fields.insert(
+        "sensor".into(),
+        json!({ "loss": { "stage": loss.stage, "signal": loss.signal, "count": loss.count } }),
+    );
 }

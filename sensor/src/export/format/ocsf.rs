@@ -140,9 +140,14 @@ fn add_body(made: &mut Made, event: &v1::Event, body: &event::Body) {
             let version = hello.versions.iter().max().copied().unwrap_or(0);
             made.set(
                 "tls",
-                json!({ "version": tls_version(version), "sni": hello.server_name, "client_ciphers": [] }),
+                json!({ "version": tls_version(version), "sni": hello.server_name }),
             );
-            made.set("ja4_fingerprint_list", json!([{ "type_id": 1, "type": "JA4", "value": hello.ja4 }]));
+            if !hello.ja4.is_empty() {
+                made.set(
+                    "ja4_fingerprint_list",
+                    json!([{ "type_id": 1, "type": "JA4", "value": hello.ja4 }]),
+                );
+            }
         }
         _ => {}
     }
@@ -152,7 +157,9 @@ fn add_body(made: &mut Made, event: &v1::Event, body: &event::Body) {
         made.set("dst_endpoint", destination);
         made.set("connection_info", connection(transport(body), Some(direction)));
     }
-    if let event::Body::Listen(v1::Listen { address, port, .. }) | event::Body::Bind(v1::Bind { address, port, .. }) = body {
+    if let event::Body::Listen(v1::Listen { address, port, .. })
+    | event::Body::Bind(v1::Bind { address, port, .. }) = body
+    {
         made.set("src_endpoint", json!({ "ip": address, "port": port }));
         made.set("connection_info", connection(transport(body), None));
     }
@@ -168,7 +175,10 @@ fn add_body(made: &mut Made, event: &v1::Event, body: &event::Body) {
                 "packets": traffic.packets_sent + traffic.packets_received,
             }),
         );
-        made.set("duration", traffic.duration_ns.map(|duration| duration / 1_000_000));
+        made.set(
+            "duration",
+            traffic.duration_ns.map(|duration| duration / 1_000_000),
+        );
     }
 }
 
@@ -180,15 +190,15 @@ fn add_operation(made: &mut Made, operation: &v1::Operation) {
     }
     match made.class {
         Class::FileSystem => {
-            let mut it = file(&operation.path, operation);
             if matches!(operation.signal.as_str(), "file_rename" | "file_link") {
                 made.set("file_result", file(&operation.target, operation));
-            } else if let Value::Object(it) = &mut it {
-                it.insert("xattributes".into(), json!(null));
             }
-            made.set("file", it);
+            made.set("file", file(&operation.path, operation));
         }
-        Class::Kernel => made.set("kernel", json!({ "name": operation.call, "type_id": 2, "type": "System Call" })),
+        Class::Kernel => made.set(
+            "kernel",
+            json!({ "name": operation.call, "type_id": 2, "type": "System Call" }),
+        ),
         Class::KernelExtension => {
             made.set("driver", json!({ "file": file(&operation.path, operation) }));
         }
@@ -202,7 +212,10 @@ fn add_session(made: &mut Made, event: &v1::Event, session: &v1::Session) {
         "user",
         json!({ "name": session.user, "uid": uid.map(|uid| uid.to_string()) }),
     );
-    made.set("service", json!({ "name": if session.program.is_empty() { "login" } else { &session.program } }));
+    made.set(
+        "service",
+        json!({ "name": if session.program.is_empty() { "login" } else { &session.program } }),
+    );
     made.set("is_remote", !session.remote.is_empty());
     if !session.remote.is_empty() {
         let is_address = session.remote.parse::<std::net::IpAddr>().is_ok();
@@ -238,7 +251,10 @@ fn complete(made: &mut Made, event: &v1::Event) {
         }
     }
     if made.class == Class::Kernel && !made.fields.contains_key("kernel") {
-        made.set("kernel", json!({ "name": "syscall", "type_id": 2, "type": "System Call" }));
+        made.set(
+            "kernel",
+            json!({ "name": "syscall", "type_id": 2, "type": "System Call" }),
+        );
     }
 }
 
@@ -246,7 +262,10 @@ fn of_loss(loss: &v1::Loss) -> Made {
     let mut made = Made::new(Class::Base, 99);
     made.other = "Loss";
     made.severity = 2;
-    made.set("message", format!("{} events were lost: {}", loss.count, loss.reason));
+    made.set(
+        "message",
+        format!("{} events were lost: {}", loss.count, loss.reason),
+    );
     made.set("count", loss.count.max(1));
     made.set("start_time", loss.from_ns / 1_000_000);
     made.set("end_time", loss.to_ns / 1_000_000);
@@ -297,7 +316,9 @@ fn unmapped(body: &event::Body) -> Value {
         event::Body::TlsHello(hello) => json!({ "protocols": hello.protocols }),
         event::Body::Sequence(sequence) => json!({ "calls": sequence.calls, "withheld": sequence.withheld }),
         event::Body::Dns(dns) => json!({ "truncated": dns.truncated, "malformed": dns.malformed }),
-        event::Body::Connect(_) | event::Body::Accept(_) | event::Body::Bind(_) | event::Body::Fork(_) => Value::Null,
+        event::Body::Connect(_) | event::Body::Accept(_) | event::Body::Bind(_) | event::Body::Fork(_) => {
+            Value::Null
+        }
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) fn process_uid(id: Option<&v1::ProcessId>) -> String {
 }
 
 /// The level of a signal: its rule's; for a model's, that of what is evidence and not more.
-pub(super) fn level(signal: &v1::Signal) -> Severity {
+pub(in crate::export) fn level(signal: &v1::Signal) -> Severity {
     match signal.rule.as_ref().map(|rule| rule.level.as_str()) {
         Some("critical") => Severity::Critical,
         Some("high") => Severity::High,
@@ -39,7 +39,7 @@ pub(super) fn level(signal: &v1::Signal) -> Severity {
 }
 
 /// When it happened, in nanoseconds since the Unix epoch.
-pub(super) fn time(entry: &v1::Entry) -> u64 {
+pub(in crate::export) fn time(entry: &v1::Entry) -> u64 {
     match &entry.body {
         Some(Body::Event(event)) => event.time_ns,
         Some(Body::Signal(signal)) => signal.event.as_ref().map_or(0, |event| event.time_ns),
@@ -57,7 +57,13 @@ pub(super) fn timestamp(nanoseconds: u64) -> String {
 
 /// The two ends of what an event is about, and which of them is this host's.
 pub(super) fn tuple(body: &event::Body) -> Option<(&v1::Tuple, Direction)> {
-    let of = |inbound| if inbound { Direction::Inbound } else { Direction::Outbound };
+    let of = |inbound| {
+        if inbound {
+            Direction::Inbound
+        } else {
+            Direction::Outbound
+        }
+    };
     let (tuple, direction) = match body {
         event::Body::Connect(connect) => (&connect.tuple, Direction::Outbound),
         event::Body::Accept(accept) => (&accept.tuple, Direction::Inbound),

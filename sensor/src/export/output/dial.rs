@@ -78,8 +78,15 @@ impl Target {
 
     /// Connects to it.
     pub(super) async fn connect(&self) -> io::Result<Line> {
-        let slow = || io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {CONNECT:?}"));
-        timeout(CONNECT, self.reach()).await.unwrap_or_else(|_| Err(slow()))
+        let slow = || {
+            io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("no connection within {CONNECT:?}"),
+            )
+        };
+        timeout(CONNECT, self.reach())
+            .await
+            .unwrap_or_else(|_| Err(slow()))
     }
 
     async fn reach(&self) -> io::Result<Line> {

@@ -75,10 +75,19 @@ impl FileSink {
             Some(open) => open,
             None => {
                 if let Some(folder) = self.path.parent() {
-                    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).await?;
+                    fs::DirBuilder::new()
+                        .recursive(true)
+                        .mode(0o700)
+                        .create(folder)
+                        .await?;
                 }
                 let mut options = OpenOptions::new();
-                let file = options.create(true).append(true).mode(0o600).open(&self.path).await?;
+                let file = options
+                    .create(true)
+                    .append(true)
+                    .mode(0o600)
+                    .open(&self.path)
+                    .await?;
                 let size = file.metadata().await?.len();
                 (file, size)
             }

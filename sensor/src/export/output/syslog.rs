@@ -17,7 +17,11 @@ use super::{
     Line, OutputError, Sent, SinkError,
     dial::{self, Target},
 };
-use crate::{config::Output, export::uplink::OnConnecting, time::WallTime};
+use crate::{
+    config::Output,
+    export::{format, uplink::OnConnecting},
+    time::WallTime,
+};
 
 /// Facility "log audit".
 const FACILITY: u8 = 13;
@@ -39,10 +43,7 @@ impl SyslogSink {
     }
 
     pub(super) async fn send(&mut self, lines: &[Line]) -> Result<Sent, SinkError> {
-        let mut line = match self.line.take() {
-            Some(mut line) if is_open(&mut line).await => line,
-            _ => self.target.connect().await?,
-        };
+        let mut line = self.open_line().await?;
         let mut text = String::new();
         let mut sent = Sent::default();
         for message in lines.iter().map(message) {
@@ -58,6 +59,15 @@ impl SyslogSink {
         self.line = Some(line);
         Ok(sent)
     }
+
+    async fn open_line(&mut self) -> Result<dial::Line, SinkError> {
+        if let Some(mut line) = self.line.take()
+            && is_open(&mut line).await
+        {
+            return Ok(line);
+        }
+        Ok(self.target.connect().await?)
+    }
 }
 
 /// Receivers say nothing: what can be read is the end.
@@ -72,14 +82,24 @@ async fn is_open(line: &mut dial::Line) -> bool {
 /// `<PRI>1 TIMESTAMP HOSTNAME APP-NAME PROCID MSGID SD MSG`.
 fn message(line: &Line) -> String {
     let priority = FACILITY * 8 + severity(&line.entry);
-    let time = WallTime(super::super::format::time(&line.entry));
-    let host: String = line.entry.host.chars().filter(char::is_ascii_graphic).take(255).collect();
+    let time = WallTime(format::time(&line.entry));
+    let host: String = line
+        .entry
+        .host
+        .chars()
+        .filter(char::is_ascii_graphic)
+        .take(255)
+        .collect();
     let host = if host.is_empty() { "-" } else { &host };
     let name = match signal_name(&line.entry) {
         "" => "-",
         name => name,
     };
-    format!("<{priority}>1 {time} {host} sensor {} {name} - {}", std::process::id(), line.text)
+    format!(
+        "<{priority}>1 {time} {host} sensor {} {name} - {}",
+        std::process::id(),
+        line.text
+    )
 }
 
 /// From 2, critical, to 6, informational.
@@ -92,7 +112,7 @@ fn severity(entry: &v1::Entry) -> u8 {
     };
     match &entry.body {
         Some(Body::Incident(incident)) => of(incident.severity()),
-        Some(Body::Signal(signal)) => of(super::super::format::level(signal)),
+        Some(Body::Signal(signal)) => of(format::level(signal)),
         Some(Body::Loss(_)) => 4,
         Some(Body::Outcome(_)) => 5,
         Some(Body::Event(_)) | None => 6,

@@ -23,10 +23,13 @@ pub(super) fn config(ca_file: &Path) -> Result<Arc<ClientConfig>, OutputError> {
             return Err(refuse("the system trusts nobody; name a ca_file".to_owned()));
         }
     } else {
-        let certificates = CertificateDer::pem_file_iter(ca_file).map_err(|error| refuse(error.to_string()))?;
+        let certificates =
+            CertificateDer::pem_file_iter(ca_file).map_err(|error| refuse(error.to_string()))?;
         for certificate in certificates {
             let certificate = certificate.map_err(|error| refuse(error.to_string()))?;
-            roots.add(certificate).map_err(|error| refuse(error.to_string()))?;
+            roots
+                .add(certificate)
+                .map_err(|error| refuse(error.to_string()))?;
         }
         if roots.is_empty() {
             return Err(refuse("there is no certificate in it; it must be PEM".to_owned()));

@@ -23,7 +23,12 @@ use sensor_proto::{signal_name, v1::entry::Body};
 use sha2::Sha256;
 
 use super::{Line, OutputError, Sent, SinkError, dial::Target};
-use crate::{config::Output, export::uplink::OnConnecting, hex::hex, time::WallTime};
+use crate::{
+    config::Output,
+    export::{format, uplink::OnConnecting},
+    hex::hex,
+    time::WallTime,
+};
 
 /// Shortest key, in bytes.
 const KEY_MIN: usize = 16;
@@ -52,28 +57,45 @@ impl WebhookSink {
             return Ok(Sent::default());
         };
         let status = self.post(line).await?;
-        let is_later = matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
+        let is_later = matches!(
+            status,
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
+        );
         if status.is_success() {
             return Ok(Sent { taken: 1, refused: 0 });
         }
         if is_later || status.is_server_error() {
             return Err(SinkError::Answer(status));
         }
-        tracing::warn!("the webhook {} has refused {}: {status}", self.target.host, delivery(line));
+        tracing::warn!(
+            "the webhook {} has refused {}: {status}",
+            self.target.host,
+            delivery(line)
+        );
         Ok(Sent { taken: 0, refused: 1 })
     }
 
     async fn post(&mut self, line: &Line) -> Result<StatusCode, SinkError> {
-        let mut sender = match self.sender.take() {
-            Some(mut sender) if sender.ready().await.is_ok() => sender,
-            _ => self.connect().await?,
-        };
+        let mut sender = self.ready().await?;
         let response = sender.send_request(self.request(line)).await?;
         let status = response.status();
-        if Limited::new(response.into_body(), ANSWER_MAX).collect().await.is_ok() {
+        if Limited::new(response.into_body(), ANSWER_MAX)
+            .collect()
+            .await
+            .is_ok()
+        {
             self.sender = Some(sender);
         }
         Ok(status)
+    }
+
+    async fn ready(&mut self) -> Result<SendRequest<Full<Bytes>>, SinkError> {
+        if let Some(mut sender) = self.sender.take()
+            && sender.ready().await.is_ok()
+        {
+            return Ok(sender);
+        }
+        self.connect().await
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, SinkError> {
@@ -96,7 +118,10 @@ impl WebhookSink {
         let texts = [
             (HOST.as_str(), format!("{host}:{port}")),
             (CONTENT_TYPE.as_str(), "application/json".to_owned()),
-            (USER_AGENT.as_str(), concat!("sensor/", env!("CARGO_PKG_VERSION")).to_owned()),
+            (
+                USER_AGENT.as_str(),
+                concat!("sensor/", env!("CARGO_PKG_VERSION")).to_owned(),
+            ),
             ("x-sensor-timestamp", seconds),
             ("x-sensor-signature", format!("sha256={signature}")),
             ("x-sensor-delivery", delivery(line)),
@@ -114,7 +139,7 @@ impl WebhookSink {
 fn delivery(line: &Line) -> String {
     match &line.entry.body {
         Some(Body::Incident(incident)) => format!("{}-{}", incident.id, incident.updated_ns),
-        _ => format!("{}-{}", signal_name(&line.entry), super::super::format::time(&line.entry)),
+        _ => format!("{}-{}", signal_name(&line.entry), format::time(&line.entry)),
     }
 }
 
@@ -138,11 +163,15 @@ fn key(path: &Path) -> Result<Vec<u8>, OutputError> {
     let key = fs::read(path).map_err(|error| refuse(error.to_string()))?;
     let about = fs::metadata(path).map_err(|error| refuse(error.to_string()))?;
     if about.mode() & 0o077 != 0 {
-        return Err(refuse("others can read it; `chmod 600` it, and make a new key".to_owned()));
+        return Err(refuse(
+            "others can read it; `chmod 600` it, and make a new key".to_owned(),
+        ));
     }
     let key = key.trim_ascii().to_vec();
     if key.len() < KEY_MIN {
-        return Err(refuse(format!("a key has at least {KEY_MIN} bytes; `openssl rand -hex 32` makes one")));
+        return Err(refuse(format!(
+            "a key has at least {KEY_MIN} bytes; `openssl rand -hex 32` makes one"
+        )));
     }
     Ok(key)
 }

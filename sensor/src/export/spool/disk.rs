@@ -162,19 +162,18 @@ impl Disk {
                 entries: row.get(2)?,
                 length: row.get(3)?,
             };
-            contents.index.insert(row.get::<_, i64>(0)?.cast_unsigned(), slot);
+            contents.index.insert(counted(row.get(0)?)?, slot);
         }
         let mut rows = self
             .connection
             .prepare("SELECT first, epoch, acknowledged, bound FROM numberings ORDER BY first")?;
         let mut rows = rows.query([])?;
         while let Some(row) = rows.next()? {
-            let [first, epoch, acknowledged, bound] =
-                [0, 1, 2, 3].map(|column| row.get::<_, i64>(column).map(i64::cast_unsigned));
-            let (acknowledged, bound) = (acknowledged?, bound?);
+            let (first, epoch) = (counted(row.get(0)?)?, row.get::<_, i64>(1)?.cast_unsigned());
+            let (acknowledged, bound) = (counted(row.get(2)?)?, counted(row.get(3)?)?);
             contents.numberings.push_back(Numbering {
-                first: first?,
-                epoch: epoch?,
+                first,
+                epoch,
                 acknowledged,
                 bound: bound.max(acknowledged),
                 changed: false,
@@ -252,6 +251,19 @@ impl Disk {
         self.connection
             .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
     }
+}
+
+/// A number that only grows, from 0: no agent comes near the end of them, so what does is damage.
+fn counted(number: i64) -> rusqlite::Result<u64> {
+    u64::try_from(number)
+        .ok()
+        .filter(|number| *number < 1 << 60)
+        .ok_or_else(|| {
+            rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT),
+                Some(format!("{number} is no position and no sequence")),
+            )
+        })
 }
 
 /// Whether there is room on the file system of `path` for more. What cannot be asked is tried.

@@ -38,6 +38,10 @@ enum Command {
         epoch: u64,
         sequence: u64,
     },
+    Refuse {
+        epoch: u64,
+        sequence: u64,
+    },
     Resume {
         epoch: u64,
         stored: u64,
@@ -166,6 +170,14 @@ impl Keeper {
         self.send(Command::Acknowledge { epoch, sequence }).await
     }
 
+    /// See [`Spool::refuse`].
+    ///
+    /// # Errors
+    /// If the thread has ended.
+    pub async fn refuse(&self, epoch: u64, sequence: u64) -> Result<(), KeeperError> {
+        self.send(Command::Refuse { epoch, sequence }).await
+    }
+
     /// See [`Spool::resume`].
     ///
     /// # Errors
@@ -240,6 +252,7 @@ fn perform(spool: &mut Spool, command: Command) -> Option<Due> {
         Command::Append(package) => spool.append(package),
         Command::Lose(name, why, count) => spool.lose(name, why, count),
         Command::Acknowledge { epoch, sequence } => spool.acknowledge(epoch, sequence),
+        Command::Refuse { epoch, sequence } => spool.refuse(epoch, sequence),
         // Nobody to hear it is no reason not to have done it.
         Command::Resume { epoch, stored, reply } => _ = reply.send(spool.resume(epoch, stored)),
         Command::Flush(reply) => return Some(Due::Flushed(reply)),

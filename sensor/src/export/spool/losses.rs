@@ -17,6 +17,7 @@ pub(in crate::export) mod reason {
         "the collector was slower than this host, or away, and there was no room to wait";
     pub(in crate::export) const LONG: &str = "it was longer than the collector accepts";
     pub(in crate::export) const DAMAGED: &str = "the disk gave it back damaged";
+    pub(in crate::export) const REFUSED: &str = "the collector will not have the batch that it was in";
     pub(in crate::export) const ASIDE: &str =
         "the spool on disk was damaged and was set aside: how much more waited in it is not known";
     pub(in crate::export) const FOREIGN: &str =

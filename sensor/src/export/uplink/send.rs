@@ -1,7 +1,7 @@
 //! From the spool to the collector: greets, sends within the credit, lets go of what is acknowledged, and comes back
 //! when the line breaks.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use sensor_proto::{
     MESSAGE_BYTES_MAX, PROTOCOL,
@@ -12,17 +12,19 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Status, Streaming, client::Grpc, codegen::http::uri::PathAndQuery, transport::Uri};
+use tonic::{
+    Code, Request, Status, Streaming, client::Grpc, codegen::http::uri::PathAndQuery, transport::Uri,
+};
 
 use super::{
     OnConnecting, Shared,
     connect::connect,
     frames::{FrameCodec, Outgoing},
 };
-use crate::export::spool::{Keeper, KeeperError};
-
-/// First and longest time between attempts to connect.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+use crate::export::{
+    backoff::{Backoff, FIRST, causes},
+    spool::{Keeper, KeeperError},
+};
 
 /// How long the collector may take to greet.
 const GREETING: Duration = Duration::from_secs(10);
@@ -70,23 +72,57 @@ enum End {
     Epoch,
 }
 
+/// What is known of a batch that the collector will not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Suspicion {
+    #[default]
+    None,
+    /// It is one of those that were on the way: each is sent alone.
+    OneOf,
+    /// It is this one.
+    Convicted { epoch: u64, sequence: u64 },
+}
+
+impl Suspicion {
+    /// What to think of it after a stream has ended so, with what was on the way.
+    fn after(self, error: &SendError, stream: &Stream) -> Self {
+        let is_refused =
+            matches!(error, SendError::Refused(status) if status.code() == Code::InvalidArgument);
+        match (is_refused, stream.sent - stream.acked, self) {
+            (false, ..) | (true, 0, _) => Self::None,
+            (true, 1, Self::OneOf) => Self::Convicted {
+                epoch: stream.epoch,
+                sequence: stream.sent,
+            },
+            (true, ..) => Self::OneOf,
+        }
+    }
+
+    fn credit(self, credit: u32) -> u32 {
+        if self == Self::None { credit } else { 1 }
+    }
+}
+
 /// A stream that was welcomed.
 struct Stream {
-    frames: mpsc::Sender<Outgoing>,
+    /// `None` once nothing more comes.
+    frames: Option<mpsc::Sender<Outgoing>>,
     answers: Streaming<DeliverResponse>,
     epoch: u64,
     compression: Compression,
     sent: u64,
     acked: u64,
     credit: u32,
+    suspicion: Suspicion,
 }
 
 impl Sender {
     /// Until nothing is left to deliver and nothing will come.
     pub(super) async fn run(self, seed: u64) {
         let mut backoff = Backoff::new(seed);
+        let mut suspicion = Suspicion::None;
         while !self.shared.is_done() {
-            let error = match self.attempt(&mut backoff).await {
+            let error = match self.attempt(&mut backoff, &mut suspicion).await {
                 Ok(End::Done) => break,
                 Ok(End::Epoch) => continue,
                 Err(error) => error,
@@ -96,7 +132,7 @@ impl Sender {
             tokio::select! {
                 () = sleep(wait) => {}
                 // The agent stops: one more attempt at once, then in quick succession until the time is over.
-                () = self.shared.packed() => sleep(wait.min(BACKOFF.0)).await,
+                () = self.shared.packed() => sleep(wait.min(FIRST)).await,
             }
         }
         self.shared.link().connected = false;
@@ -115,9 +151,21 @@ impl Sender {
         link.last_error = message;
     }
 
-    async fn attempt(&self, backoff: &mut Backoff) -> Result<End, SendError> {
+    async fn attempt(&self, backoff: &mut Backoff, suspicion: &mut Suspicion) -> Result<End, SendError> {
+        if let Suspicion::Convicted { epoch, sequence } = *suspicion {
+            self.keeper.refuse(epoch, sequence).await?;
+            *suspicion = Suspicion::None;
+        }
         let mut stream = self.greet().await?;
-        backoff.reset();
+        stream.suspicion = *suspicion;
+        let end = self.deliver(&mut stream, backoff).await;
+        if let Err(error) = &end {
+            *suspicion = suspicion.after(error, &stream);
+        }
+        end
+    }
+
+    async fn deliver(&self, stream: &mut Stream, backoff: &mut Backoff) -> Result<End, SendError> {
         {
             let mut link = self.shared.link();
             link.connected = true;
@@ -139,11 +187,8 @@ impl Sender {
             }
         }
         // Says that nothing more comes, and waits for the collector to agree; the time for it is the caller's.
-        let Stream {
-            frames, mut answers, ..
-        } = stream;
-        drop(frames);
-        while answers.message().await?.is_some() {}
+        stream.frames = None;
+        while stream.answers.message().await?.is_some() {}
         Ok(end)
     }
 
@@ -190,13 +235,14 @@ impl Sender {
         }
         let (sent, acked) = (welcome.stored, welcome.stored);
         Ok(Stream {
-            frames,
+            frames: Some(frames),
             answers,
             epoch,
             compression,
             sent,
             acked,
             credit: welcome.credit.clamp(1, CREDIT_MAX),
+            suspicion: Suspicion::None,
         })
     }
 }
@@ -205,13 +251,15 @@ impl Stream {
     /// Sends what waits, as far as the credit goes.
     async fn fill(&mut self, keeper: &Keeper) -> Result<(), SendError> {
         let on_the_way = self.sent - self.acked;
-        let room = u64::from(self.credit).saturating_sub(on_the_way) as usize;
+        let credit = self.suspicion.credit(self.credit);
+        let room = u64::from(credit).saturating_sub(on_the_way) as usize;
         if room == 0 {
             return Ok(());
         }
         for batch in keeper.batches(self.epoch, self.sent, room).await? {
             self.sent = batch.sequence;
-            self.frames
+            let frames = self.frames.as_ref().ok_or(SendError::Ended)?;
+            frames
                 .try_send(Outgoing::Batch(batch, self.compression))
                 .map_err(|_| SendError::Ended)?;
         }
@@ -230,74 +278,5 @@ impl Stream {
         self.acked = self.acked.max(ack.sequence);
         self.credit = ack.credit.clamp(1, CREDIT_MAX);
         Ok(keeper.acknowledge(self.epoch, self.acked).await?)
-    }
-}
-
-/// Doubling times between attempts, each scattered over half to all of itself.
-struct Backoff {
-    next: Duration,
-    state: u64,
-}
-
-impl Backoff {
-    fn new(seed: u64) -> Self {
-        Self {
-            next: BACKOFF.0,
-            state: seed,
-        }
-    }
-
-    fn reset(&mut self) {
-        self.next = BACKOFF.0;
-    }
-
-    fn next(&mut self) -> Duration {
-        let whole = self.next;
-        self.next = (whole * 2).min(BACKOFF.1);
-        whole.mul_f64(0.5 + 0.5 * self.random())
-    }
-
-    /// A number in [0, 1), by `SplitMix64`.
-    fn random(&mut self) -> f64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.state;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((bits ^ (bits >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
-    }
-}
-
-/// An error and what it came from: tonic's own text is only "transport error".
-fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn attempts_back_off_with_jitter_and_start_again() {
-        let mut backoff = Backoff::new(7);
-        let waits: Vec<_> = (0..12).map(|_| backoff.next()).collect();
-        let mut whole = BACKOFF.0;
-        for wait in &waits {
-            assert!((whole / 2..=whole).contains(wait), "{wait:?} of {whole:?}");
-            whole = (whole * 2).min(BACKOFF.1);
-        }
-        let mut same = Backoff::new(7);
-        assert!(waits.iter().all(|wait| *wait == same.next()), "the seed decides");
-        backoff.reset();
-        assert!(backoff.next() <= BACKOFF.0);
     }
 }

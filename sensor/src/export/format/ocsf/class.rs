@@ -98,11 +98,26 @@ impl Class {
             ],
             Self::DetectionFinding => &[(1, "Create"), (2, "Update"), (3, "Close")],
             Self::Authentication => &[(1, "Logon"), (2, "Logoff")],
-            Self::Network => &[(1, "Open"), (2, "Close"), (4, "Fail"), (6, "Traffic"), (7, "Listen")],
+            Self::Network => &[
+                (1, "Open"),
+                (2, "Close"),
+                (4, "Fail"),
+                (6, "Traffic"),
+                (7, "Listen"),
+            ],
             Self::Dns => &[(1, "Query"), (2, "Response")],
-            Self::Remediation => &[(1, "Isolate"), (2, "Evict"), (3, "Restore"), (4, "Harden"), (5, "Detect")],
+            Self::Remediation => &[
+                (1, "Isolate"),
+                (2, "Evict"),
+                (3, "Restore"),
+                (4, "Harden"),
+                (5, "Detect"),
+            ],
         };
-        names.iter().find(|(known, _)| *known == id).map_or("Unknown", |(_, name)| name)
+        names
+            .iter()
+            .find(|(known, _)| *known == id)
+            .map_or("Unknown", |(_, name)| name)
     }
 }
 

@@ -21,7 +21,9 @@ fn severity_id(severity: Severity) -> u64 {
 }
 
 fn attacks(techniques: impl Iterator<Item = impl AsRef<str>>) -> Vec<Value> {
-    techniques.map(|technique| json!({ "technique": { "uid": technique.as_ref() }, "version": "16" })).collect()
+    techniques
+        .map(|technique| json!({ "technique": { "uid": technique.as_ref() }, "version": "16" }))
+        .collect()
 }
 
 /// A finding of one model or rule.
@@ -29,7 +31,15 @@ pub(super) fn of_signal(signal: &v1::Signal) -> Made {
     let mut made = Made::new(Class::DetectionFinding, 1);
     made.severity = severity_id(level(signal));
     let rule = signal.rule.as_ref();
-    let title = rule.map_or_else(|| signal.reasons.first().map_or(signal.source.as_str(), String::as_str), |rule| &rule.title);
+    let title = rule.map_or_else(
+        || {
+            signal
+                .reasons
+                .first()
+                .map_or(signal.source.as_str(), String::as_str)
+        },
+        |rule| &rule.title,
+    );
     let event = signal.event.as_ref();
     let happened = event.map_or(0, |event| event.time_ns);
     let boot = event.map_or(0, |event| event.boot_time_ns);
@@ -54,12 +64,18 @@ pub(super) fn of_signal(signal: &v1::Signal) -> Made {
     made.set("evidences", evidence(acting));
     made.set("status_id", 1);
     made.set("status", "New");
-    made.set("unmapped", json!({ "subject": signal.subject, "p_value": signal.p_value, "bits": signal.bits }));
+    made.set(
+        "unmapped",
+        json!({ "subject": signal.subject, "p_value": signal.p_value, "bits": signal.bits }),
+    );
     made
 }
 
 fn evidence(acting: Option<&v1::Process>) -> Value {
-    acting.map_or(Value::Null, |acting| json!([{ "process": process(acting), "actor": actor(acting) }]))
+    acting.map_or(
+        Value::Null,
+        |acting| json!([{ "process": process(acting), "actor": actor(acting) }]),
+    )
 }
 
 /// An incident as it is now.
@@ -71,7 +87,11 @@ pub(super) fn of_incident(incident: &v1::Incident) -> Made {
     };
     let mut made = Made::new(Class::DetectionFinding, activity);
     made.severity = severity_id(incident.severity());
-    let mut techniques: Vec<_> = incident.signals.iter().flat_map(|signal| &signal.techniques).collect();
+    let mut techniques: Vec<_> = incident
+        .signals
+        .iter()
+        .flat_map(|signal| &signal.techniques)
+        .collect();
     techniques.sort_unstable();
     techniques.dedup();
     made.set(
@@ -148,13 +168,19 @@ pub(super) fn of_outcome(outcome: &v1::Outcome) -> Made {
     let (activity, other) = remedy(kind);
     let mut made = Made::new(Class::Remediation, activity);
     made.other = other;
-    let number = if outcome.number == 0 { outcome.audit_number } else { outcome.number };
+    let number = if outcome.number == 0 {
+        outcome.audit_number
+    } else {
+        outcome.number
+    };
     made.set("command_uid", number.to_string());
     made.set("message", outcome.detail.as_str());
     made.set("status_detail", outcome.detail.as_str());
     let (status, words) = match outcome.result() {
         v1::Result::Done => (3, "Full Remediation"),
-        v1::Result::Refused | v1::Result::Denied | v1::Result::Lapsed | v1::Result::Observed => (99, "Not Done"),
+        v1::Result::Refused | v1::Result::Denied | v1::Result::Lapsed | v1::Result::Observed => {
+            (99, "Not Done")
+        }
         v1::Result::Gone => (4, "Does Not Exist"),
         v1::Result::Failed => (2, "Failure"),
         v1::Result::Expired => (1, "Success"),
@@ -162,7 +188,10 @@ pub(super) fn of_outcome(outcome: &v1::Outcome) -> Made {
     };
     made.set("status_id", status);
     made.set("status", words);
-    made.set("start_time", outcome.time_ns.saturating_sub(outcome.latency_ns) / 1_000_000);
+    made.set(
+        "start_time",
+        outcome.time_ns.saturating_sub(outcome.latency_ns) / 1_000_000,
+    );
     made.set("end_time", outcome.time_ns / 1_000_000);
     made.set(
         "unmapped",

@@ -16,7 +16,7 @@ const FILE_TYPES: [(u32, u64); 7] = [
     (0o120_000, 7),
 ];
 
-/// A number of milliseconds from when a process began: our own clock is that of the host's boot, so the start is not said as a date.
+/// A process, and the one that it comes from.
 pub(super) fn process(process: &v1::Process) -> Value {
     let mut object = bare(process);
     if let Value::Object(fields) = &mut object {
@@ -43,10 +43,8 @@ fn bare(process: &v1::Process) -> Value {
         "euid": process.euid,
         "auid": process.login_uid,
         "session": process.session_id.map(|id| json!({ "uid": id.to_string() })),
-        "namespace_pid": null,
         "container": container(&process.container_id),
         "group": { "uid": process.gid.to_string() },
-        "lineage": [],
     })
 }
 
@@ -71,7 +69,11 @@ fn executable(text: &str) -> Value {
 }
 
 fn container(id: &str) -> Value {
-    if id.is_empty() { Value::Null } else { json!({ "uid": id }) }
+    if id.is_empty() {
+        Value::Null
+    } else {
+        json!({ "uid": id })
+    }
 }
 
 /// Who did it.
@@ -100,7 +102,10 @@ pub(super) fn device(host: &str) -> Value {
 /// A file that something was done to.
 pub(super) fn file(text: &str, operation: &v1::Operation) -> Value {
     let kind = operation.mode & 0o170_000;
-    let kind = FILE_TYPES.iter().find(|(mode, _)| *mode == kind).map_or(0, |(_, id)| *id);
+    let kind = FILE_TYPES
+        .iter()
+        .find(|(mode, _)| *mode == kind)
+        .map_or(0, |(_, id)| *id);
     let name = match file_name(text) {
         "" if text.is_empty() => "unknown",
         "" => "/",
@@ -118,7 +123,8 @@ pub(super) fn file(text: &str, operation: &v1::Operation) -> Value {
 /// The end that began, and the other.
 pub(super) fn endpoints(tuple: &v1::Tuple, direction: Direction) -> (Value, Value) {
     let local = json!({ "ip": tuple.local_address, "port": tuple.local_port });
-    let remote = json!({ "ip": tuple.remote_address, "port": tuple.remote_port, "hostname": tuple.remote_name });
+    let remote =
+        json!({ "ip": tuple.remote_address, "port": tuple.remote_port, "hostname": tuple.remote_name });
     match direction {
         Direction::Outbound => (local, remote),
         Direction::Inbound => (remote, local),
