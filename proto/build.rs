@@ -17,6 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     )?;
     tonic_prost_build::configure()
         .bytes(".sensor.v1.DeliverRequest.batch")
+        .bytes(".sensor.v1.CompressedBatch.body")
         .extern_path(".sensor.v1.SubscribeResponse", "crate::v1::SubscribeResponse")
         .compile_fds(descriptors)?;
     Ok(())

@@ -124,6 +124,7 @@ impl Delivery {
                 stream,
                 protocol,
                 agent_version,
+                compression,
             } => {
                 self.stream = Arc::new(stream);
                 let stored = self
@@ -138,6 +139,7 @@ impl Delivery {
                     protocol,
                     stored,
                     credit: CREDIT,
+                    compression: compression.into(),
                 }))
                 .await
             }

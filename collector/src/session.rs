@@ -2,8 +2,8 @@
 
 use prost::{DecodeError, Message, bytes::Bytes};
 use sensor_proto::{
-    BATCH_ENTRIES_MAX, DanglingProcess, PROTOCOL,
-    v1::{Batch, DeliverRequest, Entry, Hello, deliver_request::Frame},
+    BATCH_ENTRIES_MAX, DanglingProcess, DecompressError, PROTOCOL,
+    v1::{Batch, CompressedBatch, Compression, DeliverRequest, Entry, Hello, deliver_request::Frame},
 };
 
 /// Batches that may be on the way without an acknowledgement.
@@ -54,6 +54,8 @@ pub enum Step {
         protocol: u32,
         /// Version of the agent.
         agent_version: String,
+        /// What its batches are to be compressed with.
+        compression: Compression,
     },
     /// Store this batch, then acknowledge it.
     Store(TakenBatch),
@@ -66,7 +68,7 @@ pub enum Step {
 pub struct TakenBatch {
     /// What it says.
     pub batch: Batch,
-    /// The same as it came.
+    /// The same in bytes, not compressed.
     pub encoded: Bytes,
 }
 
@@ -104,6 +106,14 @@ pub enum FrameError {
         length: usize,
         /// What is wrong with them.
         cause: DecodeError,
+    },
+    /// Bytes that are no compressed batch, or one that would be too long.
+    #[error("compressed batch {sequence}: {cause}")]
+    Compressed {
+        /// Its number.
+        sequence: u64,
+        /// What is wrong with it.
+        cause: DecompressError,
     },
     /// A batch without entries, or with too many.
     #[error("batch {sequence} has {entries} entries, not 1 to {BATCH_ENTRIES_MAX}")]
@@ -155,6 +165,7 @@ impl Session {
             None => Err(FrameError::Empty),
             Some(Frame::Hello(hello)) => self.hello(hello),
             Some(Frame::Batch(batch)) => self.batch(batch),
+            Some(Frame::Compressed(batch)) => self.compressed(&batch),
         }
     }
 
@@ -191,6 +202,7 @@ impl Session {
             host,
             epoch,
             agent_version,
+            compressions,
         } = hello;
         if protocol == 0 {
             return Err(FrameError::Protocol(protocol));
@@ -209,18 +221,38 @@ impl Session {
             stream,
             protocol: protocol.min(PROTOCOL),
             agent_version,
+            compression: compression(&compressions),
         })
     }
 
+    fn compressed(&mut self, batch: &CompressedBatch) -> Result<Step, FrameError> {
+        // Nobody who has not said who they are makes work.
+        self.stream()?;
+        let sequence = batch.sequence;
+        let encoded = batch
+            .open()
+            .map_err(|cause| FrameError::Compressed { sequence, cause })?;
+        self.batch(encoded)
+    }
+
+    /// Whose batches are due.
+    fn stream(&self) -> Result<&StreamId, FrameError> {
+        match self {
+            Self::New => Err(FrameError::NotGreeted),
+            Self::Greeted(_) => Err(FrameError::OutOfTurn("a batch")),
+            Self::Open { stream, .. } => Ok(stream),
+        }
+    }
+
     fn batch(&mut self, encoded: Bytes) -> Result<Step, FrameError> {
-        let (stream, taken, stored) = match self {
-            Self::New => return Err(FrameError::NotGreeted),
-            Self::Greeted(_) => return Err(FrameError::OutOfTurn("a batch")),
-            Self::Open {
-                stream,
-                taken,
-                stored,
-            } => (stream, taken, stored),
+        self.stream()?;
+        let Self::Open {
+            stream,
+            taken,
+            stored,
+        } = self
+        else {
+            return Err(FrameError::NotGreeted);
         };
         let batch = Batch::decode(encoded.clone()).map_err(|cause| FrameError::Unreadable {
             length: encoded.len(),
@@ -256,6 +288,15 @@ impl Session {
     }
 }
 
+/// The best that both know. The numbers of later versions are none.
+fn compression(offered: &[i32]) -> Compression {
+    if offered.contains(&Compression::Zstd.into()) {
+        Compression::Zstd
+    } else {
+        Compression::Unspecified
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -268,6 +309,7 @@ mod tests {
             host: host.into(),
             epoch: 7,
             agent_version: "1".into(),
+            compressions: vec![Compression::Zstd.into(), 99],
         };
         DeliverRequest {
             frame: Some(Frame::Hello(hello)),
@@ -386,6 +428,54 @@ mod tests {
         ] {
             assert_eq!(open(10).take(batch(sequence, entries, host)), Err(error));
         }
+    }
+
+    fn compressed(sequence: u64, body: &[u8]) -> DeliverRequest {
+        let mut compressor = sensor_proto::Compressor::new().expect("has memory");
+        let body = compressor.compress(body).expect("compresses");
+        DeliverRequest {
+            frame: Some(Frame::Compressed(CompressedBatch { sequence, body })),
+        }
+    }
+
+    #[test]
+    fn a_compressed_batch_is_the_same_as_another() {
+        let DeliverRequest {
+            frame: Some(Frame::Batch(plain)),
+        } = batch(11, 2, "web1")
+        else {
+            panic!("a batch");
+        };
+        let body = Batch {
+            sequence: 0,
+            ..Batch::decode(plain.clone()).expect("a batch")
+        };
+        let request = compressed(11, &body.encode_to_vec());
+        let Ok(Step::Store(taken)) = open(10).take(request.clone()) else {
+            panic!("it keeps the rules");
+        };
+        assert_eq!((taken.batch.sequence, taken.encoded), (11, plain));
+        assert_eq!(Session::default().take(request), Err(FrameError::NotGreeted));
+        let request = compressed(12, &body.encode_to_vec());
+        assert_eq!(
+            open(10).take(request),
+            Err(FrameError::Gap {
+                sequence: 12,
+                expected: 11
+            })
+        );
+    }
+
+    #[test]
+    fn a_compressed_bomb_is_refused() {
+        let error = open(10)
+            .take(compressed(11, &vec![0; 64 << 20]))
+            .expect_err("is refused");
+        let text = error.to_string();
+        assert!(
+            text.starts_with("compressed batch 11: ") && text.contains("67108864; 8388608 are allowed"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -4,7 +4,10 @@
 use collector::session::{CREDIT, Session, Step};
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
-use sensor_proto::v1::{DeliverRequest, DeliverResponse, SubscribeRequest};
+use sensor_proto::{
+    MESSAGE_BYTES_MAX, decompress,
+    v1::{DeliverRequest, DeliverResponse, SubscribeRequest},
+};
 
 // Frames follow each other, each with two bytes of length before it; a frame of no bytes stands for a commit.
 fuzz_target!(|bytes: &[u8]| {
@@ -20,6 +23,9 @@ fuzz_target!(|bytes: &[u8]| {
             continue;
         }
         let _ = DeliverResponse::decode(frame);
+        if let Ok(content) = decompress(frame) {
+            assert!(content.len() <= MESSAGE_BYTES_MAX);
+        }
         if let Ok(SubscribeRequest { filter: Some(filter) }) = SubscribeRequest::decode(frame) {
             let _ = filter.validate();
         }
@@ -30,6 +36,8 @@ fuzz_target!(|bytes: &[u8]| {
                 assert_eq!(taken.batch.sequence, last + 1);
                 last = taken.batch.sequence;
                 let entries = taken.batch.entries.len();
+                // Compressed or not.
+                assert!(taken.encoded.len() <= MESSAGE_BYTES_MAX + 16);
                 assert_eq!(taken.batch.into_complete("host").count(), entries);
                 assert!(last - durable <= u64::from(CREDIT));
             }

@@ -3,11 +3,13 @@
 //! entries reach many readers ([`fanout`]).
 
 mod batch;
+mod compressed;
 pub mod fanout;
 mod filter;
 mod response;
 
 pub use batch::DanglingProcess;
+pub use compressed::{Compressor, DecompressError, decompress};
 pub use filter::{FilterError, PATTERN_BYTES_MAX, PATTERNS_MAX, SIGNAL_NAMES, event_name, signal_name};
 pub use response::Entries;
 

@@ -26,8 +26,8 @@ use crate::{
     config::Config,
     detect::{Detector, Incident},
     export::{
-        Converter, Entry, Hub, LocalError, LocalServer, LocalService, MemorySpool, Uplink, UplinkConfig,
-        UplinkError, Users,
+        Converter, Entry, Hub, LocalError, LocalServer, LocalService, OutputError, Outputs, Spool, Uplink,
+        UplinkConfig, UplinkError, Users, spool, uplink::OnConnecting,
     },
     host::{CgroupMount, Host, Listener, Profiles, Profiling, WallClock},
     knowledge::Knowledge,
@@ -61,6 +61,8 @@ pub enum AgentError {
     #[error(transparent)]
     Uplink(#[from] UplinkError),
     #[error(transparent)]
+    Output(#[from] OutputError),
+    #[error(transparent)]
     Privacy(#[from] KeyError),
     #[error("cannot start the agent's thread: {0}")]
     Thread(#[source] io::Error),
@@ -86,6 +88,14 @@ pub async fn run(
     let converter = Converter::new(name.clone(), Arc::clone(&users)).with_policy(policy);
     let uplink = uplink(&config, &name, &hub, &converter, &links)?;
     let monitor = uplink.as_ref().map(Uplink::monitor);
+    let on_connecting = on_connecting(&links);
+    let outputs = Outputs::start(
+        &config.export.outputs,
+        &hub,
+        &converter,
+        seed(&name),
+        &on_connecting,
+    )?;
 
     let (commands, orders) = mpsc::channel();
     let rules = rules(&config);
@@ -107,6 +117,7 @@ pub async fn run(
         converter,
         status: Arc::new(status),
         uplink: monitor,
+        outputs: outputs.monitor(),
         reloader: Some(Arc::clone(&reloader)),
         orders: Some(orders),
         book: Some(book),
@@ -129,6 +140,7 @@ pub async fn run(
     }
     hub.close();
     let _ = delivering.await;
+    outputs.finish().await;
     let served = match serving.await {
         Ok(result) => result.map_err(AgentError::from),
         Err(error) => {
@@ -168,20 +180,36 @@ fn uplink(
     if config.uplink.collector.is_empty() {
         return Ok(None);
     }
-    // Two agents of one name and start would share a numbering: the nanosecond tells them apart.
-    let epoch = WallTime::now().0;
-    let seed = host
-        .bytes()
-        .fold(epoch, |seed, byte| seed.rotate_left(5) ^ u64::from(byte));
-    let links = Arc::clone(links);
+    let (bytes, place) = (config.uplink.queue_bytes, state_directory(config));
+    let place = place.map(|state| state.join(spool::FILE));
+    let open = move || match place {
+        Some(place) => Spool::open(&place, bytes),
+        None => Spool::in_memory(bytes.min(spool::MEMORY)),
+    };
     Uplink::new(
-        UplinkConfig::new(&config.uplink.collector, seed),
+        UplinkConfig {
+            choice: config.uplink.choice(),
+            ..UplinkConfig::new(&config.uplink.collector, seed(host))
+        },
         hub,
         converter.clone(),
-        MemorySpool::new(epoch, config.uplink.queue_bytes),
-        Arc::new(move |link| links.add(link.local_port, link.remote)),
+        open,
+        on_connecting(links),
     )
     .map(Some)
+}
+
+/// What the agent's own connections carry is not reported.
+fn on_connecting(links: &Arc<OwnLinks>) -> OnConnecting {
+    let links = Arc::clone(links);
+    Arc::new(move |link| links.add(link.local_port, link.remote))
+}
+
+/// Of what is scattered in time, so that a fleet does not do it at once: the nanosecond tells hosts apart that have one name and one start.
+fn seed(host: &str) -> u64 {
+    host.bytes().fold(WallTime::now().0, |seed, byte| {
+        seed.rotate_left(5) ^ u64::from(byte)
+    })
 }
 
 /// SIGHUP is the old way to say `sensor reload`.

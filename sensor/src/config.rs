@@ -4,6 +4,7 @@
 //! that runs with other settings than it was given is worse than one that does not start.
 
 mod error;
+mod outputs;
 mod values;
 
 use std::{
@@ -17,11 +18,13 @@ use sensor_common::Signal;
 use serde::{Deserialize, Serialize};
 
 pub use error::ConfigError;
+pub use outputs::{Output, OutputKind};
 
 use crate::{
     capture::Level,
     detect::{Severity, SubjectKind},
     enforce::Destination,
+    export::choice::{Choice, Least, Names},
     host::Profiling,
     privacy::{Field, Kind},
     respond::{ActionKind, Actions, Mode, ResponseRule},
@@ -45,7 +48,7 @@ pub struct Config {
     pub respond: Respond,
     /// What of it leaves this host.
     pub privacy: Privacy,
-    /// To programs on this host.
+    /// To programs on this host, and in the words of others.
     pub export: Export,
     /// To the collector.
     pub uplink: Uplink,
@@ -433,6 +436,8 @@ pub struct Export {
     /// Entries that wait for a slow subscriber before it loses the next. 1 to 1,048,576.
     #[serde(deserialize_with = "values::bounded::<_, _, 1, 1_048_576>")]
     pub subscriber_queue: usize,
+    /// Other ways out than the collector, as `[[export.outputs]]`.
+    pub outputs: Vec<Output>,
 }
 
 impl Default for Export {
@@ -440,6 +445,7 @@ impl Default for Export {
         Self {
             socket: "/run/sensor/sensor.sock".into(),
             subscriber_queue: 8_192,
+            outputs: Vec::new(),
         }
     }
 }
@@ -450,16 +456,34 @@ impl Default for Export {
 pub struct Uplink {
     /// Where the collector is, e.g. `http://10.0.0.5:7443`; empty: nowhere.
     pub collector: String,
-    /// Bytes that wait for the collector before more is shed. 64 KiB to 4 GiB.
-    #[serde(deserialize_with = "values::bounded::<_, _, 65_536, 4_294_967_296>")]
-    pub queue_bytes: usize,
+    /// Bytes that may wait for the collector, in the state directory; when there are more, what matters least is let go first.
+    /// 64 KiB to 1 TiB.
+    #[serde(deserialize_with = "values::bounded::<_, _, 65_536, 1_099_511_627_776>")]
+    pub queue_bytes: u64,
+    /// What leaves: names and groups of signals, `signal`, `incident`, `outcome`; empty: everything.
+    pub signals: Names,
+    /// The least severity of incidents and of the signals of rules.
+    pub severity: Least,
+}
+
+impl Uplink {
+    /// What leaves.
+    #[must_use]
+    pub fn choice(&self) -> Choice {
+        Choice {
+            names: self.signals.clone(),
+            severity: self.severity,
+        }
+    }
 }
 
 impl Default for Uplink {
     fn default() -> Self {
         Self {
             collector: String::new(),
-            queue_bytes: 8 << 20,
+            queue_bytes: 512 << 20,
+            signals: Names::default(),
+            severity: Least::default(),
         }
     }
 }
@@ -517,7 +541,8 @@ impl Config {
             let message = format!("{max_exited} is more than max_processes, {max_processes}");
             return Some(("host", "max_exited", message));
         }
-        None
+        let wrong = self.export.outputs.iter().find_map(Output::contradiction);
+        wrong.map(|(key, message)| ("[export.outputs]", key, message))
     }
 }
 

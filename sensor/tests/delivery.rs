@@ -13,7 +13,7 @@ use std::{
 use collector::{Config, Server};
 use prost::Message;
 use sensor::{
-    export::{Converter, Entry, Hub, Loss, MemorySpool, Uplink, UplinkConfig, UplinkMonitor, Users},
+    export::{Converter, Entry, Hub, Loss, Spool, Uplink, UplinkConfig, UplinkMonitor, Users},
     time::WallTime,
 };
 use sensor_proto::v1::{
@@ -129,11 +129,18 @@ struct Agent {
 
 impl Agent {
     fn start(collector: &str) -> Self {
+        Self::with_spool(collector, || Spool::in_memory(16 << 20))
+    }
+
+    fn with_spool(collector: &str, spool: impl FnOnce() -> Spool + Send + 'static) -> Self {
+        Self::with(collector, PATIENCE, spool)
+    }
+
+    fn with(collector: &str, flush: Duration, spool: impl FnOnce() -> Spool + Send + 'static) -> Self {
         let hub = Hub::default();
         let converter = Converter::new("web1", Arc::new(Users::default()));
         let mut config = UplinkConfig::new(collector, 7);
-        config.flush = PATIENCE;
-        let spool = MemorySpool::new(99, 16 << 20);
+        config.flush = flush;
         let uplink = Uplink::new(config, &hub, converter, spool, Arc::new(|_| {})).expect("an address");
         let monitor = uplink.monitor();
         Self {
@@ -272,6 +279,43 @@ async fn a_collector_that_is_killed_and_comes_back_has_everything_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_waits_when_an_agent_ends_is_delivered_by_the_next() {
+    let (data, state) = (
+        tempfile::tempdir().expect("a directory"),
+        tempfile::tempdir().expect("a directory"),
+    );
+    let collector = Collector::fresh(data.path()).await;
+    let (address, url) = (collector.address, collector.url());
+    let spool = |path: &Path| {
+        let path = path.join("spool.db");
+        move || Spool::open(&path, 16 << 20)
+    };
+    collector.kill();
+    for round in 0..4 {
+        // Each ends with more that waits, under numbers of its own.
+        let agent = Agent::with(&url, Duration::ZERO, spool(state.path()));
+        agent.publish(round * 1000..round * 1000 + 1000);
+        let status = agent.stop().await;
+        assert!(
+            status.batches_waiting > 0 && status.spool.ends_with("spool.db"),
+            "{status:?}"
+        );
+    }
+    let collector = Collector::start(data.path(), address).await;
+    let agent = Agent::with_spool(&url, spool(state.path()));
+    agent.publish(4000..5000);
+    let status = agent.stop().await;
+    assert_eq!(
+        (status.batches_waiting, status.entries_shed, &*status.degraded),
+        (0, 0, "")
+    );
+    collector.stop().await;
+    let mut stored = stored(data.path());
+    stored.sort_unstable();
+    assert_eq!(stored, (0..5000).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_collector_that_lost_its_data_gets_the_rest_in_a_new_epoch() {
     let (old, new) = (
         tempfile::tempdir().expect("a directory"),
@@ -299,18 +343,8 @@ async fn what_found_no_room_is_said_to_be_lost() {
     let collector = Collector::fresh(data.path()).await;
     let (address, url) = (collector.address, collector.url());
     collector.kill();
-    let hub = Hub::default();
-    let converter = Converter::new("web1", Arc::new(Users::default()));
-    let mut config = UplinkConfig::new(&url, 7);
-    config.flush = PATIENCE;
     // Room for a batch or two of the ten.
-    let spool = MemorySpool::new(99, 400 << 10);
-    let uplink = Uplink::new(config, &hub, converter, spool, Arc::new(|_| {})).expect("an address");
-    let agent = Agent {
-        monitor: uplink.monitor(),
-        running: tokio::spawn(uplink.run()),
-        hub,
-    };
+    let agent = Agent::with_spool(&url, || Spool::in_memory(16 << 10));
     agent.publish(1_000_000..1_005_000);
     agent.wait(|status| status.entries_shed > 0).await;
     let collector = Collector::start(data.path(), address).await;
@@ -388,6 +422,7 @@ async fn greet(
         host: "web1".into(),
         epoch: 5,
         agent_version: "test".into(),
+        compressions: Vec::new(),
     };
     frames
         .send(DeliverRequest {

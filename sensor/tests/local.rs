@@ -10,7 +10,9 @@ use sensor::{
         events::{self, EventsArgs},
         status::{self, StatusArgs},
     },
-    export::{Converter, Entry, Hub, LocalServer, LocalService, Loss, Users, local::LocalError},
+    export::{
+        Converter, Entry, Hub, LocalServer, LocalService, Loss, OutputMonitor, Users, local::LocalError,
+    },
     time::WallTime,
 };
 use sensor_proto::v1::{Filter, GetStatusRequest, Status, SubscribeRequest, agent_client::AgentClient};
@@ -33,6 +35,7 @@ fn start(path: &Path) -> (Hub, JoinHandle<Result<(), LocalError>>) {
             ..Status::default()
         }),
         uplink: None,
+        outputs: OutputMonitor::default(),
         reloader: None,
         orders: None,
         book: None,

@@ -44,6 +44,12 @@ enum Bench {
         #[arg(long)]
         cost: bool,
     },
+    /// What the spool takes; writes `target/bench/delivery.json`.
+    Delivery {
+        /// A smoke run: its numbers mean little.
+        #[arg(long)]
+        quick: bool,
+    },
 }
 
 pub(crate) fn main(args: &Args) -> Result<()> {
@@ -51,6 +57,7 @@ pub(crate) fn main(args: &Args) -> Result<()> {
         Bench::Capture { quick, only } => capture(*quick, only),
         Bench::Detect { cost } => detect(*cost),
         Bench::Respond { quick, cost } => respond(*quick, *cost),
+        Bench::Delivery { quick } => delivery(*quick),
     }
 }
 
@@ -116,6 +123,22 @@ fn respond(quick: bool, cost: bool) -> Result<()> {
     }
     let programs = binaries::programs(toolchain, "release")?;
     bench("sensor-tests", "respond", Some(programs))
+}
+
+/// Each benchmark adds its numbers to those of the others: a line here for each.
+fn delivery(quick: bool) -> Result<()> {
+    let toolchain = setup::for_build()?;
+    let folder = folder()?;
+    let mut bench = cargo::cargo(Some(toolchain));
+    bench.args(["bench", "-p", "sensor", "--bench", "spool", "--", "--output"]);
+    bench
+        .arg(folder.join("delivery.json"))
+        .arg("--folder")
+        .arg(&folder);
+    if quick {
+        bench.arg("--quick");
+    }
+    cargo::run(&mut bench)
 }
 
 fn capture(quick: bool, only: &[String]) -> Result<()> {

@@ -1,28 +1,29 @@
 //! The database.
 
 use std::{
-    fs::File,
-    io,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use prost::Message as _;
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use sensor_proto::v1;
+use sensor_storage::{CORRUPT, Durability, Plan, StorageError, check, is_damaged, open_or_renew, set_aside};
 
 use super::{page::Page, secrets};
 use crate::{detect::Incident, time::WallTime};
 
-/// Version of the schema, in SQLite's `user_version`.
-const SCHEMA: i64 = 1;
-
-/// How long to wait for somebody else who reads or backs up the database.
-const BUSY: Duration = Duration::from_secs(5);
-
-/// Pages of the database that are held in memory, in KiB.
-const CACHE: i64 = 256;
+/// What is written last may be lost with the host's power, and nothing else.
+const PLAN: Plan = Plan {
+    schema: 1,
+    tables: TABLES,
+    durability: Durability::Normal,
+    cache_kib: 256,
+    busy: Duration::from_secs(5),
+    exclusive: false,
+    shrinks: false,
+    probe: |_| Ok(()),
+};
 
 /// Incidents that are listed at once where nobody says.
 const LISTED: u32 = 100;
@@ -86,14 +87,7 @@ impl Store {
     /// Opens the database at `path`; one that cannot be used is set aside or left alone, which is said, and the agent does without.
     pub(super) fn open(path: Option<&Path>) -> Self {
         if let Some(path) = path {
-            let opened = connect(path).or_else(|error| {
-                if !is_damaged(&error) {
-                    return Err(error);
-                }
-                set_aside(path, &error);
-                connect(path)
-            });
-            match opened {
+            match connect(path) {
                 Ok(connection) => {
                     return Self {
                         connection,
@@ -121,8 +115,12 @@ impl Store {
             return;
         };
         if is_damaged(&error) {
+            // No connection may be open to what is renamed.
             self.connection = in_memory();
-            set_aside(&path, &error);
+            match set_aside(&path, CORRUPT) {
+                Ok(aside) => tell_of(&path, &aside, &error.to_string()),
+                Err(error) => tracing::warn!("the incident book is damaged, and {error}"),
+            }
             *self = Self::open(Some(&path));
         }
     }
@@ -291,96 +289,23 @@ fn page(row: &Row<'_>) -> Option<Page> {
     })
 }
 
-/// Opens it, and makes what is not there.
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    prepare_file(path).map_err(|error| {
-        rusqlite::Error::SqliteFailure(
-            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN),
-            Some(error.to_string()),
-        )
-    })?;
-    let connection = Connection::open(path)?;
-    connection.busy_timeout(BUSY)?;
-    connection.pragma_update(None, "journal_mode", "wal")?;
-    // What is written last may be lost with the host's power, and nothing else.
-    connection.pragma_update(None, "synchronous", "normal")?;
-    connection.pragma_update(None, "cache_size", -CACHE)?;
-    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    match found {
-        0 => {
-            connection.execute_batch(TABLES)?;
-            connection.pragma_update(None, "user_version", SCHEMA)?;
-        }
-        SCHEMA => {}
-        newer => {
-            return Err(rusqlite::Error::SqliteFailure(
-                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_SCHEMA),
-                Some(format!(
-                    "its schema is {newer}, this agent knows {SCHEMA}; use a newer agent"
-                )),
-            ));
-        }
+/// Opens it, in the place of a damaged one if need be.
+fn connect(path: &Path) -> Result<Connection, StorageError> {
+    let opened = open_or_renew(path, &PLAN)?;
+    if let Some((aside, why)) = &opened.aside {
+        tell_of(path, aside, why);
     }
-    Ok(connection)
-}
-
-fn check(connection: &Connection) -> rusqlite::Result<()> {
-    let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if found == "ok" {
-        return Ok(());
-    }
-    Err(rusqlite::Error::SqliteFailure(
-        rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT),
-        Some(found),
-    ))
-}
-
-/// SQLite would make it readable for everyone that the umask allows.
-fn prepare_file(path: &Path) -> io::Result<()> {
-    if let Some(directory) = path.parent() {
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)?;
-    }
-    let mut options = File::options();
-    options
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(path)?;
-    Ok(())
+    Ok(opened.connection)
 }
 
 #[allow(clippy::expect_used, reason = "SQLite in memory needs nothing but memory")]
 fn in_memory() -> Connection {
-    let connection = Connection::open_in_memory().expect("a database in memory can be opened");
-    connection
-        .execute_batch(TABLES)
-        .expect("a new database takes its tables");
-    connection
+    sensor_storage::in_memory(&PLAN).expect("a database in memory can be opened")
 }
 
-fn is_damaged(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
-    )
-}
-
-fn set_aside(path: &Path, error: &rusqlite::Error) {
-    let aside = path.with_extension(format!("db.damaged-{}", WallTime::now().0));
-    for end in ["", "-wal", "-shm"] {
-        let with = |path: &Path| {
-            let mut name = path.as_os_str().to_owned();
-            name.push(end);
-            PathBuf::from(name)
-        };
-        let _ = std::fs::rename(with(path), with(&aside));
-    }
+fn tell_of(path: &Path, aside: &Path, why: &str) {
     tracing::warn!(
-        "the incident book {} is damaged ({error}): it is kept as {}, and a new one is begun",
+        "the incident book {} is damaged ({why}): it is kept as {}, and a new one is begun",
         path.display(),
         aside.display()
     );

@@ -145,7 +145,7 @@ fn damaged(folder: &Path) -> usize {
     let names = std::fs::read_dir(folder).unwrap().filter_map(Result::ok);
     let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
     names
-        .filter(|name| name.contains("damaged") && !name.ends_with("-wal") && !name.ends_with("-shm"))
+        .filter(|name| name.contains(".corrupt-") && !name.ends_with("-wal") && !name.ends_with("-shm"))
         .count()
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use sensor_proto::v1::{GetStatusRequest, Status, UplinkStatus, agent_client::AgentClient};
+use sensor_proto::v1::{GetStatusRequest, OutputStatus, Status, UplinkStatus, agent_client::AgentClient};
 
 use super::{
     Output,
@@ -94,6 +94,9 @@ pub fn render(status: &Status) -> String {
         "collector",
         status.uplink.as_ref().map_or_else(|| "none".into(), uplink),
     );
+    for output in &status.outputs {
+        fact("output", self::output(output));
+    }
     if !status.profiles.is_empty() {
         fact("profiled", profiles(status));
     }
@@ -128,14 +131,44 @@ fn uplink(uplink: &UplinkStatus) -> String {
         (false, "") => "connecting".into(),
         (false, error) => format!("away: {}", harmless(error)),
     };
-    format!(
-        "{} {state}; {} batches delivered, {} waiting ({}), {} entries shed",
+    let mut text = format!(
+        "{} {state}; {} batches delivered, {} waiting ({} of {}), {} entries shed",
         harmless(&uplink.collector),
         uplink.batches_acked,
         uplink.batches_waiting,
         bytes(uplink.bytes_waiting),
+        bytes(uplink.bytes_limit),
         uplink.entries_shed
-    )
+    );
+    if !uplink.shed.is_empty() {
+        let shed = uplink.shed.iter().map(|shed| match shed.name.as_str() {
+            "" => format!("{} of any", shed.count),
+            name => format!("{} {}", shed.count, harmless(name)),
+        });
+        let _ = write!(text, " ({})", shed.collect::<Vec<_>>().join(", "));
+    }
+    if !uplink.degraded.is_empty() {
+        let _ = write!(text, "; waiting in memory: {}", harmless(&uplink.degraded));
+    }
+    text
+}
+
+fn output(output: &OutputStatus) -> String {
+    let mut text = format!(
+        "{} {} ({}); {} entries delivered, {} lost",
+        harmless(&output.kind),
+        harmless(&output.target),
+        harmless(&output.format),
+        output.delivered,
+        output.lost
+    );
+    if output.refused > 0 {
+        let _ = write!(text, ", {} refused", output.refused);
+    }
+    if !output.last_error.is_empty() {
+        let _ = write!(text, "; away: {}", harmless(&output.last_error));
+    }
+    text
 }
 
 fn profiles(status: &Status) -> String {
@@ -235,7 +268,7 @@ fn blind_spots(status: &Status) -> String {
 
 #[cfg(test)]
 mod tests {
-    use sensor_proto::v1::{Account, Hook, Mute, Profile, RulesStatus};
+    use sensor_proto::v1::{Account, Count, Hook, Mute, Profile, RulesStatus};
 
     use super::*;
 
@@ -264,8 +297,26 @@ mod tests {
                 last_error: "refused".into(),
                 batches_waiting: 3,
                 bytes_waiting: 3000,
+                bytes_limit: 500_000_000,
+                entries_shed: 9,
+                shed: [("", 2), ("file_open", 7)]
+                    .map(|(name, count)| Count {
+                        name: name.into(),
+                        count,
+                    })
+                    .into(),
+                degraded: "disk full".into(),
                 ..UplinkStatus::default()
             }),
+            outputs: vec![OutputStatus {
+                kind: "file".into(),
+                target: "/var/log/sensor.json".into(),
+                format: "ocsf".into(),
+                delivered: 7,
+                lost: 1,
+                refused: 0,
+                last_error: "disk full".into(),
+            }],
             processes: 99,
             subscribers: 1,
             rss_bytes: 12_000_000,
@@ -306,7 +357,8 @@ mod tests {
         incidents   0 (response: observe)
         rules       70 in use, 2 not, 1 with mistakes
         readers     1; 4 entries dropped for slow ones
-        collector   http://127.0.0.1:7443 away: refused; 0 batches delivered, 3 waiting (3.0 kB), 0 entries shed
+        collector   http://127.0.0.1:7443 away: refused; 0 batches delivered, 3 waiting (3.0 kB of 500.0 MB), 9 entries shed (2 of any, 7 file_open); waiting in memory: disk full
+        output      file /var/log/sensor.json (ocsf); 7 entries delivered, 1 lost; away: disk full
         profiled    2 workloads by their system calls: 1 being learned, 1 learned, 0 too varied; 80 orders known
 
         signal                 seen   delivered       muted  aggregated     lost  hook

@@ -7,7 +7,7 @@ use sensor_proto::{
     v1::Filter,
 };
 
-use super::Entry;
+use super::{Choice, Entry};
 
 /// Hands entries to the local subscribers and to the uplink. Cloning gives another handle to the same.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub struct Hub {
     subscribers: Fanout<Entry>,
     /// Apart, so that what subscribers lose and what the uplink loses are counted apart.
     uplink: Fanout<Entry>,
+    /// Files, other people's protocols.
+    outputs: Fanout<Entry>,
 }
 
 impl Default for Hub {
@@ -33,6 +35,7 @@ impl Hub {
             queue,
             subscribers: Fanout::default(),
             uplink: Fanout::default(),
+            outputs: Fanout::default(),
         }
     }
 
@@ -40,7 +43,10 @@ impl Hub {
     /// the fullest queue is, from 0 to 1.
     pub fn publish(&self, entries: &[Entry]) -> f32 {
         let subscribers = self.subscribers.publish(entries);
-        subscribers.max(self.uplink.publish(entries))
+        let uplink = self.uplink.publish(entries);
+        // A receiver that is away does not empty its queue the sooner for anybody's hurry.
+        self.outputs.publish(entries);
+        subscribers.max(uplink)
     }
 
     /// A reader of what happens from now on. What `filter` rules out by its name alone is not queued for it; the
@@ -51,10 +57,16 @@ impl Hub {
             .subscribe(self.queue, move |entry| filter.may_pass(entry.name()))
     }
 
-    /// The reader that delivers to the collector, with room for `capacity` entries.
+    /// The reader that delivers what of it is chosen to the collector, with room for `capacity` entries.
     #[must_use]
-    pub fn uplink(&self, capacity: usize) -> Reader<Entry> {
-        self.uplink.subscribe(capacity, |_| true)
+    pub fn uplink(&self, capacity: usize, choice: Choice) -> Reader<Entry> {
+        self.uplink.subscribe(capacity, move |entry| choice.takes(entry))
+    }
+
+    /// The same for another way out.
+    #[must_use]
+    pub fn output(&self, capacity: usize, choice: Choice) -> Reader<Entry> {
+        self.outputs.subscribe(capacity, move |entry| choice.takes(entry))
     }
 
     /// How many local subscribers there are.
@@ -73,6 +85,7 @@ impl Hub {
     pub fn close(&self) {
         self.subscribers.close();
         self.uplink.close();
+        self.outputs.close();
     }
 
     /// Returns when the hub has been closed.
@@ -102,7 +115,7 @@ mod tests {
             ..Filter::default()
         };
         let mut execs = hub.subscribe(Arc::new(filter));
-        let mut uplink = hub.uplink(8);
+        let mut uplink = hub.uplink(8, Choice::default());
         assert_eq!(hub.subscribers(), 1);
         hub.publish(&[loss]);
         hub.close();

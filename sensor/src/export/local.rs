@@ -38,7 +38,7 @@ use tokio_stream::{
 use tonic::{Request, Response, Status, Streaming, transport::server::UdsConnectInfo};
 
 use super::{
-    Converter, Entry, Hub, UplinkMonitor,
+    Converter, Entry, Hub, OutputMonitor, UplinkMonitor,
     convert::{convert_action, kind_meant},
     encode::Encoder,
     knowledge::Knowledge,
@@ -109,6 +109,8 @@ pub struct LocalService {
     pub status: Arc<dyn StatusSource>,
     /// How the uplink is, where there is one.
     pub uplink: Option<UplinkMonitor>,
+    /// How the other ways out are.
+    pub outputs: OutputMonitor,
     /// What reads the configuration again, where there is one.
     pub reloader: Option<Arc<Reloader>>,
     /// Who does what people want done, and answers what they ask, where there is somebody.
@@ -281,6 +283,7 @@ impl Agent for LocalService {
         status.subscribers = self.hub.subscribers() as u64;
         status.subscriber_dropped = self.hub.dropped();
         status.uplink = self.uplink.as_ref().map(UplinkMonitor::status);
+        status.outputs = self.outputs.status();
         Ok(Response::new(status))
     }
 

@@ -1,5 +1,5 @@
-//! Delivery to the collector. One task packs entries into the [`Spool`], another sends what is in it: so nothing that
-//! the line does, or fails to do, holds up what comes from the pipeline.
+//! Delivery to the collector. One task packs entries for the [`Spool`], a thread keeps that, another task sends what is in it: so nothing that
+//! the line or the disk does, or fails to do, holds up what comes from the pipeline.
 //!
 //! At least once: a batch leaves the spool when the collector says that it is on disk, and what was on the way when
 //! the line broke is sent again; the collector knows what it has by number.
@@ -10,22 +10,29 @@ mod pack;
 mod send;
 
 use std::{
+    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use sensor_proto::v1::UplinkStatus;
+use sensor_proto::v1::{Count, UplinkStatus};
 use tokio::{
-    sync::{Notify, watch},
-    time::sleep,
+    sync::watch,
+    time::{sleep, timeout},
 };
 use tonic::transport::Uri;
 
-use super::{Converter, Hub, Spool, spool::Numbered};
+use super::{
+    Choice, Converter, Hub, Spool,
+    spool::{Gauge, Keeper, Keeping, Usage},
+};
 pub use connect::{Link, OnConnecting};
 
 /// Entries that wait to be packed, where nobody says otherwise.
 pub const QUEUE: usize = 16_384;
+
+/// How long the agent's end may be held up by the disk.
+const CLOSING: Duration = Duration::from_secs(2);
 
 /// What the uplink needs to know.
 #[derive(Clone, Debug)]
@@ -36,6 +43,8 @@ pub struct UplinkConfig {
     pub queue: usize,
     /// Seed of the jitter between attempts, so that the hosts of a fleet do not all come back at once.
     pub seed: u64,
+    /// What leaves.
+    pub choice: Choice,
     /// How long the agent's end may be held up to deliver what waits.
     pub flush: Duration,
 }
@@ -48,6 +57,7 @@ impl UplinkConfig {
             collector: collector.into(),
             queue: QUEUE,
             seed,
+            choice: Choice::default(),
             flush: Duration::from_secs(1),
         }
     }
@@ -64,6 +74,11 @@ pub enum UplinkError {
         /// What is wrong with it.
         problem: String,
     },
+    /// No thread could be started.
+    #[error(
+        "cannot start the thread that keeps the spool: {0}; there may be too many processes on this host"
+    )]
+    Thread(#[source] io::Error),
 }
 
 /// Delivers the hub's entries to the collector.
@@ -73,6 +88,8 @@ pub struct Uplink {
     reader: sensor_proto::fanout::Reader<super::Entry>,
     converter: Converter,
     on_connecting: OnConnecting,
+    keeper: Keeper,
+    keeping: Keeping,
     shared: Arc<Shared>,
 }
 
@@ -83,9 +100,7 @@ pub struct UplinkMonitor(Arc<Shared>);
 /// What the two tasks share.
 struct Shared {
     collector: String,
-    spool: Mutex<Box<dyn Spool>>,
-    /// Something was appended, or nothing will be any more.
-    changed: Notify,
+    spool: Gauge,
     /// The packer is done.
     packed: watch::Sender<bool>,
     link: Mutex<LinkState>,
@@ -95,38 +110,38 @@ struct Shared {
 struct LinkState {
     connected: bool,
     last_error: String,
-    /// Entries that will never be delivered, for want of room.
-    shed: u64,
 }
 
 impl Uplink {
     /// An uplink that gets what is published from now on, even before it [runs](Self::run). `on_connecting` is told
-    /// of each connection before it is attempted.
+    /// of each connection before it is attempted; `spool` opens what it delivers from.
     ///
     /// # Errors
-    /// If the collector's address is not one.
+    /// If the collector's address is not one, or there can be no thread for the spool.
     pub fn new(
         config: UplinkConfig,
         hub: &Hub,
         converter: Converter,
-        spool: impl Spool + 'static,
+        spool: impl FnOnce() -> Spool + Send + 'static,
         on_connecting: OnConnecting,
     ) -> Result<Self, UplinkError> {
         let uri = parse(&config.collector)?;
+        let (keeper, keeping) = Keeper::start(spool).map_err(UplinkError::Thread)?;
         let shared = Shared {
             collector: config.collector.clone(),
-            spool: Mutex::new(Box::new(spool)),
-            changed: Notify::new(),
+            spool: keeper.gauge(),
             packed: watch::Sender::new(false),
             link: Mutex::default(),
         };
-        let reader = hub.uplink(config.queue);
+        let reader = hub.uplink(config.queue, config.choice.clone());
         Ok(Self {
             config,
             uri,
             reader,
             converter,
             on_connecting,
+            keeper,
+            keeping,
             shared: Arc::new(shared),
         })
     }
@@ -145,31 +160,50 @@ impl Uplink {
             reader,
             converter,
             on_connecting,
+            keeper,
+            keeping,
             shared,
         } = self;
         let host = converter.host().to_owned();
-        let packer = tokio::spawn(pack::Packer::new(converter, Arc::clone(&shared)).run(reader));
+        let packer = pack::Packer::new(converter, keeper.clone(), Arc::clone(&shared));
+        let packer = tokio::spawn(packer.run(reader));
         let sender = send::Sender {
             uri,
             host,
             on_connecting,
+            keeper,
             shared: Arc::clone(&shared),
         };
         tokio::select! {
             () = sender.run(config.seed) => {}
             () = async { shared.packed().await; sleep(config.flush).await } => {}
         }
-        packer.abort();
-        let left = shared.spool().usage();
-        if left.batches > 0 {
-            tracing::warn!(
-                "{} batches did not reach the collector {} within {:?} and are lost",
-                left.batches,
-                config.collector,
-                config.flush
-            );
-        }
         shared.link().connected = false;
+        packer.abort();
+        // The thread ends when nobody talks to it any more.
+        let _ = packer.await;
+        let kept = tokio::task::spawn_blocking(|| keeping.finish());
+        match timeout(CLOSING, kept).await {
+            Ok(Ok(left)) => config.tell_of(&left),
+            _ => tracing::warn!("the spool was not closed within {CLOSING:?}: its disk does not answer"),
+        }
+    }
+}
+
+impl UplinkConfig {
+    /// What did not arrive in time.
+    fn tell_of(&self, left: &Usage) {
+        let Self { collector, flush, .. } = self;
+        match (left.batches, &left.place) {
+            (0, _) => {}
+            (batches, Some(place)) => tracing::info!(
+                "{batches} batches did not reach the collector {collector} within {flush:?}; they wait in {} for the next agent",
+                place.display()
+            ),
+            (batches, None) => tracing::warn!(
+                "{batches} batches did not reach the collector {collector} within {flush:?} and are lost: there was no disk to keep them on"
+            ),
+        }
     }
 }
 
@@ -177,40 +211,41 @@ impl UplinkMonitor {
     /// How the uplink is.
     #[must_use]
     pub fn status(&self) -> UplinkStatus {
-        let usage = self.0.spool().usage();
+        let usage = self.0.spool.usage();
         let LinkState {
             connected,
             last_error,
-            shed,
         } = self.0.link().clone();
+        let shed = usage.shed.iter().map(|(name, count)| Count {
+            name: (*name).to_owned(),
+            count: *count,
+        });
         UplinkStatus {
             collector: self.0.collector.clone(),
             connected,
             batches_acked: usage.acknowledged,
             batches_waiting: usage.batches,
             bytes_waiting: usage.bytes,
-            entries_shed: shed,
+            entries_shed: usage.shed_entries(),
             last_error,
+            bytes_limit: usage.limit,
+            shed: shed.collect(),
+            spool: usage
+                .place
+                .map_or_else(String::new, |place| place.display().to_string()),
+            degraded: usage.trouble.unwrap_or_default(),
         }
     }
 }
 
 impl Shared {
-    fn spool(&self) -> MutexGuard<'_, Box<dyn Spool>> {
-        self.spool.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn link(&self) -> MutexGuard<'_, LinkState> {
         self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn next(&self, sequence: u64) -> Option<Numbered> {
-        self.spool().next(sequence)
-    }
-
     /// Nothing waits and nothing will come.
     fn is_done(&self) -> bool {
-        *self.packed.borrow() && self.spool().usage().batches == 0
+        *self.packed.borrow() && self.spool.usage().batches == 0
     }
 
     async fn packed(&self) {

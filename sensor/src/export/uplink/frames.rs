@@ -1,11 +1,15 @@
-//! Frames as they go out: what the spool holds is encoded already, and is sent without being decoded again.
+//! Frames as they go out: what the spool holds is encoded and compressed already, and is sent as it lies there, but to a collector of before
+//! there was compression.
 
 use prost::{
     Message,
     bytes::{BufMut, Bytes},
-    encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len, uint64},
+    encoding::{WireType, bytes, encode_key, encode_varint, encoded_len_varint, key_len, uint64},
 };
-use sensor_proto::v1::{DeliverRequest, DeliverResponse, Entry, Process};
+use sensor_proto::{
+    decompress,
+    v1::{Compression, DeliverRequest, DeliverResponse, Entry, Process},
+};
 use tonic::{
     Status,
     codec::{Codec, EncodeBuf, Encoder},
@@ -16,15 +20,18 @@ use crate::export::spool::Numbered;
 
 /// Field numbers of `sensor/v1/ingest.proto`.
 const BATCH_OF_FRAME: u32 = 2;
+const COMPRESSED_OF_FRAME: u32 = 3;
 const SEQUENCE_OF_BATCH: u32 = 1;
 const ENTRIES_OF_BATCH: u32 = 2;
 const PROCESSES_OF_BATCH: u32 = 3;
+const BODY_OF_COMPRESSED: u32 = 2;
 
 /// A frame to send.
 #[derive(Debug)]
 pub(super) enum Outgoing {
     Hello(DeliverRequest),
-    Batch(Numbered),
+    /// A batch, as the collector wants it.
+    Batch(Numbered, Compression),
 }
 
 /// Adds `entry` to the body of a batch.
@@ -69,8 +76,13 @@ impl Encoder for FrameEncoder {
             Outgoing::Hello(hello) => hello
                 .encode(buffer)
                 .map_err(|error| Status::internal(error.to_string())),
-            Outgoing::Batch(Numbered { sequence, package }) => {
-                put_batch(sequence, &package.body, buffer);
+            Outgoing::Batch(Numbered { sequence, body }, Compression::Zstd) => {
+                put_compressed(sequence, &body, buffer);
+                Ok(())
+            }
+            Outgoing::Batch(Numbered { sequence, body }, Compression::Unspecified) => {
+                let body = decompress(&body).map_err(|error| Status::internal(error.to_string()))?;
+                put_batch(sequence, &body, buffer);
                 Ok(())
             }
         }
@@ -78,7 +90,7 @@ impl Encoder for FrameEncoder {
 }
 
 /// The frame of a batch whose entries are encoded already.
-fn put_batch(sequence: u64, body: &Bytes, buffer: &mut impl BufMut) {
+fn put_batch(sequence: u64, body: &[u8], buffer: &mut impl BufMut) {
     let length = key_len(SEQUENCE_OF_BATCH) + encoded_len_varint(sequence) + body.len();
     encode_key(BATCH_OF_FRAME, WireType::LengthDelimited, buffer);
     encode_varint(length as u64, buffer);
@@ -86,9 +98,22 @@ fn put_batch(sequence: u64, body: &Bytes, buffer: &mut impl BufMut) {
     buffer.put_slice(body);
 }
 
+/// The frame of a batch as it lies in the spool.
+fn put_compressed(sequence: u64, body: &Bytes, buffer: &mut impl BufMut) {
+    let number = key_len(SEQUENCE_OF_BATCH) + encoded_len_varint(sequence);
+    let content = key_len(BODY_OF_COMPRESSED) + encoded_len_varint(body.len() as u64) + body.len();
+    encode_key(COMPRESSED_OF_FRAME, WireType::LengthDelimited, buffer);
+    encode_varint((number + content) as u64, buffer);
+    uint64::encode(SEQUENCE_OF_BATCH, &sequence, buffer);
+    bytes::encode(BODY_OF_COMPRESSED, body, buffer);
+}
+
 #[cfg(test)]
 mod tests {
-    use sensor_proto::v1::{Batch, deliver_request::Frame};
+    use sensor_proto::{
+        Compressor,
+        v1::{Batch, CompressedBatch, deliver_request::Frame},
+    };
 
     use super::*;
 
@@ -110,7 +135,11 @@ mod tests {
             processes
                 .iter()
                 .for_each(|process| add_process(process, &mut body));
-            put_batch(sequence, &body.into(), &mut frame);
+            put_batch(sequence, &body, &mut frame);
+            let packed = Compressor::new()
+                .expect("has memory")
+                .compress(&body)
+                .expect("compresses");
             let batch = Batch {
                 sequence,
                 entries,
@@ -118,6 +147,15 @@ mod tests {
             };
             let expected = DeliverRequest {
                 frame: Some(Frame::Batch(batch.encode_to_vec().into())),
+            };
+            assert_eq!(frame, expected.encode_to_vec());
+            frame.clear();
+            put_compressed(sequence, &packed, &mut frame);
+            let expected = DeliverRequest {
+                frame: Some(Frame::Compressed(CompressedBatch {
+                    sequence,
+                    body: packed,
+                })),
             };
             assert_eq!(frame, expected.encode_to_vec());
         }

@@ -1,4 +1,4 @@
-//! From the hub's queue to the spool: entries are converted and gathered into batches.
+//! From the hub's queue to the spool: entries are converted and gathered into batches, each of one [`Class`], and compressed.
 
 use std::{
     collections::{HashMap, hash_map},
@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use sensor_proto::{BATCH_BYTES, BATCH_ENTRIES_MAX, ENTRY_BYTES_MAX, fanout::Reader, v1};
+use sensor_proto::{BATCH_BYTES, BATCH_ENTRIES_MAX, Compressor, ENTRY_BYTES_MAX, fanout::Reader, v1};
 use tokio::time::timeout;
 
 use super::{
@@ -14,9 +14,11 @@ use super::{
     frames::{add_entry, add_process},
 };
 use crate::{
-    export::{Converter, Entry, Loss, convert::convert_loss, spool::Package},
+    export::{
+        Converter, Entry,
+        spool::{Class, Keeper, KeeperError, Names, Package, reason},
+    },
     host::{Event, Process},
-    time::WallTime,
 };
 
 /// How long an entry may wait for others to share a batch, and a wake-up, with.
@@ -28,84 +30,104 @@ const ENOUGH: usize = 4 * BATCH_ENTRIES_MAX;
 /// Gathers entries.
 pub(super) struct Packer {
     converter: Converter,
+    keeper: Keeper,
     shared: Arc<Shared>,
-    open: Open,
-    lost: Lost,
+    /// Made with the first batch.
+    compressor: Option<Compressor>,
+    open: [Open; Class::ALL.len()],
 }
 
-/// The batch that is being gathered.
+/// A batch that is being gathered.
 #[derive(Default)]
 struct Open {
+    names: Names,
     entries: usize,
     body: Vec<u8>,
-    important: bool,
     /// Position of each process in the batch, by what it is and who its parent is.
     positions: HashMap<[usize; 2], u32>,
     /// Keeps the addresses in `positions` taken.
     held: Vec<Arc<Event>>,
 }
 
-/// What was lost and not yet said to be.
-#[derive(Default)]
-struct Lost {
-    count: u64,
-    from: WallTime,
+impl Open {
+    fn is_full(&self) -> bool {
+        self.entries >= BATCH_ENTRIES_MAX || self.body.len() >= BATCH_BYTES
+    }
 }
 
 impl Packer {
-    pub(super) fn new(converter: Converter, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(converter: Converter, keeper: Keeper, shared: Arc<Shared>) -> Self {
         Self {
             converter,
+            keeper,
             shared,
-            open: Open::default(),
-            lost: Lost::default(),
+            compressor: None,
+            open: Default::default(),
         }
     }
 
     /// Packs until the hub is closed and nothing is left.
     pub(super) async fn run(mut self, mut reader: Reader<Entry>) {
+        if self.pack(&mut reader).await.is_err() {
+            tracing::error!("nothing is delivered any more: {KeeperError}");
+        }
+        self.shared.packed.send_replace(true);
+        self.keeper.nudge();
+    }
+
+    async fn pack(&mut self, reader: &mut Reader<Entry>) -> Result<(), KeeperError> {
         let mut items = Vec::with_capacity(BATCH_ENTRIES_MAX);
         loop {
             reader.filled(1).await;
             let _ = timeout(GATHER, reader.filled(ENOUGH)).await;
-            self.lose(reader.take_dropped());
+            let dropped = reader.take_dropped();
+            if dropped > 0 {
+                self.keeper.lose("", reason::FULL, dropped).await?;
+            }
             let mut taken = 0;
             while reader.take(&mut items, BATCH_ENTRIES_MAX) > 0 {
                 taken += items.len();
-                items.drain(..).for_each(|item| self.add(&item));
+                for item in items.drain(..) {
+                    self.add(&item).await?;
+                }
             }
-            self.close();
+            // What matters most is on disk first.
+            for class in Class::ALL.into_iter().rev() {
+                self.close(class).await?;
+            }
             if taken == 0 {
-                break;
+                return self.keeper.flush().await;
             }
         }
-        self.shared.packed.send_replace(true);
-        self.shared.changed.notify_one();
     }
 
-    fn add(&mut self, item: &Entry) {
+    async fn add(&mut self, item: &Entry) -> Result<(), KeeperError> {
+        let class = Class::of(item);
         let entry = match item {
-            Entry::Event(event) => self.event(event),
+            Entry::Event(event) => self.event(event, class),
             item => self.converter.entry(item),
         };
-        let before = self.open.body.len();
-        self.put(&entry);
-        if self.open.body.len() - before > ENTRY_BYTES_MAX {
+        // The host is that of the stream, whatever this one is called when it is sent.
+        let host = String::new();
+        let entry = v1::Entry { host, ..entry };
+        let open = &mut self.open[class as usize];
+        let before = open.body.len();
+        add_entry(&entry, &mut open.body);
+        if open.body.len() - before > ENTRY_BYTES_MAX {
             // The collector would refuse the message that holds it.
-            self.open.body.truncate(before);
-            self.open.entries -= 1;
-            self.lose(1);
-            return;
+            open.body.truncate(before);
+            return self.keeper.lose(item.name(), reason::LONG, 1).await;
         }
-        self.open.important |= matches!(item, Entry::Signal(_) | Entry::Incident(_) | Entry::Outcome(_));
-        // One place is left for what was lost.
-        if self.open.entries >= BATCH_ENTRIES_MAX - 1 || self.open.body.len() >= BATCH_BYTES {
-            self.close();
+        open.entries += 1;
+        *open.names.entry(item.name()).or_default() += 1;
+        if open.is_full() {
+            self.close(class).await?;
         }
+        Ok(())
     }
 
     /// An event that refers to its process; what the batch does not have yet is added to it.
-    fn event(&mut self, event: &Arc<Event>) -> v1::Entry {
+    fn event(&mut self, event: &Arc<Event>, class: Class) -> v1::Entry {
         let Some(process) = &event.process else {
             return self.converter.event_in_batch(event, 0);
         };
@@ -116,7 +138,7 @@ impl Packer {
             positions,
             held,
             ..
-        } = &mut self.open;
+        } = &mut self.open[class as usize];
         let next = positions.len() as u32 + 1;
         let position = match positions.entry(key) {
             hash_map::Entry::Occupied(known) => *known.get(),
@@ -130,67 +152,30 @@ impl Packer {
         self.converter.event_in_batch(event, position)
     }
 
-    fn put(&mut self, entry: &v1::Entry) {
-        add_entry(entry, &mut self.open.body);
-        self.open.entries += 1;
-    }
-
-    /// Hands the open batch to the spool, with what was lost before it.
-    fn close(&mut self) {
-        let said = std::mem::take(&mut self.lost);
-        if said.count > 0 {
-            let loss = loss(&said);
-            let body = v1::entry::Body::Loss(convert_loss(&loss));
-            self.put(&v1::Entry {
-                host: self.converter.host().to_owned(),
-                body: Some(body),
-            });
-        }
+    /// Hands the open batch of a class to the spool.
+    async fn close(&mut self, class: Class) -> Result<(), KeeperError> {
         let Open {
-            entries,
-            body,
-            important,
-            ..
-        } = std::mem::take(&mut self.open);
+            names, body, entries, ..
+        } = std::mem::take(&mut self.open[class as usize]);
         if entries == 0 {
-            return;
+            return Ok(());
         }
-        let appended = self.shared.spool().append(Package {
-            body: body.into(),
-            important,
-        });
-        match appended {
-            Ok(()) => self.shared.changed.notify_one(),
-            // The loss that could not be said is still to be said, and what was shed with it.
-            Err(error) => {
-                tracing::debug!("{error}");
-                let own = usize::from(said.count > 0);
-                let shed = (entries - own) as u64;
-                self.lost = said;
-                self.lose(shed);
+        let Ok(body) = self.compress(&body) else {
+            for (name, count) in names {
+                self.keeper
+                    .lose(name, "there was no memory to compress it", count)
+                    .await?;
             }
-        }
+            return Ok(());
+        };
+        self.keeper.append(Package { class, names, body }).await
     }
 
-    fn lose(&mut self, count: u64) {
-        if count == 0 {
-            return;
-        }
-        self.shared.link().shed += count;
-        if self.lost.count == 0 {
-            self.lost.from = WallTime::now();
-        }
-        self.lost.count += count;
-    }
-}
-
-fn loss(lost: &Lost) -> Loss {
-    Loss {
-        stage: "uplink",
-        signal: None,
-        count: lost.count,
-        reason: "the collector was slower than this host, or away, and there was no room to wait",
-        from: lost.from,
-        to: WallTime::now(),
+    fn compress(&mut self, body: &[u8]) -> std::io::Result<prost::bytes::Bytes> {
+        let compressor = match self.compressor.take() {
+            Some(compressor) => compressor,
+            None => Compressor::new()?,
+        };
+        self.compressor.insert(compressor).compress(body)
     }
 }

@@ -1,27 +1,30 @@
 //! From the spool to the collector: greets, sends within the credit, lets go of what is acknowledged, and comes back
 //! when the line breaks.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use sensor_proto::{
     MESSAGE_BYTES_MAX, PROTOCOL,
-    v1::{DeliverRequest, DeliverResponse, Hello, deliver_request, deliver_response::Frame},
+    v1::{Compression, DeliverRequest, DeliverResponse, Hello, deliver_request, deliver_response::Frame},
 };
 use tokio::{
     sync::mpsc,
     time::{sleep, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Status, Streaming, client::Grpc, codegen::http::uri::PathAndQuery, transport::Uri};
+use tonic::{
+    Code, Request, Status, Streaming, client::Grpc, codegen::http::uri::PathAndQuery, transport::Uri,
+};
 
 use super::{
     OnConnecting, Shared,
     connect::connect,
     frames::{FrameCodec, Outgoing},
 };
-
-/// First and longest time between attempts to connect.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+use crate::export::{
+    backoff::{Backoff, FIRST, causes},
+    spool::{Keeper, KeeperError},
+};
 
 /// How long the collector may take to greet.
 const GREETING: Duration = Duration::from_secs(10);
@@ -34,6 +37,7 @@ pub(super) struct Sender {
     pub(super) uri: Uri,
     pub(super) host: String,
     pub(super) on_connecting: OnConnecting,
+    pub(super) keeper: Keeper,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -56,34 +60,79 @@ enum SendError {
     Nonsense(&'static str),
     #[error("the collector has lost what it had; a new epoch begins")]
     Renumbered,
+    #[error(transparent)]
+    Spool(#[from] KeeperError),
+}
+
+/// Why a stream ended well.
+enum End {
+    /// Nothing is left, and nothing will come.
+    Done,
+    /// What waits now is of another epoch, and needs a stream of its own.
+    Epoch,
+}
+
+/// What is known of a batch that the collector will not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Suspicion {
+    #[default]
+    None,
+    /// It is one of those that were on the way: each is sent alone.
+    OneOf,
+    /// It is this one.
+    Convicted { epoch: u64, sequence: u64 },
+}
+
+impl Suspicion {
+    /// What to think of it after a stream has ended so, with what was on the way.
+    fn after(self, error: &SendError, stream: &Stream) -> Self {
+        let is_refused =
+            matches!(error, SendError::Refused(status) if status.code() == Code::InvalidArgument);
+        match (is_refused, stream.sent - stream.acked, self) {
+            (false, ..) | (true, 0, _) => Self::None,
+            (true, 1, Self::OneOf) => Self::Convicted {
+                epoch: stream.epoch,
+                sequence: stream.sent,
+            },
+            (true, ..) => Self::OneOf,
+        }
+    }
+
+    fn credit(self, credit: u32) -> u32 {
+        if self == Self::None { credit } else { 1 }
+    }
 }
 
 /// A stream that was welcomed.
 struct Stream {
-    frames: mpsc::Sender<Outgoing>,
+    /// `None` once nothing more comes.
+    frames: Option<mpsc::Sender<Outgoing>>,
     answers: Streaming<DeliverResponse>,
+    epoch: u64,
+    compression: Compression,
     sent: u64,
     acked: u64,
     credit: u32,
+    suspicion: Suspicion,
 }
 
 impl Sender {
     /// Until nothing is left to deliver and nothing will come.
     pub(super) async fn run(self, seed: u64) {
         let mut backoff = Backoff::new(seed);
+        let mut suspicion = Suspicion::None;
         while !self.shared.is_done() {
-            let Err(error) = self.attempt(&mut backoff).await else {
-                break;
+            let error = match self.attempt(&mut backoff, &mut suspicion).await {
+                Ok(End::Done) => break,
+                Ok(End::Epoch) => continue,
+                Err(error) => error,
             };
             self.note(&error);
-            if matches!(error, SendError::Renumbered) {
-                continue;
-            }
             let wait = backoff.next();
             tokio::select! {
                 () = sleep(wait) => {}
                 // The agent stops: one more attempt at once, then in quick succession until the time is over.
-                () = self.shared.packed() => sleep(wait.min(BACKOFF.0)).await,
+                () = self.shared.packed() => sleep(wait.min(FIRST)).await,
             }
         }
         self.shared.link().connected = false;
@@ -102,40 +151,58 @@ impl Sender {
         link.last_error = message;
     }
 
-    async fn attempt(&self, backoff: &mut Backoff) -> Result<(), SendError> {
+    async fn attempt(&self, backoff: &mut Backoff, suspicion: &mut Suspicion) -> Result<End, SendError> {
+        if let Suspicion::Convicted { epoch, sequence } = *suspicion {
+            self.keeper.refuse(epoch, sequence).await?;
+            *suspicion = Suspicion::None;
+        }
         let mut stream = self.greet().await?;
-        backoff.reset();
+        stream.suspicion = *suspicion;
+        let end = self.deliver(&mut stream, backoff).await;
+        if let Err(error) = &end {
+            *suspicion = suspicion.after(error, &stream);
+        }
+        end
+    }
+
+    async fn deliver(&self, stream: &mut Stream, backoff: &mut Backoff) -> Result<End, SendError> {
         {
             let mut link = self.shared.link();
             link.connected = true;
             link.last_error.clear();
         }
         tracing::info!("delivering to the collector {}", self.shared.collector);
+        let mut end = End::Done;
         while !self.shared.is_done() {
-            stream.fill(&self.shared)?;
+            stream.fill(&self.keeper).await?;
+            if stream.acked == stream.sent && self.keeper.epoch().await? != stream.epoch {
+                end = End::Epoch;
+                break;
+            }
             tokio::select! {
-                answer = stream.answers.message() => stream.take(answer?.ok_or(SendError::Ended)?, &self.shared)?,
-                () = self.shared.changed.notified() => {}
+                answer = stream.answers.message() => {
+                    stream.take(answer?.ok_or(SendError::Ended)?, &self.keeper).await?;
+                }
+                () = self.keeper.changed() => {}
             }
         }
         // Says that nothing more comes, and waits for the collector to agree; the time for it is the caller's.
-        let Stream {
-            frames, mut answers, ..
-        } = stream;
-        drop(frames);
-        while answers.message().await?.is_some() {}
-        Ok(())
+        stream.frames = None;
+        while stream.answers.message().await?.is_some() {}
+        Ok(end)
     }
 
     async fn greet(&self) -> Result<Stream, SendError> {
         let channel = connect(self.uri.clone(), Arc::clone(&self.on_connecting)).await?;
         // Room for every batch that credit allows, so that sending never waits.
         let (frames, stream) = mpsc::channel(CREDIT_MAX as usize + 1);
+        let epoch = self.keeper.epoch().await?;
         let hello = Hello {
             protocol: PROTOCOL,
             host: self.host.clone(),
-            epoch: self.shared.spool().epoch(),
+            epoch,
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            compressions: vec![Compression::Zstd.into()],
         };
         let hello = DeliverRequest {
             frame: Some(deliver_request::Frame::Hello(hello)),
@@ -160,42 +227,46 @@ impl Sender {
         if welcome.protocol == 0 || welcome.protocol > PROTOCOL {
             return Err(SendError::Protocol(welcome.protocol));
         }
-        self.resume(welcome.stored)?;
+        // What this agent did not offer is not asked for by one that keeps the rules.
+        let compression = Compression::try_from(welcome.compression)
+            .map_err(|_| SendError::Nonsense("it asked for a compression that was not offered"))?;
+        if !self.keeper.resume(epoch, welcome.stored).await? {
+            return Err(SendError::Renumbered);
+        }
         let (sent, acked) = (welcome.stored, welcome.stored);
         Ok(Stream {
-            frames,
+            frames: Some(frames),
             answers,
+            epoch,
+            compression,
             sent,
             acked,
             credit: welcome.credit.clamp(1, CREDIT_MAX),
+            suspicion: Suspicion::None,
         })
-    }
-
-    fn resume(&self, stored: u64) -> Result<(), SendError> {
-        let mut spool = self.shared.spool();
-        if spool.resume(stored) {
-            return Ok(());
-        }
-        spool.renumber();
-        Err(SendError::Renumbered)
     }
 }
 
 impl Stream {
     /// Sends what waits, as far as the credit goes.
-    fn fill(&mut self, shared: &Shared) -> Result<(), SendError> {
-        while self.sent - self.acked < u64::from(self.credit)
-            && let Some(batch) = shared.next(self.sent)
-        {
+    async fn fill(&mut self, keeper: &Keeper) -> Result<(), SendError> {
+        let on_the_way = self.sent - self.acked;
+        let credit = self.suspicion.credit(self.credit);
+        let room = u64::from(credit).saturating_sub(on_the_way) as usize;
+        if room == 0 {
+            return Ok(());
+        }
+        for batch in keeper.batches(self.epoch, self.sent, room).await? {
             self.sent = batch.sequence;
-            self.frames
-                .try_send(Outgoing::Batch(batch))
+            let frames = self.frames.as_ref().ok_or(SendError::Ended)?;
+            frames
+                .try_send(Outgoing::Batch(batch, self.compression))
                 .map_err(|_| SendError::Ended)?;
         }
         Ok(())
     }
 
-    fn take(&mut self, answer: DeliverResponse, shared: &Shared) -> Result<(), SendError> {
+    async fn take(&mut self, answer: DeliverResponse, keeper: &Keeper) -> Result<(), SendError> {
         let Some(Frame::Ack(ack)) = answer.frame else {
             return Err(SendError::Nonsense(
                 "it answered a batch with something else than an acknowledgement",
@@ -206,76 +277,6 @@ impl Stream {
         }
         self.acked = self.acked.max(ack.sequence);
         self.credit = ack.credit.clamp(1, CREDIT_MAX);
-        shared.spool().acknowledge(self.acked);
-        Ok(())
-    }
-}
-
-/// Doubling times between attempts, each scattered over half to all of itself.
-struct Backoff {
-    next: Duration,
-    state: u64,
-}
-
-impl Backoff {
-    fn new(seed: u64) -> Self {
-        Self {
-            next: BACKOFF.0,
-            state: seed,
-        }
-    }
-
-    fn reset(&mut self) {
-        self.next = BACKOFF.0;
-    }
-
-    fn next(&mut self) -> Duration {
-        let whole = self.next;
-        self.next = (whole * 2).min(BACKOFF.1);
-        whole.mul_f64(0.5 + 0.5 * self.random())
-    }
-
-    /// A number in [0, 1), by `SplitMix64`.
-    fn random(&mut self) -> f64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.state;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((bits ^ (bits >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
-    }
-}
-
-/// An error and what it came from: tonic's own text is only "transport error".
-fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn attempts_back_off_with_jitter_and_start_again() {
-        let mut backoff = Backoff::new(7);
-        let waits: Vec<_> = (0..12).map(|_| backoff.next()).collect();
-        let mut whole = BACKOFF.0;
-        for wait in &waits {
-            assert!((whole / 2..=whole).contains(wait), "{wait:?} of {whole:?}");
-            whole = (whole * 2).min(BACKOFF.1);
-        }
-        let mut same = Backoff::new(7);
-        assert!(waits.iter().all(|wait| *wait == same.next()), "the seed decides");
-        backoff.reset();
-        assert!(backoff.next() <= BACKOFF.0);
+        Ok(keeper.acknowledge(self.epoch, self.acked).await?)
     }
 }
