@@ -7,14 +7,18 @@ use sensor_proto::{
     fanout::{Fanout, QUEUE_ITEMS},
     signal_name,
     v1::{
-        Entry, ListHostsRequest, ListHostsResponse, SubscribeRequest, SubscribeResponse,
+        Entry, ListHostsRequest, ListHostsResponse, QueryRequest, SubscribeRequest, SubscribeResponse,
         collector_server::Collector,
     },
 };
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
-use crate::{presence::Presence, writer::Writer};
+use crate::{
+    presence::Presence,
+    query::{self, Engine},
+    writer::Writer,
+};
 
 /// The service.
 #[derive(Debug)]
@@ -25,10 +29,19 @@ pub struct CollectorService {
     pub presence: Presence,
     /// What has become durable.
     pub entries: Fanout<Arc<Entry>>,
+    /// Answers questions.
+    pub engine: Engine,
 }
 
 #[tonic::async_trait]
 impl Collector for CollectorService {
+    type QueryStream = query::service::Responses;
+
+    async fn query(&self, request: Request<QueryRequest>) -> Result<Response<Self::QueryStream>, Status> {
+        let responses = query::service::query(&self.engine, request.into_inner()).await?;
+        Ok(Response::new(responses))
+    }
+
     type SubscribeStream = Pin<Box<dyn Stream<Item = Result<SubscribeResponse, Status>> + Send>>;
 
     async fn subscribe(

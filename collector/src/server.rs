@@ -11,11 +11,17 @@ use tokio::{net::TcpListener, sync::watch};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::server::Router;
 
+use crate::lake::keeper::Keeping;
 use crate::{
     consumers::CollectorService,
     ingest::{IngestService, stopped},
+    lake::{
+        keeper::{Keeper, StartError},
+        lease::Leases,
+    },
     presence::Presence,
-    store::{Store, StoreError},
+    query::{Engine, Limits, QueryError},
+    store::{Reader, Store, StoreError},
     writer::Writer,
 };
 
@@ -30,8 +36,25 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 pub struct Config {
     /// Address to listen on; port 0 lets the kernel choose one.
     pub listen: SocketAddr,
-    /// Directory for the database; made where it is missing.
+    /// Directory for database and lake; made where it is missing.
     pub data: PathBuf,
+    /// What is kept, and for how long.
+    pub keeping: Keeping,
+    /// What questions may take.
+    pub limits: Limits,
+}
+
+impl Config {
+    /// With everything else as it is where nobody says otherwise.
+    #[must_use]
+    pub fn new(listen: SocketAddr, data: PathBuf) -> Self {
+        Self {
+            listen,
+            data,
+            keeping: Keeping::default(),
+            limits: Limits::default(),
+        }
+    }
 }
 
 /// Why the collector cannot run.
@@ -51,6 +74,12 @@ pub enum ServerError {
     /// No thread could be started.
     #[error("cannot start the thread that writes: {0}; there may be too many processes on this host")]
     Thread(io::Error),
+    /// The lake cannot be kept.
+    #[error(transparent)]
+    Lake(#[from] StartError),
+    /// Questions cannot be answered.
+    #[error("cannot answer queries: {0}")]
+    Query(#[from] QueryError),
     /// The descriptors of the services do not fit the services: a defect of the build.
     #[error("cannot offer gRPC reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -67,6 +96,8 @@ pub struct Server {
     writer: Writer,
     thread: thread::JoinHandle<()>,
     entries: Fanout<Arc<Entry>>,
+    keeper: Keeper,
+    engine: Engine,
 }
 
 impl Server {
@@ -84,7 +115,19 @@ impl Server {
         let store = Store::open(&config.data)?;
         let entries = Fanout::default();
         let (writer, thread) = Writer::start(store, entries.clone()).map_err(ServerError::Thread)?;
+        let leases = Leases::default();
+        let reader = Reader::open(&config.data)?;
+        let keeper = Keeper::start(
+            config.data.clone(),
+            reader,
+            writer.clone(),
+            leases.clone(),
+            config.keeping,
+        )?;
+        let engine = Engine::new(&config.data, leases, Some(writer.clone()), config.limits)?;
         Ok(Self {
+            keeper,
+            engine,
             listener,
             address,
             writer,
@@ -110,10 +153,12 @@ impl Server {
             writer,
             thread,
             entries,
+            keeper,
+            engine,
             ..
         } = self;
         let (stopping, mut watcher) = watch::channel(false);
-        let router = services(writer, &entries, watcher.clone()).await?;
+        let router = services(writer, &entries, engine.clone(), watcher.clone()).await?;
         let incoming = TcpListenerStream::new(listener);
         let mut served = Box::pin(
             router.serve_with_incoming_shutdown(incoming, async move { stopped(&mut watcher).await }),
@@ -132,6 +177,9 @@ impl Server {
             },
         }
         drop(served);
+        engine.release();
+        // What is not a run yet is as durable as it will be; what it is at can take a moment.
+        let _ = tokio::task::spawn_blocking(|| keeper.stop()).await;
         // It ends when the last connection has let go of it; what was accepted is committed then.
         if tokio::time::timeout(DRAIN / 4, tokio::task::spawn_blocking(|| thread.join()))
             .await
@@ -146,6 +194,7 @@ impl Server {
 async fn services(
     writer: Writer,
     entries: &Fanout<Arc<Entry>>,
+    engine: Engine,
     stopping: watch::Receiver<bool>,
 ) -> Result<Router, ServerError> {
     let presence = Presence::default();
@@ -159,6 +208,7 @@ async fn services(
         writer,
         presence,
         entries: entries.clone(),
+        engine,
     })
     .max_encoding_message_size(MESSAGE_BYTES_MAX);
 

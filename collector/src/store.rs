@@ -1,4 +1,9 @@
-//! Batches on disk: one SQLite database in the data directory.
+//! What the collector knows, on disk: one SQLite database in the data directory.
+//!
+//! Every entry has a position: 1 for the first that was ever stored, and no gaps. A batch has the position of its first entry.
+//! The batches here are the *fresh* part of what was stored; older ones have become [`runs`](lake) of the lake. Each position is
+//! in exactly one of three: taken by retention (below the floor), in a run, or in a batch, in this order. What moves between them
+//! moves in one transaction.
 //!
 //! `collector.lock` keeps a second collector out. A database that is corrupt is set aside under a new name,
 //! never deleted, and a new one is begun: hosts that are watched matter more than history that cannot be read.
@@ -16,37 +21,28 @@ use sensor_proto::v1::Host;
 
 use crate::session::{StreamId, TakenBatch};
 
+mod lake;
+mod reader;
+mod tables;
+
+pub use lake::{Change, LakeFile, Run};
+pub use reader::{Extent, Reader, StoredBatch};
+
 /// Version of the schema, kept in SQLite's `user_version`.
-pub const SCHEMA: i64 = 1;
+pub const SCHEMA: i64 = tables::MIGRATIONS.len() as i64;
+
+/// Place of an entry among all that were ever stored here, from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position(pub u64);
+
+impl std::fmt::Display for Position {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// How long to wait for somebody else who reads or backs up the database.
 const BUSY: Duration = Duration::from_secs(5);
-
-/// Numbers that may exceed what SQLite's signed integers hold (`epoch`) are stored bit for bit.
-const TABLES: &str = "
-CREATE TABLE hosts (
-    id INTEGER PRIMARY KEY,
-    name TEXT NOT NULL UNIQUE,
-    agent_version TEXT NOT NULL,
-    last_seen_ns INTEGER NOT NULL,
-    entries INTEGER NOT NULL
-) STRICT;
-CREATE TABLE streams (
-    id INTEGER PRIMARY KEY,
-    host INTEGER NOT NULL REFERENCES hosts (id),
-    epoch INTEGER NOT NULL,
-    stored INTEGER NOT NULL,
-    UNIQUE (host, epoch)
-) STRICT;
-CREATE TABLE batches (
-    stream INTEGER NOT NULL REFERENCES streams (id),
-    sequence INTEGER NOT NULL,
-    received_ns INTEGER NOT NULL,
-    entries INTEGER NOT NULL,
-    body BLOB NOT NULL,
-    UNIQUE (stream, sequence)
-) STRICT;
-";
 
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -166,25 +162,26 @@ impl Store {
     /// # Errors
     /// If SQLite fails.
     pub fn hosts(&self) -> Result<Vec<Host>, StoreError> {
-        let read = || {
-            let sql = "SELECT name, last_seen_ns, entries, agent_version FROM hosts ORDER BY name";
-            let mut statement = self.connection.prepare_cached(sql)?;
-            let hosts = statement.query_map([], |row| {
-                Ok(Host {
-                    name: row.get(0)?,
-                    connected: false,
-                    last_seen_ns: row.get::<_, i64>(1)?.cast_unsigned(),
-                    entries: row.get::<_, i64>(2)?.cast_unsigned(),
-                    agent_version: row.get(3)?,
-                })
-            })?;
-            hosts.collect::<rusqlite::Result<Vec<_>>>()
-        };
-        read().map_err(|cause| StoreError::Database {
+        hosts(&self.connection).map_err(|cause| StoreError::Database {
             path: self.path.clone(),
             cause,
         })
     }
+}
+
+fn hosts(connection: &Connection) -> rusqlite::Result<Vec<Host>> {
+    let sql = "SELECT name, last_seen_ns, entries, agent_version FROM hosts ORDER BY name";
+    let mut statement = connection.prepare_cached(sql)?;
+    let hosts = statement.query_map([], |row| {
+        Ok(Host {
+            name: row.get(0)?,
+            connected: false,
+            last_seen_ns: row.get::<_, i64>(1)?.cast_unsigned(),
+            entries: row.get::<_, i64>(2)?.cast_unsigned(),
+            agent_version: row.get(3)?,
+        })
+    })?;
+    hosts.collect()
 }
 
 /// Work in progress on the database.
@@ -270,11 +267,15 @@ fn insert(
     TakenBatch { batch, encoded }: &TakenBatch,
 ) -> rusqlite::Result<()> {
     let (sequence, entries, now) = (batch.sequence.cast_signed(), batch.entries.len() as i64, now());
+    let position: i64 = transaction
+        .prepare_cached("UPDATE positions SET next = next + ?1 RETURNING next - ?1")?
+        .query_row([entries], |row| row.get(0))?;
     transaction
         .prepare_cached(
-            "INSERT INTO batches (stream, sequence, received_ns, entries, body) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO batches (position, stream, sequence, received_ns, entries, body)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
-        .execute(params![stream, sequence, now, entries, &encoded[..]])?;
+        .execute(params![position, stream, sequence, now, entries, &encoded[..]])?;
     transaction
         .prepare_cached("UPDATE streams SET stored = ?2 WHERE id = ?1")?
         .execute(params![stream, sequence])?;
@@ -329,11 +330,8 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
         connection.pragma_update(None, "synchronous", "full")?;
         connection.pragma_update(None, "foreign_keys", true)?;
         let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        if found == 0 {
-            let transaction = connection.transaction()?;
-            transaction.execute_batch(TABLES)?;
-            transaction.pragma_update(None, "user_version", SCHEMA)?;
-            transaction.commit()?;
+        if found < SCHEMA {
+            tables::migrate(&mut connection, found)?;
         }
         // Reads what every later write needs, so that damage there shows now. Reading all would take too long.
         connection.query_row(
@@ -343,7 +341,7 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
         )?;
         connection
             .query_row(
-                "SELECT length(body) FROM batches ORDER BY rowid DESC LIMIT 1",
+                "SELECT length(body) FROM batches ORDER BY position DESC LIMIT 1",
                 [],
                 |_| Ok(()),
             )

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     session::{StreamId, TakenBatch},
-    store::{Store, StoreError, Stored, Writing},
+    store::{Change, Store, StoreError, Stored, Writing},
 };
 
 /// Jobs that wait for the writer. When it is full, connections wait, and their agents with them.
@@ -35,6 +35,10 @@ enum Job {
     },
     Hosts {
         reply: oneshot::Sender<Result<Vec<Host>, WriteError>>,
+    },
+    Lake {
+        change: Change,
+        reply: oneshot::Sender<Result<(), WriteError>>,
     },
 }
 
@@ -118,6 +122,18 @@ impl Writer {
         answer.await.map_err(|_| WriteError::Stopping)?
     }
 
+    /// Lists files of the lake, and what becomes of those that were listed. Waits until that is durable; not to be called from a task.
+    ///
+    /// # Errors
+    /// If the store fails, or the writer has ended.
+    pub fn change_lake(&self, change: Change) -> Result<(), WriteError> {
+        let (reply, answer) = oneshot::channel();
+        self.jobs
+            .blocking_send(Job::Lake { change, reply })
+            .map_err(|_| WriteError::Stopping)?;
+        answer.blocking_recv().map_err(|_| WriteError::Stopping)?
+    }
+
     async fn send(&self, job: Job) -> Result<(), WriteError> {
         self.jobs.send(job).await.map_err(|_| WriteError::Stopping)
     }
@@ -158,6 +174,7 @@ fn perform(writing: &Writing<'_>, job: &Job) -> Result<Done, StoreError> {
             ..
         } => writing.greet(stream, agent_version).map(Done::Greeted),
         Job::Store { stream, batch, .. } => writing.store(stream, batch).map(Done::Stored),
+        Job::Lake { change, .. } => writing.change_lake(change).map(|()| Done::Nothing),
         Job::Hosts { .. } => Ok(Done::Nothing),
     }
 }
@@ -191,6 +208,9 @@ fn answer(store: &Store, consumers: &Fanout<Arc<Entry>>, job: Job, result: Resul
                 }
             });
             let _ = reply.send(stored);
+        }
+        Job::Lake { reply, .. } => {
+            let _ = reply.send(result.map(|_| ()));
         }
         Job::Hosts { reply } => {
             let _ = reply.send(result.and_then(|_| Ok(store.hosts()?)));

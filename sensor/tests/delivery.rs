@@ -50,10 +50,7 @@ struct Collector {
 impl Collector {
     async fn start(data: &Path, listen: SocketAddr) -> Self {
         let runtime = Runtime::new().expect("a runtime");
-        let config = Config {
-            listen,
-            data: data.to_owned(),
-        };
+        let config = Config::new(listen, data.to_owned());
         let server = runtime
             .spawn(async move {
                 let until = Instant::now() + PATIENCE;

@@ -1,0 +1,5 @@
+//! What the command line offers, a file for each command.
+
+pub(crate) mod connect;
+pub(crate) mod query;
+pub(crate) mod serve;
