@@ -1,11 +1,10 @@
 //! Composes the collector, and stops it in order.
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, thread, time::Duration};
 
 use sensor_proto::{
     DESCRIPTORS, MESSAGE_BYTES_MAX,
-    fanout::Fanout,
-    v1::{Entry, collector_server::CollectorServer, ingest_server::IngestServer},
+    v1::{collector_server::CollectorServer, ingest_server::IngestServer},
 };
 use tokio::{net::TcpListener, sync::watch};
 use tokio_stream::wrappers::TcpListenerStream;
@@ -22,7 +21,7 @@ use crate::{
     presence::Presence,
     query::{Engine, Limits, QueryError},
     store::{Reader, Store, StoreError},
-    writer::Writer,
+    writer::{Published, Writer},
 };
 
 /// How long connections may take to end when the collector stops; then they are cut.
@@ -95,7 +94,9 @@ pub struct Server {
     address: SocketAddr,
     writer: Writer,
     thread: thread::JoinHandle<()>,
-    entries: Fanout<Arc<Entry>>,
+    published: Published,
+    leases: Leases,
+    data: PathBuf,
     keeper: Keeper,
     engine: Engine,
 }
@@ -113,8 +114,8 @@ impl Server {
         let listener = TcpListener::bind(config.listen).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
         let store = Store::open(&config.data)?;
-        let entries = Fanout::default();
-        let (writer, thread) = Writer::start(store, entries.clone()).map_err(ServerError::Thread)?;
+        let published = Published::default();
+        let (writer, thread) = Writer::start(store, published.clone()).map_err(ServerError::Thread)?;
         let leases = Leases::default();
         let reader = Reader::open(&config.data)?;
         let keeper = Keeper::start(
@@ -124,7 +125,7 @@ impl Server {
             leases.clone(),
             config.keeping,
         )?;
-        let engine = Engine::new(&config.data, leases, Some(writer.clone()), config.limits)?;
+        let engine = Engine::new(&config.data, leases.clone(), Some(writer.clone()), config.limits)?;
         Ok(Self {
             keeper,
             engine,
@@ -132,7 +133,9 @@ impl Server {
             address,
             writer,
             thread,
-            entries,
+            published,
+            leases,
+            data: config.data.clone(),
         })
     }
 
@@ -152,13 +155,24 @@ impl Server {
             listener,
             writer,
             thread,
-            entries,
+            published,
+            leases,
+            data,
             keeper,
             engine,
             ..
         } = self;
         let (stopping, mut watcher) = watch::channel(false);
-        let router = services(writer, &entries, engine.clone(), watcher.clone()).await?;
+        let presence = Presence::default();
+        let collector = CollectorService::new(
+            writer.clone(),
+            presence,
+            published.clone(),
+            engine.clone(),
+            leases,
+            data,
+        );
+        let router = services(writer, collector, watcher.clone()).await?;
         let incoming = TcpListenerStream::new(listener);
         let mut served = Box::pin(
             router.serve_with_incoming_shutdown(incoming, async move { stopped(&mut watcher).await }),
@@ -168,7 +182,7 @@ impl Server {
             () = stop => None,
         };
         stopping.send_replace(true);
-        entries.close();
+        published.entries.close();
         match early {
             Some(result) => result?,
             None => match tokio::time::timeout(DRAIN, &mut served).await {
@@ -193,23 +207,16 @@ impl Server {
 
 async fn services(
     writer: Writer,
-    entries: &Fanout<Arc<Entry>>,
-    engine: Engine,
+    collector: CollectorService,
     stopping: watch::Receiver<bool>,
 ) -> Result<Router, ServerError> {
-    let presence = Presence::default();
     let ingest = IngestServer::new(IngestService {
-        writer: writer.clone(),
-        presence: presence.clone(),
+        writer,
+        presence: collector.presence.clone(),
         stopping,
     })
     .max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let collector = CollectorServer::new(CollectorService {
-        writer,
-        presence,
-        entries: entries.clone(),
-        engine,
-    })
+    let collector = CollectorServer::new(collector)
     .max_encoding_message_size(MESSAGE_BYTES_MAX);
 
     let (health, health_service) = tonic_health::server::health_reporter();

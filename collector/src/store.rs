@@ -92,8 +92,8 @@ pub enum StoreError {
 /// What became of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stored {
-    /// It is new.
-    New,
+    /// It is new, and its first entry has this position.
+    New(Position),
     /// It was there already, as were all up to this sequence.
     Already(u64),
 }
@@ -245,8 +245,8 @@ impl Writing<'_> {
                 stored,
             });
         }
-        self.attempt(|transaction| insert(transaction, id, host, taken))?;
-        Ok(Stored::New)
+        self.attempt(|transaction| insert(transaction, id, host, taken))
+            .map(Stored::New)
     }
 
     fn attempt<T>(
@@ -265,7 +265,7 @@ fn insert(
     stream: i64,
     host: i64,
     TakenBatch { batch, encoded }: &TakenBatch,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<Position> {
     let (sequence, entries, now) = (batch.sequence.cast_signed(), batch.entries.len() as i64, now());
     let position: i64 = transaction
         .prepare_cached("UPDATE positions SET next = next + ?1 RETURNING next - ?1")?
@@ -282,7 +282,7 @@ fn insert(
     transaction
         .prepare_cached("UPDATE hosts SET entries = entries + ?2, last_seen_ns = ?3 WHERE id = ?1")?
         .execute(params![host, entries, now])?;
-    Ok(())
+    Ok(Position(position.cast_unsigned()))
 }
 
 fn lock(directory: &Path) -> Result<File, StoreError> {
@@ -443,8 +443,9 @@ mod tests {
         let home = tempfile::tempdir().expect("a directory");
         let mut store = Store::open(home.path()).expect("opens");
         assert_eq!((greet(&mut store, 1), greet(&mut store, u64::MAX)), (0, 0));
-        assert_eq!(put(&mut store, 1, 1).expect("stores"), Stored::New);
-        assert_eq!(put(&mut store, 1, 2).expect("stores"), Stored::New);
+        let new = |position| Stored::New(Position(position));
+        assert_eq!(put(&mut store, 1, 1).expect("stores"), new(1));
+        assert_eq!(put(&mut store, 1, 2).expect("stores"), new(3));
         assert_eq!(put(&mut store, 1, 1).expect("knows it"), Stored::Already(2));
         assert!(matches!(
             put(&mut store, 1, 4),
@@ -453,7 +454,7 @@ mod tests {
                 stored: 2
             })
         ));
-        assert_eq!(put(&mut store, u64::MAX, 1).expect("stores"), Stored::New);
+        assert_eq!(put(&mut store, u64::MAX, 1).expect("stores"), new(5));
         drop(store);
 
         let mut store = Store::open(home.path()).expect("opens again");

@@ -5,13 +5,13 @@ use std::{io, sync::Arc, thread};
 
 use sensor_proto::{
     fanout::Fanout,
-    v1::{Entry, Host},
+    v1::{Batch, Entry, Host},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     session::{StreamId, TakenBatch},
-    store::{Change, Store, StoreError, Stored, Writing},
+    store::{Change, Position, Store, StoreError, Stored, Writing},
 };
 
 /// Jobs that wait for the writer. When it is full, connections wait, and their agents with them.
@@ -65,6 +65,47 @@ impl From<StoreError> for WriteError {
     }
 }
 
+/// An entry that is on disk.
+#[derive(Debug)]
+pub struct Placed {
+    /// Its position.
+    pub position: Position,
+    /// It, complete.
+    pub entry: Entry,
+}
+
+/// Tells those who follow what has become durable.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// The entries themselves, for those who follow from now on.
+    pub entries: Fanout<Arc<Placed>>,
+    /// Position after the last of them, for those who read them from disk.
+    pub next: watch::Sender<Position>,
+}
+
+impl Default for Published {
+    fn default() -> Self {
+        Self {
+            entries: Fanout::default(),
+            next: watch::Sender::new(Position(0)),
+        }
+    }
+}
+
+impl Published {
+    fn publish(&self, first: Position, host: &str, batch: Batch) {
+        let past = Position(first.0 + batch.entries.len() as u64);
+        if self.entries.readers() > 0 {
+            let placed = (first.0..).zip(batch.into_complete(host)).map(|(position, entry)| Placed {
+                position: Position(position),
+                entry,
+            });
+            self.entries.publish(&placed.map(Arc::new).collect::<Vec<_>>());
+        }
+        self.next.send_replace(past);
+    }
+}
+
 /// Sends jobs to the writer. The writer ends when the last of these is dropped.
 #[derive(Clone, Debug)]
 pub struct Writer {
@@ -76,7 +117,7 @@ impl Writer {
     ///
     /// # Errors
     /// If no thread can be started.
-    pub fn start(store: Store, consumers: Fanout<Arc<Entry>>) -> io::Result<(Self, thread::JoinHandle<()>)> {
+    pub fn start(store: Store, consumers: Published) -> io::Result<(Self, thread::JoinHandle<()>)> {
         let (jobs, queue) = mpsc::channel(QUEUE);
         let thread = thread::Builder::new()
             .name("writer".into())
@@ -139,7 +180,7 @@ impl Writer {
     }
 }
 
-fn run(mut store: Store, consumers: &Fanout<Arc<Entry>>, mut queue: mpsc::Receiver<Job>) {
+fn run(mut store: Store, consumers: &Published, mut queue: mpsc::Receiver<Job>) {
     let mut jobs = Vec::with_capacity(GROUP);
     while queue.blocking_recv_many(&mut jobs, GROUP) > 0 {
         let done = store.commit(|writing| jobs.iter().map(|job| perform(writing, job)).collect::<Vec<_>>());
@@ -180,7 +221,7 @@ fn perform(writing: &Writing<'_>, job: &Job) -> Result<Done, StoreError> {
 }
 
 /// Tells who asked. That they may be gone by now changes nothing.
-fn answer(store: &Store, consumers: &Fanout<Arc<Entry>>, job: Job, result: Result<Done, WriteError>) {
+fn answer(store: &Store, consumers: &Published, job: Job, result: Result<Done, WriteError>) {
     match job {
         Job::Greet { reply, .. } => {
             let stored = result.map(|done| {
@@ -199,13 +240,11 @@ fn answer(store: &Store, consumers: &Fanout<Arc<Entry>>, job: Job, result: Resul
             let sequence = batch.sequence;
             let stored = result.map(|done| match done {
                 Done::Stored(Stored::Already(stored)) => stored,
-                _ => {
-                    if consumers.readers() > 0 {
-                        let entries: Vec<_> = batch.into_complete(&stream.host).map(Arc::new).collect();
-                        consumers.publish(&entries);
-                    }
+                Done::Stored(Stored::New(first)) => {
+                    consumers.publish(first, &stream.host, batch);
                     sequence
                 }
+                Done::Greeted(_) | Done::Nothing => sequence,
             });
             let _ = reply.send(stored);
         }

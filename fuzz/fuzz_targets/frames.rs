@@ -20,7 +20,7 @@ fuzz_target!(|bytes: &[u8]| {
             continue;
         }
         let _ = DeliverResponse::decode(frame);
-        if let Ok(SubscribeRequest { filter: Some(filter) }) = SubscribeRequest::decode(frame) {
+        if let Ok(SubscribeRequest { filter: Some(filter), .. }) = SubscribeRequest::decode(frame) {
             let _ = filter.validate();
         }
         let Ok(frame) = DeliverRequest::decode(frame) else { continue };

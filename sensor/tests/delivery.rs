@@ -109,7 +109,10 @@ impl Collector {
     }
 
     async fn subscribe(&self, filter: Filter) -> Streaming<SubscribeResponse> {
-        let request = SubscribeRequest { filter: Some(filter) };
+        let request = SubscribeRequest {
+            filter: Some(filter),
+            ..SubscribeRequest::default()
+        };
         let response = CollectorClient::new(self.channel().await)
             .subscribe(request)
             .await;
@@ -484,7 +487,10 @@ async fn a_consumer_with_a_senseless_filter_is_told_so() {
         signals: vec!["exce".into()],
         ..Filter::default()
     };
-    let request = SubscribeRequest { filter: Some(filter) };
+    let request = SubscribeRequest {
+            filter: Some(filter),
+            ..SubscribeRequest::default()
+        };
     let status = CollectorClient::new(collector.channel().await)
         .subscribe(request)
         .await

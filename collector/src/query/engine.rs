@@ -33,7 +33,7 @@ use super::{
 use crate::{
     lake::{folder, lease::Leases, scan},
     priority::give_way,
-    store::{LakeFile, StoreError},
+    store::{LakeFile, Position, StoreError},
     writer::Writer,
 };
 
@@ -230,6 +230,44 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// The entries of the run of `snapshot` that ends before `past`, from `next` on, in the order of their positions: `position`, `host`,
+    /// `entry` and `entry_process`. What does not fit in memory is sorted on disk. Dropping the receiver ends the work on it.
+    ///
+    /// # Errors
+    /// If it cannot be planned.
+    pub async fn replay(
+        &self,
+        snapshot: Arc<Snapshot>,
+        next: Position,
+        past: Position,
+    ) -> Result<mpsc::Receiver<Result<RecordBatch, QueryError>>, QueryError> {
+        let Some(threads) = &self.0.threads else {
+            return Err(QueryError::Stopping);
+        };
+        let inner = Arc::clone(&self.0);
+        let (sender, receiver) = mpsc::channel(2);
+        threads.spawn(async move {
+            let work = async {
+                let sql = format!(
+                    "SELECT position, host, entry, entry_process FROM events WHERE position >= {next} ORDER BY position"
+                );
+                let mut rows = inner.plan(&sql, Events::of_run(snapshot, past)).await?;
+                while let Some(batch) = rows.next().await {
+                    if sender.send(Ok(batch?)).await.is_err() {
+                        break;
+                    }
+                }
+                Ok::<_, QueryError>(())
+            };
+            if let Err(error) = work.await {
+                let _ = sender.send(Err(error)).await;
+            }
+        });
+        Ok(receiver)
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         if let Some(threads) = self.threads.take() {
@@ -278,7 +316,7 @@ impl Inner {
         damaged: &[LakeFile],
         told: &mut Told,
     ) -> Result<(), QueryError> {
-        let mut rows = self.plan(&question.sql, snapshot).await?;
+        let mut rows = self.plan(&question.sql, Events::new(snapshot)).await?;
         let schema = rows.schema();
         // The first rows come before the schema is told: until then everything can begin again.
         let mut next = rows.next().await.transpose()?;
@@ -328,7 +366,7 @@ impl Inner {
             .with_default_features()
             .build();
         let context = SessionContext::new_with_state(state);
-        context.register_table("events", Arc::new(Events::new(snapshot)))?;
+        context.register_table("events", Arc::new(events))?;
         let nothing_changes = SQLOptions::new()
             .with_allow_ddl(false)
             .with_allow_dml(false)

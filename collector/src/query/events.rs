@@ -15,9 +15,13 @@ use datafusion::{
 };
 
 use super::{Snapshot, fresh::Fresh};
-use crate::lake::{
-    rows::{all_fields, schema},
-    scan::Scan,
+use crate::{
+    lake::{
+        Day,
+        rows::{all_fields, schema},
+        scan::Scan,
+    },
+    store::{LakeFile, Position},
 };
 
 /// All entries of a snapshot.
@@ -25,6 +29,7 @@ use crate::lake::{
 pub(super) struct Events {
     snapshot: Arc<Snapshot>,
     schema: SchemaRef,
+    only: Option<Position>,
 }
 
 impl Events {
@@ -32,7 +37,34 @@ impl Events {
         Self {
             snapshot,
             schema: schema(&all_fields()),
+            only: None,
         }
+    }
+
+    /// Only those of the run that ends before `past`.
+    pub(super) fn of_run(snapshot: Arc<Snapshot>, past: Position) -> Self {
+        Self {
+            only: Some(past),
+            ..Self::new(snapshot)
+        }
+    }
+
+    fn files(&self) -> Vec<(LakeFile, Day)> {
+        let runs = self.snapshot.runs().iter();
+        let runs = runs.filter(|run| self.only.is_none_or(|past| run.past == past));
+        let files = runs.flat_map(|run| run.files.iter().map(|file| (file.clone(), run.day)));
+        files.collect()
+    }
+
+    fn fresh(&self, projection: Option<&Vec<usize>>) -> Result<Arc<dyn ExecutionPlan>> {
+        let mut fields = all_fields();
+        if let Some(projection) = projection {
+            fields = projection.iter().map(|place| fields[*place]).collect();
+        }
+        let schema = schema(&fields);
+        let fresh = Arc::new(Fresh::new(Arc::clone(&self.snapshot), fields));
+        let plan = StreamingTableExec::try_new(schema, vec![fresh], None, [], false, None)?;
+        Ok(Arc::new(plan))
     }
 
     fn predicate(&self, state: &dyn Session, filters: &[Expr]) -> Result<Option<Arc<dyn PhysicalExpr>>> {
@@ -69,29 +101,8 @@ impl TableProvider for Events {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let mut fields = all_fields();
-        if let Some(projection) = projection {
-            fields = projection.iter().map(|place| fields[*place]).collect();
-        }
-        let fresh = Fresh::new(Arc::clone(&self.snapshot), fields);
-        let fresh = StreamingTableExec::try_new(
-            Arc::clone(datafusion::physical_plan::streaming::PartitionStream::schema(
-                &fresh,
-            )),
-            vec![Arc::new(fresh)],
-            None,
-            [],
-            false,
-            None,
-        )?;
-        let files = self.snapshot.runs().iter().flat_map(|run| {
-            let day = run.day;
-            run.files.iter().map(move |file| (file.clone(), day))
-        });
-        let files: Vec<_> = files.collect();
-        if files.is_empty() {
-            return Ok(Arc::new(fresh));
-        }
+        let files = self.files();
+        let is_empty = files.is_empty();
         let options = TableParquetOptions {
             global: state.config_options().execution.parquet.clone(),
             ..TableParquetOptions::default()
@@ -103,6 +114,10 @@ impl TableProvider for Events {
             ordering: None,
             limit,
         };
-        UnionExec::try_new(vec![lake.plan(&options)?, Arc::new(fresh)])
+        match self.only {
+            Some(_) => lake.plan(&options),
+            None if is_empty => self.fresh(projection),
+            None => UnionExec::try_new(vec![lake.plan(&options)?, self.fresh(projection)?]),
+        }
     }
 }

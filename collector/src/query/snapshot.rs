@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     lake::lease::{Lease, Leases},
-    store::{LakeFile, Position, Reader, Run, StoreError, StoredBatch},
+    store::{Extent, LakeFile, Position, Reader, Run, StoreError, StoredBatch},
 };
 
 /// Entries that are taken out of the database at once.
@@ -45,6 +45,14 @@ impl Snapshot {
     #[must_use]
     pub fn runs(&self) -> &[Run] {
         &self.runs
+    }
+
+    /// Where what was stored begins and ends.
+    ///
+    /// # Errors
+    /// If SQLite fails.
+    pub fn extent(&self) -> Result<Extent, StoreError> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner).extent()
     }
 
     /// Leaves out files that cannot be read.
