@@ -4,15 +4,15 @@ mod expression;
 mod follow;
 mod wanted;
 
-use std::{path::PathBuf, pin::Pin, sync::Arc};
+use std::{path::PathBuf, pin::Pin, sync::Arc, time::Instant};
 
 use sensor_proto::{
     Entries,
     fanout::QUEUE_ITEMS,
     signal_name,
     v1::{
-        ListHostsRequest, ListHostsResponse, QueryRequest, SubscribeRequest, SubscribeResponse,
-        collector_server::Collector,
+        ListHostsRequest, ListHostsResponse, ListIncidentsRequest, ListIncidentsResponse, QueryRequest,
+        SubscribeRequest, SubscribeResponse, collector_server::Collector,
     },
 };
 use tokio::sync::{Semaphore, mpsc};
@@ -21,11 +21,11 @@ use tonic::{Request, Response, Status};
 
 use self::{follow::Follower, wanted::Wanted};
 use crate::{
+    fleet::Fleet,
     lake::lease::Leases,
-    presence::Presence,
     query::{self, Engine},
-    store::Position,
-    writer::{Placed, Published, Writer},
+    store::{KnownHost, Position},
+    writer::{Placed, Published, WriteError, Writer},
 };
 
 /// Responses on the way to a consumer that reads from disk.
@@ -37,7 +37,7 @@ pub struct CollectorService {
     /// Reads what is stored.
     pub writer: Writer,
     /// Who is connected.
-    pub presence: Presence,
+    pub fleet: Fleet,
     /// What has become durable.
     pub published: Published,
     /// Answers questions.
@@ -57,7 +57,7 @@ impl CollectorService {
     #[must_use]
     pub fn new(
         writer: Writer,
-        presence: Presence,
+        fleet: Fleet,
         published: Published,
         engine: Engine,
         leases: Leases,
@@ -65,7 +65,7 @@ impl CollectorService {
     ) -> Self {
         Self {
             writer,
-            presence,
+            fleet,
             published,
             engine,
             leases,
@@ -78,10 +78,9 @@ impl CollectorService {
     fn live(&self, wanted: Wanted) -> Subscription {
         let wanted = Arc::new(wanted);
         let early = Arc::clone(&wanted);
-        let reader = self
-            .published
-            .entries
-            .subscribe(QUEUE_ITEMS, move |placed| early.may_pass(signal_name(&placed.entry)));
+        let reader = self.published.entries.subscribe(QUEUE_ITEMS, move |placed| {
+            early.may_pass(signal_name(&placed.entry))
+        });
         Box::pin(
             reader.responses(move |placed: Arc<Placed>, entries: &mut Entries| {
                 if wanted.matches(&placed.entry) {
@@ -146,14 +145,29 @@ impl Collector for CollectorService {
         &self,
         _request: Request<ListHostsRequest>,
     ) -> Result<Response<ListHostsResponse>, Status> {
-        let mut hosts = self
-            .writer
-            .hosts()
-            .await
-            .map_err(|error| Status::unavailable(error.to_string()))?;
-        for host in &mut hosts {
-            host.connected = self.presence.is_connected(&host.name);
-        }
+        let known = self.writer.hosts().await.map_err(unavailable)?;
+        let now = Instant::now();
+        let hosts = known.into_iter().map(|KnownHost { mut host, stopped }| {
+            self.fleet.describe(&mut host, stopped, now);
+            host
+        });
+        let hosts = hosts.collect();
         Ok(Response::new(ListHostsResponse { hosts }))
     }
+
+    async fn list_incidents(
+        &self,
+        request: Request<ListIncidentsRequest>,
+    ) -> Result<Response<ListIncidentsResponse>, Status> {
+        let incidents = self
+            .writer
+            .incidents(request.into_inner())
+            .await
+            .map_err(unavailable)?;
+        Ok(Response::new(ListIncidentsResponse { incidents }))
+    }
+}
+
+fn unavailable(error: WriteError) -> Status {
+    Status::unavailable(error.to_string())
 }

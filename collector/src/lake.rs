@@ -35,7 +35,7 @@ pub(crate) mod scan;
 mod table;
 
 pub use class::Class;
-pub use column::{Cell, Column, Kind, Row};
+pub use column::{Cell, Column, Kind, Row, Source};
 pub use day::Day;
 pub use file::{FileError, folder, remove_unlisted};
 pub use table::{COLUMNS, column};

@@ -6,9 +6,9 @@
 //! consumer that is too slow loses its own entries only.
 
 pub mod consumers;
+pub mod fleet;
 pub mod ingest;
 pub mod lake;
-pub mod presence;
 pub mod priority;
 pub mod query;
 pub mod server;

@@ -22,6 +22,10 @@ struct Cli {
 enum Command {
     /// Listen for agents and consumers until SIGTERM or SIGINT.
     Serve(cli::serve::Serve),
+    /// The hosts that have reported, and how they are.
+    Hosts(cli::hosts::Hosts),
+    /// Incidents of all hosts.
+    Incidents(cli::incidents::Incidents),
     /// Ask in SQL what is stored.
     Query(cli::query::Query),
 }
@@ -37,6 +41,8 @@ async fn main() -> ExitCode {
         .init();
     let result = match command {
         Command::Serve(args) => cli::serve::run(args).await,
+        Command::Hosts(args) => cli::hosts::run(args).await,
+        Command::Incidents(args) => cli::incidents::run(args).await,
         Command::Query(args) => cli::query::run(args).await,
     };
     match result {

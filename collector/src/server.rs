@@ -13,12 +13,12 @@ use tonic::transport::server::Router;
 use crate::lake::keeper::Keeping;
 use crate::{
     consumers::CollectorService,
+    fleet::{Fleet, watch as fleet_watch},
     ingest::{IngestService, stopped},
     lake::{
         keeper::{Keeper, StartError},
         lease::Leases,
     },
-    presence::Presence,
     query::{Engine, Limits, QueryError},
     store::{Reader, Store, StoreError},
     writer::{Published, Writer},
@@ -28,7 +28,9 @@ use crate::{
 const DRAIN: Duration = Duration::from_millis(1500);
 
 /// A peer that is silent is asked whether it is there after this time, and given up after the next.
-const KEEPALIVE: Duration = Duration::from_secs(20);
+///
+/// Together with [`GRACE`](crate::fleet::GRACE) that is less than the 30 s after which an agent is missed.
+const KEEPALIVE: Duration = Duration::from_secs(8);
 
 /// Where the collector listens and keeps what it stores.
 #[derive(Clone, Debug)]
@@ -163,10 +165,11 @@ impl Server {
             ..
         } = self;
         let (stopping, mut watcher) = watch::channel(false);
-        let presence = Presence::default();
+        let fleet = Fleet::default();
+        let watching = tokio::spawn(fleet_watch::run(fleet.clone(), writer.clone(), watcher.clone()));
         let collector = CollectorService::new(
             writer.clone(),
-            presence,
+            fleet,
             published.clone(),
             engine.clone(),
             leases,
@@ -192,6 +195,7 @@ impl Server {
         }
         drop(served);
         engine.release();
+        let _ = watching.await;
         // What is not a run yet is as durable as it will be; what it is at can take a moment.
         let _ = tokio::task::spawn_blocking(|| keeper.stop()).await;
         // It ends when the last connection has let go of it; what was accepted is committed then.
@@ -212,12 +216,11 @@ async fn services(
 ) -> Result<Router, ServerError> {
     let ingest = IngestServer::new(IngestService {
         writer,
-        presence: collector.presence.clone(),
+        fleet: collector.fleet.clone(),
         stopping,
     })
     .max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let collector = CollectorServer::new(collector)
-    .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let collector = CollectorServer::new(collector).max_encoding_message_size(MESSAGE_BYTES_MAX);
 
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<IngestServer<IngestService>>().await;

@@ -16,11 +16,13 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use prost::Message as _;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params};
-use sensor_proto::v1::Host;
+use sensor_proto::v1::{Batch, Entry, Host, HostIncident, Incident, ListIncidentsRequest, entry};
 
 use crate::session::{StreamId, TakenBatch};
 
+mod incidents;
 mod lake;
 mod reader;
 mod tables;
@@ -43,6 +45,9 @@ impl std::fmt::Display for Position {
 
 /// How long to wait for somebody else who reads or backs up the database.
 const BUSY: Duration = Duration::from_secs(5);
+
+/// The numbering of what the collector itself says of a host. An agent draws its own at random; one that drew this would be in nobody's way but its own.
+const COLLECTOR_EPOCH: u64 = 0;
 
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -134,6 +139,17 @@ impl Store {
         })
     }
 
+    /// Incidents, the latest first.
+    ///
+    /// # Errors
+    /// If SQLite fails.
+    pub fn incidents(&self, request: &ListIncidentsRequest) -> Result<Vec<HostIncident>, StoreError> {
+        incidents::list(&self.connection, request).map_err(|cause| StoreError::Database {
+            path: self.path.clone(),
+            cause,
+        })
+    }
+
     /// Runs `work` and makes all of it durable at once, or none of it.
     ///
     /// # Errors
@@ -161,7 +177,7 @@ impl Store {
     ///
     /// # Errors
     /// If SQLite fails.
-    pub fn hosts(&self) -> Result<Vec<Host>, StoreError> {
+    pub fn hosts(&self) -> Result<Vec<KnownHost>, StoreError> {
         hosts(&self.connection).map_err(|cause| StoreError::Database {
             path: self.path.clone(),
             cause,
@@ -169,16 +185,29 @@ impl Store {
     }
 }
 
-fn hosts(connection: &Connection) -> rusqlite::Result<Vec<Host>> {
-    let sql = "SELECT name, last_seen_ns, entries, agent_version FROM hosts ORDER BY name";
+/// A host that has reported.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KnownHost {
+    /// What is on record of it.
+    pub host: Host,
+    /// Its agent has last ended in order.
+    pub stopped: bool,
+}
+
+fn hosts(connection: &Connection) -> rusqlite::Result<Vec<KnownHost>> {
+    let sql = "SELECT name, last_seen_ns, entries, agent_version, stopped FROM hosts ORDER BY name";
     let mut statement = connection.prepare_cached(sql)?;
     let hosts = statement.query_map([], |row| {
-        Ok(Host {
+        let host = Host {
             name: row.get(0)?,
-            connected: false,
             last_seen_ns: row.get::<_, i64>(1)?.cast_unsigned(),
             entries: row.get::<_, i64>(2)?.cast_unsigned(),
             agent_version: row.get(3)?,
+            ..Host::default()
+        };
+        Ok(KnownHost {
+            host,
+            stopped: row.get(4)?,
         })
     })?;
     hosts.collect()
@@ -201,7 +230,7 @@ impl Writing<'_> {
             let host: i64 = transaction
                 .prepare_cached(
                     "INSERT INTO hosts (name, agent_version, last_seen_ns, entries) VALUES (?1, ?2, ?3, 0)
-                     ON CONFLICT (name) DO UPDATE SET agent_version = ?2, last_seen_ns = ?3 RETURNING id",
+                     ON CONFLICT (name) DO UPDATE SET agent_version = ?2, last_seen_ns = ?3, stopped = 0 RETURNING id",
                 )?
                 .query_row(params![stream.host, agent_version, now()], |row| row.get(0))?;
             let stored: i64 = transaction
@@ -211,6 +240,56 @@ impl Writing<'_> {
                 )?
                 .query_row(params![host, stream.epoch.cast_signed()], |row| row.get(0))?;
             Ok(stored.cast_unsigned())
+        })
+    }
+
+    /// Notes that the agent of a host has ended in order.
+    ///
+    /// # Errors
+    /// If SQLite fails.
+    pub fn stopped(&self, host: &str) -> Result<(), StoreError> {
+        self.attempt(|transaction| {
+            transaction
+                .prepare_cached("UPDATE hosts SET stopped = 1 WHERE name = ?1")?
+                .execute([host])?;
+            Ok(())
+        })
+    }
+
+    /// Stores an incident that the collector found about a host, as if the host had told it in a numbering of its own, and returns what was stored.
+    ///
+    /// # Errors
+    /// If SQLite fails.
+    pub fn tell(&self, host: &str, incident: Incident) -> Result<(Position, Batch), StoreError> {
+        let stream = StreamId {
+            host: host.to_owned(),
+            epoch: COLLECTOR_EPOCH,
+        };
+        self.attempt(|transaction| {
+            let (id, host, stored): (i64, i64, i64) = transaction
+                .prepare_cached(
+                    "INSERT INTO streams (host, epoch, stored) SELECT id, ?2, 0 FROM hosts WHERE name = ?1
+                     ON CONFLICT (host, epoch) DO UPDATE SET stored = stored RETURNING id, host, stored",
+                )?
+                .query_row(params![host, stream.epoch.cast_signed()], |row| {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+                })?;
+            let entry = Entry {
+                host: String::new(),
+                body: Some(entry::Body::Incident(incident)),
+            };
+            let batch = Batch {
+                sequence: stored.cast_unsigned() + 1,
+                entries: vec![entry],
+                processes: Vec::new(),
+            };
+            let taken = TakenBatch {
+                encoded: batch.encode_to_vec().into(),
+                batch,
+            };
+            incidents::note(transaction, &stream.host, &taken.batch.entries)?;
+            let position = insert(transaction, id, host, &taken)?;
+            Ok((position, taken.batch))
         })
     }
 
@@ -245,8 +324,11 @@ impl Writing<'_> {
                 stored,
             });
         }
-        self.attempt(|transaction| insert(transaction, id, host, taken))
-            .map(Stored::New)
+        self.attempt(|transaction| {
+            incidents::note(transaction, &stream.host, &batch.entries)?;
+            insert(transaction, id, host, taken)
+        })
+        .map(Stored::New)
     }
 
     fn attempt<T>(
@@ -397,9 +479,6 @@ fn now() -> i64 {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use prost::Message;
-    use sensor_proto::v1::{Batch, Entry};
-
     use super::*;
 
     fn stream(epoch: u64) -> StreamId {
@@ -461,7 +540,7 @@ mod tests {
         assert_eq!((greet(&mut store, 1), greet(&mut store, u64::MAX)), (2, 1));
         let hosts = store.hosts().expect("lists");
         assert_eq!(
-            (hosts.len(), hosts[0].name.as_str(), hosts[0].entries),
+            (hosts.len(), hosts[0].host.name.as_str(), hosts[0].host.entries),
             (1, "web1", 6)
         );
     }

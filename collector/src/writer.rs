@@ -5,13 +5,13 @@ use std::{io, sync::Arc, thread};
 
 use sensor_proto::{
     fanout::Fanout,
-    v1::{Batch, Entry, Host},
+    v1::{Batch, Entry, HostIncident, Incident, ListIncidentsRequest},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     session::{StreamId, TakenBatch},
-    store::{Change, Position, Store, StoreError, Stored, Writing},
+    store::{Change, KnownHost, Position, Store, StoreError, Stored, Writing},
 };
 
 /// Jobs that wait for the writer. When it is full, connections wait, and their agents with them.
@@ -34,7 +34,20 @@ enum Job {
         reply: mpsc::UnboundedSender<Result<u64, WriteError>>,
     },
     Hosts {
-        reply: oneshot::Sender<Result<Vec<Host>, WriteError>>,
+        reply: oneshot::Sender<Result<Vec<KnownHost>, WriteError>>,
+    },
+    Stopped {
+        host: String,
+        reply: oneshot::Sender<Result<(), WriteError>>,
+    },
+    Tell {
+        host: String,
+        incident: Box<Incident>,
+        reply: oneshot::Sender<Result<(), WriteError>>,
+    },
+    Incidents {
+        request: ListIncidentsRequest,
+        reply: oneshot::Sender<Result<Vec<HostIncident>, WriteError>>,
     },
     Lake {
         change: Change,
@@ -96,10 +109,12 @@ impl Published {
     fn publish(&self, first: Position, host: &str, batch: Batch) {
         let past = Position(first.0 + batch.entries.len() as u64);
         if self.entries.readers() > 0 {
-            let placed = (first.0..).zip(batch.into_complete(host)).map(|(position, entry)| Placed {
-                position: Position(position),
-                entry,
-            });
+            let placed = (first.0..)
+                .zip(batch.into_complete(host))
+                .map(|(position, entry)| Placed {
+                    position: Position(position),
+                    entry,
+                });
             self.entries.publish(&placed.map(Arc::new).collect::<Vec<_>>());
         }
         self.next.send_replace(past);
@@ -157,9 +172,45 @@ impl Writer {
     ///
     /// # Errors
     /// If the store fails.
-    pub async fn hosts(&self) -> Result<Vec<Host>, WriteError> {
+    pub async fn hosts(&self) -> Result<Vec<KnownHost>, WriteError> {
         let (reply, answer) = oneshot::channel();
         self.send(Job::Hosts { reply }).await?;
+        answer.await.map_err(|_| WriteError::Stopping)?
+    }
+
+    /// Notes that the agent of `host` has ended in order.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn stopped(&self, host: String) -> Result<(), WriteError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::Stopped { host, reply }).await?;
+        answer.await.map_err(|_| WriteError::Stopping)?
+    }
+
+    /// Stores, and publishes, an incident that the collector found about `host`.
+    ///
+    /// # Errors
+    /// If the store fails, or does not know the host.
+    pub async fn tell(&self, host: String, incident: Incident) -> Result<(), WriteError> {
+        let (reply, answer) = oneshot::channel();
+        let incident = Box::new(incident);
+        self.send(Job::Tell {
+            host,
+            incident,
+            reply,
+        })
+        .await?;
+        answer.await.map_err(|_| WriteError::Stopping)?
+    }
+
+    /// Incidents of all hosts, the latest first.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn incidents(&self, request: ListIncidentsRequest) -> Result<Vec<HostIncident>, WriteError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::Incidents { request, reply }).await?;
         answer.await.map_err(|_| WriteError::Stopping)?
     }
 
@@ -204,6 +255,7 @@ fn run(mut store: Store, consumers: &Published, mut queue: mpsc::Receiver<Job>) 
 enum Done {
     Greeted(u64),
     Stored(Stored),
+    Told(Position, Batch),
     Nothing,
 }
 
@@ -216,7 +268,12 @@ fn perform(writing: &Writing<'_>, job: &Job) -> Result<Done, StoreError> {
         } => writing.greet(stream, agent_version).map(Done::Greeted),
         Job::Store { stream, batch, .. } => writing.store(stream, batch).map(Done::Stored),
         Job::Lake { change, .. } => writing.change_lake(change).map(|()| Done::Nothing),
-        Job::Hosts { .. } => Ok(Done::Nothing),
+        Job::Stopped { host, .. } => writing.stopped(host).map(|()| Done::Nothing),
+        Job::Tell { host, incident, .. } => {
+            let told = writing.tell(host, (**incident).clone());
+            told.map(|(position, batch)| Done::Told(position, batch))
+        }
+        Job::Hosts { .. } | Job::Incidents { .. } => Ok(Done::Nothing),
     }
 }
 
@@ -244,12 +301,23 @@ fn answer(store: &Store, consumers: &Published, job: Job, result: Result<Done, W
                     consumers.publish(first, &stream.host, batch);
                     sequence
                 }
-                Done::Greeted(_) | Done::Nothing => sequence,
+                Done::Greeted(_) | Done::Told(..) | Done::Nothing => sequence,
             });
             let _ = reply.send(stored);
         }
-        Job::Lake { reply, .. } => {
+        Job::Lake { reply, .. } | Job::Stopped { reply, .. } => {
             let _ = reply.send(result.map(|_| ()));
+        }
+        Job::Tell { host, reply, .. } => {
+            let told = result.map(|done| {
+                if let Done::Told(position, batch) = done {
+                    consumers.publish(position, &host, batch);
+                }
+            });
+            let _ = reply.send(told);
+        }
+        Job::Incidents { request, reply } => {
+            let _ = reply.send(result.and_then(|_| Ok(store.incidents(&request)?)));
         }
         Job::Hosts { reply } => {
             let _ = reply.send(result.and_then(|_| Ok(store.hosts()?)));

@@ -132,7 +132,11 @@ impl Follower {
     async fn read_run(&mut self, snapshot: Arc<Snapshot>, past: Position) -> Result<(), End> {
         let turn = Arc::clone(&self.reading).acquire_owned().await;
         let _turn = turn.map_err(|_| Status::unavailable("the collector is stopping"))?;
-        let mut rows = self.engine.replay(snapshot, self.next, past).await.map_err(Status::from)?;
+        let mut rows = self
+            .engine
+            .replay(snapshot, self.next, past)
+            .await
+            .map_err(Status::from)?;
         while let Some(batch) = rows.recv().await {
             for (position, entry) in entries(&batch.map_err(Status::from)?)? {
                 self.offer(position, &entry).await?;
@@ -155,7 +159,9 @@ impl Follower {
                         }
                     }
                 }
-                Err(error) => tracing::error!("a batch at position {} cannot be read: {error}", stored.position),
+                Err(error) => {
+                    tracing::error!("a batch at position {} cannot be read: {error}", stored.position)
+                }
             }
             self.reach(past);
         }
@@ -203,7 +209,8 @@ impl Follower {
 
 /// The entries of rows that [`Engine::replay`] gave.
 fn entries(rows: &RecordBatch) -> Result<Vec<(Position, Entry)>, Status> {
-    let broken = |what: &str| Status::data_loss(format!("an entry of the lake is not as it was written: {what}"));
+    let broken =
+        |what: &str| Status::data_loss(format!("an entry of the lake is not as it was written: {what}"));
     let column = |name: &str| rows.column_by_name(name).ok_or_else(|| broken(name));
     let positions = column("position")?.as_primitive::<UInt64Type>();
     let hosts = column("host")?.as_string_view();

@@ -22,7 +22,9 @@ impl Wanted {
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         let expression = match request.expression.as_str() {
             "" => None,
-            text => Some(Expression::parse(text).map_err(|error| Status::invalid_argument(error.to_string()))?),
+            text => {
+                Some(Expression::parse(text).map_err(|error| Status::invalid_argument(error.to_string()))?)
+            }
         };
         Ok((Self { filter, expression }, request.after.map(Position)))
     }
@@ -34,6 +36,10 @@ impl Wanted {
 
     /// Whether this entry is wanted.
     pub(super) fn matches(&self, entry: &Entry) -> bool {
-        self.filter.matches(entry) && self.expression.as_ref().is_none_or(|expression| expression.matches(entry))
+        self.filter.matches(entry)
+            && self
+                .expression
+                .as_ref()
+                .is_none_or(|expression| expression.matches(entry))
     }
 }

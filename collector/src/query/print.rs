@@ -45,6 +45,16 @@ pub fn table(batches: &[RecordBatch]) -> Result<String, ArrowError> {
     Ok(aligned(&lines))
 }
 
+/// Lines of cells, aligned, without what could do anything to a terminal.
+#[must_use]
+pub fn columns(lines: &[Vec<String>]) -> String {
+    let lines: Vec<Vec<String>> = lines
+        .iter()
+        .map(|line| line.iter().map(|cell| shown(cell)).collect())
+        .collect();
+    aligned(&lines)
+}
+
 fn aligned(lines: &[Vec<String>]) -> String {
     let columns = lines.first().map_or(0, Vec::len);
     let width = |column: usize| {

@@ -52,7 +52,10 @@ impl Snapshot {
     /// # Errors
     /// If SQLite fails.
     pub fn extent(&self) -> Result<Extent, StoreError> {
-        self.reader.lock().unwrap_or_else(PoisonError::into_inner).extent()
+        self.reader
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extent()
     }
 
     /// Leaves out files that cannot be read.

@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
-use sensor_proto::v1::Host;
 
-use super::{BUSY, Position, Run, StoreError, lake};
+use super::{BUSY, KnownHost, Position, Run, StoreError, lake};
 use crate::lake::Day;
 
 /// A read-only connection.
@@ -121,7 +120,7 @@ impl Reader {
     ///
     /// # Errors
     /// If SQLite fails.
-    pub fn hosts(&self) -> Result<Vec<Host>, StoreError> {
+    pub fn hosts(&self) -> Result<Vec<KnownHost>, StoreError> {
         self.attempt(super::hosts)
     }
 

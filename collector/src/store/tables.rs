@@ -5,7 +5,7 @@
 use rusqlite::Connection;
 
 /// What makes each version of the schema of the one before.
-pub(super) const MIGRATIONS: [&str; 2] = [
+pub(super) const MIGRATIONS: [&str; 3] = [
     "
 CREATE TABLE hosts (
     id INTEGER PRIMARY KEY,
@@ -63,6 +63,20 @@ CREATE TABLE files (
     bytes INTEGER NOT NULL,
     PRIMARY KEY (run, class)
 ) STRICT;
+",
+    // Incidents, and whether an agent that is not here has said that it goes.
+    "
+ALTER TABLE hosts ADD COLUMN stopped INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE incidents (
+    host TEXT NOT NULL,
+    id TEXT NOT NULL,
+    updated_ns INTEGER NOT NULL,
+    severity INTEGER NOT NULL,
+    open INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (host, id)
+) STRICT;
+CREATE INDEX incidents_by_time ON incidents (updated_ns);
 ",
 ];
 
