@@ -11,8 +11,8 @@ use sensor_proto::{
     fanout::QUEUE_ITEMS,
     signal_name,
     v1::{
-        ListHostsRequest, ListHostsResponse, ListIncidentsRequest, ListIncidentsResponse, QueryRequest,
-        SubscribeRequest, SubscribeResponse, collector_server::Collector,
+        ListFleetIncidentsRequest, ListFleetIncidentsResponse, ListHostsRequest, ListHostsResponse,
+        QueryRequest, SubscribeRequest, SubscribeResponse, collector_server::Collector,
     },
 };
 use tokio::sync::{Semaphore, mpsc};
@@ -155,16 +155,16 @@ impl Collector for CollectorService {
         Ok(Response::new(ListHostsResponse { hosts }))
     }
 
-    async fn list_incidents(
+    async fn list_fleet_incidents(
         &self,
-        request: Request<ListIncidentsRequest>,
-    ) -> Result<Response<ListIncidentsResponse>, Status> {
+        request: Request<ListFleetIncidentsRequest>,
+    ) -> Result<Response<ListFleetIncidentsResponse>, Status> {
         let incidents = self
             .writer
             .incidents(request.into_inner())
             .await
             .map_err(unavailable)?;
-        Ok(Response::new(ListIncidentsResponse { incidents }))
+        Ok(Response::new(ListFleetIncidentsResponse { incidents }))
     }
 }
 

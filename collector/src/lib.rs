@@ -5,10 +5,12 @@
 //! Invariants: nothing is acknowledged or passed on before it is on disk; nothing is stored twice; a
 //! consumer that is too slow loses its own entries only.
 
+pub mod admin;
 pub mod consumers;
 pub mod fleet;
 pub mod ingest;
 pub mod lake;
+pub mod metrics;
 pub mod priority;
 pub mod query;
 pub mod server;

@@ -12,6 +12,7 @@ use tonic::transport::server::Router;
 
 use crate::lake::keeper::Keeping;
 use crate::{
+    admin::Admin,
     consumers::CollectorService,
     fleet::{Fleet, watch as fleet_watch},
     ingest::{IngestService, stopped},
@@ -39,6 +40,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Directory for database and lake; made where it is missing.
     pub data: PathBuf,
+    /// Address for metrics and health; none for no such.
+    pub admin: Option<SocketAddr>,
     /// What is kept, and for how long.
     pub keeping: Keeping,
     /// What questions may take.
@@ -52,6 +55,7 @@ impl Config {
         Self {
             listen,
             data,
+            admin: None,
             keeping: Keeping::default(),
             limits: Limits::default(),
         }
@@ -62,10 +66,12 @@ impl Config {
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {cause}; stop what listens there, or choose another with --listen")]
+    #[error("cannot listen on {address}: {cause}; stop what listens there, or choose another with {option}")]
     Listen {
         /// The address.
         address: SocketAddr,
+        /// The option that names it.
+        option: &'static str,
         /// What the system said.
         cause: io::Error,
     },
@@ -101,6 +107,7 @@ pub struct Server {
     data: PathBuf,
     keeper: Keeper,
     engine: Engine,
+    admin: Option<(TcpListener, SocketAddr)>,
 }
 
 impl Server {
@@ -109,12 +116,11 @@ impl Server {
     /// # Errors
     /// If the address is taken, or the data directory cannot be used.
     pub async fn bind(config: &Config) -> Result<Self, ServerError> {
-        let refused = |cause| ServerError::Listen {
-            address: config.listen,
-            cause,
+        let (listener, address) = listen(config.listen, "--listen").await?;
+        let admin = match config.admin {
+            Some(address) => Some(listen(address, "--admin").await?),
+            None => None,
         };
-        let listener = TcpListener::bind(config.listen).await.map_err(refused)?;
-        let address = listener.local_addr().map_err(refused)?;
         let store = Store::open(&config.data)?;
         let published = Published::default();
         let (writer, thread) = Writer::start(store, published.clone()).map_err(ServerError::Thread)?;
@@ -129,6 +135,7 @@ impl Server {
         )?;
         let engine = Engine::new(&config.data, leases.clone(), Some(writer.clone()), config.limits)?;
         Ok(Self {
+            admin,
             keeper,
             engine,
             listener,
@@ -147,6 +154,12 @@ impl Server {
         self.address
     }
 
+    /// The address for metrics and health, where there is one.
+    #[must_use]
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|(_, address)| *address)
+    }
+
     /// Serves until `stop` is ready. Then agents get the acknowledgements they have earned, consumers what
     /// waits for them, and whoever takes longer than 1.5 s is cut off.
     ///
@@ -162,11 +175,21 @@ impl Server {
             data,
             keeper,
             engine,
+            admin,
             ..
         } = self;
         let (stopping, mut watcher) = watch::channel(false);
         let fleet = Fleet::default();
         let watching = tokio::spawn(fleet_watch::run(fleet.clone(), writer.clone(), watcher.clone()));
+        let administration = Admin {
+            writer: writer.clone(),
+            fleet: fleet.clone(),
+            published: published.clone(),
+            keeper: keeper.tally(),
+            data: data.clone(),
+        };
+        let administering =
+            admin.map(|(listener, _)| tokio::spawn(administration.serve(listener, watcher.clone())));
         let collector = CollectorService::new(
             writer.clone(),
             fleet,
@@ -196,6 +219,9 @@ impl Server {
         drop(served);
         engine.release();
         let _ = watching.await;
+        if let Some(administering) = administering {
+            let _ = administering.await;
+        }
         // What is not a run yet is as durable as it will be; what it is at can take a moment.
         let _ = tokio::task::spawn_blocking(|| keeper.stop()).await;
         // It ends when the last connection has let go of it; what was accepted is committed then.
@@ -207,6 +233,18 @@ impl Server {
         }
         Ok(())
     }
+}
+
+/// Listens, and says where.
+async fn listen(address: SocketAddr, option: &'static str) -> Result<(TcpListener, SocketAddr), ServerError> {
+    let refused = |cause| ServerError::Listen {
+        address,
+        option,
+        cause,
+    };
+    let listener = TcpListener::bind(address).await.map_err(refused)?;
+    let address = listener.local_addr().map_err(refused)?;
+    Ok((listener, address))
 }
 
 async fn services(

@@ -18,7 +18,7 @@ use std::{
 
 use prost::Message as _;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params};
-use sensor_proto::v1::{Batch, Entry, Host, HostIncident, Incident, ListIncidentsRequest, entry};
+use sensor_proto::v1::{Batch, Entry, Host, HostIncident, Incident, ListFleetIncidentsRequest, entry};
 
 use crate::session::{StreamId, TakenBatch};
 
@@ -143,7 +143,7 @@ impl Store {
     ///
     /// # Errors
     /// If SQLite fails.
-    pub fn incidents(&self, request: &ListIncidentsRequest) -> Result<Vec<HostIncident>, StoreError> {
+    pub fn incidents(&self, request: &ListFleetIncidentsRequest) -> Result<Vec<HostIncident>, StoreError> {
         incidents::list(&self.connection, request).map_err(|cause| StoreError::Database {
             path: self.path.clone(),
             cause,
@@ -240,6 +240,17 @@ impl Writing<'_> {
                 )?
                 .query_row(params![host, stream.epoch.cast_signed()], |row| row.get(0))?;
             Ok(stored.cast_unsigned())
+        })
+    }
+
+    /// Writes what is there already, so that a commit has something to make durable.
+    ///
+    /// # Errors
+    /// If SQLite fails.
+    pub fn probe(&self) -> Result<(), StoreError> {
+        self.attempt(|transaction| {
+            transaction.execute("UPDATE positions SET next = next", [])?;
+            Ok(())
         })
     }
 

@@ -1,11 +1,18 @@
 //! The one thread that writes. It commits everything that has queued up in one transaction: with one `fsync`
 //! for many batches of many agents, durability costs little when it matters most.
 
-use std::{io, sync::Arc, thread};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
 
 use sensor_proto::{
     fanout::Fanout,
-    v1::{Batch, Entry, HostIncident, Incident, ListIncidentsRequest},
+    v1::{Batch, Entry, HostIncident, Incident, ListFleetIncidentsRequest},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -46,8 +53,11 @@ enum Job {
         reply: oneshot::Sender<Result<(), WriteError>>,
     },
     Incidents {
-        request: ListIncidentsRequest,
+        request: ListFleetIncidentsRequest,
         reply: oneshot::Sender<Result<Vec<HostIncident>, WriteError>>,
+    },
+    Probe {
+        reply: oneshot::Sender<Result<(), WriteError>>,
     },
     Lake {
         change: Change,
@@ -125,6 +135,22 @@ impl Published {
 #[derive(Clone, Debug)]
 pub struct Writer {
     jobs: mpsc::Sender<Job>,
+    tally: Arc<Tally>,
+}
+
+/// What the writer has done, for metrics.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Entries made durable.
+    pub entries: AtomicU64,
+    /// Batches made durable.
+    pub batches: AtomicU64,
+    /// Batches that were stored already.
+    pub duplicates: AtomicU64,
+    /// Transactions.
+    pub commits: AtomicU64,
+    /// Transactions that failed.
+    pub failures: AtomicU64,
 }
 
 impl Writer {
@@ -134,10 +160,28 @@ impl Writer {
     /// If no thread can be started.
     pub fn start(store: Store, consumers: Published) -> io::Result<(Self, thread::JoinHandle<()>)> {
         let (jobs, queue) = mpsc::channel(QUEUE);
+        let tally = Arc::<Tally>::default();
+        let counts = Arc::clone(&tally);
         let thread = thread::Builder::new()
             .name("writer".into())
-            .spawn(move || run(store, &consumers, queue))?;
-        Ok((Self { jobs }, thread))
+            .spawn(move || run(store, &consumers, &counts, queue))?;
+        Ok((Self { jobs, tally }, thread))
+    }
+
+    /// What it has done so far.
+    #[must_use]
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Makes something durable that changes nothing.
+    ///
+    /// # Errors
+    /// If that does not work.
+    pub async fn probe(&self) -> Result<(), WriteError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::Probe { reply }).await?;
+        answer.await.map_err(|_| WriteError::Stopping)?
     }
 
     /// Notes that an agent is there, and returns the highest sequence that is stored of its numbering.
@@ -208,7 +252,10 @@ impl Writer {
     ///
     /// # Errors
     /// If the store fails.
-    pub async fn incidents(&self, request: ListIncidentsRequest) -> Result<Vec<HostIncident>, WriteError> {
+    pub async fn incidents(
+        &self,
+        request: ListFleetIncidentsRequest,
+    ) -> Result<Vec<HostIncident>, WriteError> {
         let (reply, answer) = oneshot::channel();
         self.send(Job::Incidents { request, reply }).await?;
         answer.await.map_err(|_| WriteError::Stopping)?
@@ -231,21 +278,42 @@ impl Writer {
     }
 }
 
-fn run(mut store: Store, consumers: &Published, mut queue: mpsc::Receiver<Job>) {
+fn run(mut store: Store, consumers: &Published, tally: &Tally, mut queue: mpsc::Receiver<Job>) {
     let mut jobs = Vec::with_capacity(GROUP);
     while queue.blocking_recv_many(&mut jobs, GROUP) > 0 {
         let done = store.commit(|writing| jobs.iter().map(|job| perform(writing, job)).collect::<Vec<_>>());
         match done {
             Ok(results) => {
+                tally.count(&jobs, &results);
                 for (job, result) in jobs.drain(..).zip(results) {
                     answer(&store, consumers, job, result.map_err(WriteError::from));
                 }
             }
             Err(error) => {
+                tally.failures.fetch_add(1, Ordering::Relaxed);
                 tracing::error!("{error}; agents keep what they have and try again");
                 let error = WriteError::from(error);
                 jobs.drain(..)
                     .for_each(|job| answer(&store, consumers, job, Err(error.clone())));
+            }
+        }
+    }
+}
+
+impl Tally {
+    fn count(&self, jobs: &[Job], results: &[Result<Done, StoreError>]) {
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        for (job, result) in jobs.iter().zip(results) {
+            match (job, result) {
+                (Job::Store { batch, .. }, Ok(Done::Stored(Stored::New(_)))) => {
+                    self.batches.fetch_add(1, Ordering::Relaxed);
+                    self.entries
+                        .fetch_add(batch.batch.entries.len() as u64, Ordering::Relaxed);
+                }
+                (Job::Store { .. }, Ok(Done::Stored(Stored::Already(_)))) => {
+                    self.duplicates.fetch_add(1, Ordering::Relaxed);
+                }
+                _ => {}
             }
         }
     }
@@ -268,6 +336,7 @@ fn perform(writing: &Writing<'_>, job: &Job) -> Result<Done, StoreError> {
         } => writing.greet(stream, agent_version).map(Done::Greeted),
         Job::Store { stream, batch, .. } => writing.store(stream, batch).map(Done::Stored),
         Job::Lake { change, .. } => writing.change_lake(change).map(|()| Done::Nothing),
+        Job::Probe { .. } => writing.probe().map(|()| Done::Nothing),
         Job::Stopped { host, .. } => writing.stopped(host).map(|()| Done::Nothing),
         Job::Tell { host, incident, .. } => {
             let told = writing.tell(host, (**incident).clone());
@@ -305,7 +374,7 @@ fn answer(store: &Store, consumers: &Published, job: Job, result: Result<Done, W
             });
             let _ = reply.send(stored);
         }
-        Job::Lake { reply, .. } | Job::Stopped { reply, .. } => {
+        Job::Lake { reply, .. } | Job::Stopped { reply, .. } | Job::Probe { reply } => {
             let _ = reply.send(result.map(|_| ()));
         }
         Job::Tell { host, reply, .. } => {

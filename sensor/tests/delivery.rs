@@ -488,9 +488,9 @@ async fn a_consumer_with_a_senseless_filter_is_told_so() {
         ..Filter::default()
     };
     let request = SubscribeRequest {
-            filter: Some(filter),
-            ..SubscribeRequest::default()
-        };
+        filter: Some(filter),
+        ..SubscribeRequest::default()
+    };
     let status = CollectorClient::new(collector.channel().await)
         .subscribe(request)
         .await

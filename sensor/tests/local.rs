@@ -133,9 +133,9 @@ async fn it_says_that_it_is_healthy_and_refuses_senseless_filters() {
         ..Filter::default()
     };
     let request = SubscribeRequest {
-            filter: Some(filter),
-            ..SubscribeRequest::default()
-        };
+        filter: Some(filter),
+        ..SubscribeRequest::default()
+    };
     let status = AgentClient::new(channel)
         .subscribe(request)
         .await

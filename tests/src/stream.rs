@@ -174,9 +174,9 @@ impl Shared {
 pub fn unread(socket: &Path, filter: Filter) -> Result<Streaming<SubscribeResponse>> {
     let mut client = AgentClient::new(client::connect_unix(socket)?);
     let request = SubscribeRequest {
-            filter: Some(filter),
-            ..SubscribeRequest::default()
-        };
+        filter: Some(filter),
+        ..SubscribeRequest::default()
+    };
     Ok(client::wait(client.subscribe(request))??.into_inner())
 }
 

@@ -21,7 +21,11 @@ pub(crate) async fn run(args: Hosts) -> anyhow::Result<()> {
     let mut client = args.connect.client().await?;
     let mut hosts = client.list_hosts(ListHostsRequest {}).await?.into_inner().hosts;
     hosts.retain(|host| !args.unwell || host.state() != HostState::Alive);
-    let mut lines = vec![["HOST", "STATE", "LAST SEEN", "ENTRIES", "AGENT", ""].map(str::to_owned).to_vec()];
+    let mut lines = vec![
+        ["HOST", "STATE", "LAST SEEN", "ENTRIES", "AGENT", ""]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
     lines.extend(hosts.iter().map(line));
     std::io::stdout().write_all(columns(&lines).as_bytes())?;
     Ok(())

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use collector::query::print::columns;
-use sensor_proto::v1::{HostIncident, ListIncidentsRequest, Severity};
+use sensor_proto::v1::{HostIncident, ListFleetIncidentsRequest, Severity};
 
 use super::{connect::Connect, hosts::time};
 
@@ -46,14 +46,18 @@ impl From<Least> for Severity {
 
 pub(crate) async fn run(args: Incidents) -> anyhow::Result<()> {
     let mut client = args.connect.client().await?;
-    let request = ListIncidentsRequest {
+    let request = ListFleetIncidentsRequest {
         open: args.open,
         host: args.host,
         severity: Severity::from(args.severity).into(),
         limit: args.limit,
     };
-    let incidents = client.list_incidents(request).await?.into_inner().incidents;
-    let mut lines = vec![["HOST", "UPDATED", "SEVERITY", "STATE", "ID", "WHAT"].map(str::to_owned).to_vec()];
+    let incidents = client.list_fleet_incidents(request).await?.into_inner().incidents;
+    let mut lines = vec![
+        ["HOST", "UPDATED", "SEVERITY", "STATE", "ID", "WHAT"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
     lines.extend(incidents.iter().filter_map(line));
     std::io::stdout().write_all(columns(&lines).as_bytes())?;
     Ok(())

@@ -17,6 +17,9 @@ pub(crate) struct Serve {
     /// File to write the address to, once it is listened on.
     #[arg(long, value_name = "PATH")]
     port_file: Option<PathBuf>,
+    /// Address for metrics and health, over plain HTTP: /metrics, /healthz, /readyz.
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<SocketAddr>,
     /// Days for which events are kept after their arrival.
     #[arg(long, value_name = "DAYS")]
     keep_days: Option<u32>,
@@ -38,7 +41,11 @@ pub(crate) async fn run(args: Serve) -> anyhow::Result<()> {
         days: args.keep_days,
         bytes: args.keep_gib.map(|gib| gib.saturating_mul(1 << 30)),
     };
+    config.admin = args.admin;
     let server = Server::bind(&config).await?;
+    if let Some(address) = server.admin() {
+        tracing::info!("metrics and health at http://{address}");
+    }
     tracing::info!("listening on {}", server.address());
     if let Some(path) = &args.port_file {
         write_whole(path, &server.address().to_string())?;

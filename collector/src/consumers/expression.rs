@@ -57,11 +57,18 @@ pub enum ExpressionError {
 }
 
 /// An expression that is true or not of an entry.
-#[derive(Debug)]
 pub struct Expression {
     program: Program,
     variables: Vec<Variable>,
     context: Context<'static>,
+}
+
+impl std::fmt::Debug for Expression {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Expression")
+            .field("program", &self.program)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sensor_proto::v1::{HostIncident, Incident, ListIncidentsRequest};
+use sensor_proto::v1::{HostIncident, Incident, ListFleetIncidentsRequest};
 use tokio::{sync::watch, time::interval};
 
 use super::{
@@ -50,9 +50,9 @@ async fn take_up(fleet: &Fleet, writer: &Writer) -> Result<Open, WriteError> {
             fleet.expect(&host.host.name);
         }
     }
-    let request = ListIncidentsRequest {
+    let request = ListFleetIncidentsRequest {
         open: true,
-        ..ListIncidentsRequest::default()
+        ..ListFleetIncidentsRequest::default()
     };
     let mut open = Open::new();
     for HostIncident { host, incident } in writer.incidents(request).await? {

@@ -224,7 +224,7 @@ fn properties(level: u32) -> WriterProperties {
     for column in LOOKED_UP {
         properties = properties
             .set_column_bloom_filter_enabled(ColumnPath::from(column), true)
-            .set_column_bloom_filter_ndv(ColumnPath::from(column), DISTINCT);
+            .set_column_bloom_filter_max_ndv(ColumnPath::from(column), DISTINCT);
     }
     for column in ["entry", "position"] {
         // No two are the same.
@@ -283,10 +283,11 @@ fn folders(folder: &Path) -> Result<Vec<PathBuf>, FileError> {
 }
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, FileError> {
-    let list = || fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect();
+    let list =
+        || -> io::Result<Vec<PathBuf>> { fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect() };
     match list() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        result => result.map_err(|cause: io::Error| FileError::Write {
+        result => result.map_err(|cause| FileError::Write {
             path: folder.to_owned(),
             cause,
         }),

@@ -348,11 +348,7 @@ impl Inner {
         question.pieces.send(Ok(end)).await.map_err(gone)
     }
 
-    async fn plan(
-        &self,
-        sql: &str,
-        snapshot: Arc<Snapshot>,
-    ) -> Result<SendableRecordBatchStream, QueryError> {
+    async fn plan(&self, sql: &str, events: Events) -> Result<SendableRecordBatchStream, QueryError> {
         let mut config = SessionConfig::new()
             .with_information_schema(true)
             .with_parquet_bloom_filter_pruning(true);

@@ -1,6 +1,6 @@
 //! The table `events`: the files of the lake and what is not in it yet.
 
-use std::{any::Any, sync::Arc};
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -77,10 +77,6 @@ impl Events {
 
 #[async_trait]
 impl TableProvider for Events {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
     }

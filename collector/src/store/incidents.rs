@@ -2,7 +2,7 @@
 
 use prost::Message as _;
 use rusqlite::{Connection, Transaction, params};
-use sensor_proto::v1::{Entry, HostIncident, Incident, ListIncidentsRequest, entry};
+use sensor_proto::v1::{Entry, HostIncident, Incident, ListFleetIncidentsRequest, entry};
 
 /// Most incidents in one answer.
 const ANSWER_MAX: u32 = 1000;
@@ -49,7 +49,7 @@ fn put(transaction: &Transaction<'_>, host: &str, incident: &Incident) -> rusqli
 /// Those that are asked for, the latest first.
 pub(super) fn list(
     connection: &Connection,
-    request: &ListIncidentsRequest,
+    request: &ListFleetIncidentsRequest,
 ) -> rusqlite::Result<Vec<HostIncident>> {
     let limit = match request.limit {
         0 => ANSWER_MAX,
