@@ -1,6 +1,6 @@
 //! The consumers' side: entries as they become durable or since a position, the hosts they come from, and questions about all of them.
 
-mod expression;
+pub mod expression;
 mod follow;
 mod wanted;
 
