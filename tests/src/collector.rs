@@ -75,7 +75,10 @@ impl Collector {
     /// If there is no answer.
     pub fn query(&self, sql: &str) -> Result<String> {
         let mut command = Command::new(program("COLLECTOR_BIN", "collector")?);
-        command.args(["query", "--output", "json", "--data"]).arg(self.data()).arg(sql);
+        command
+            .args(["query", "--output", "json", "--data"])
+            .arg(self.data())
+            .arg(sql);
         let output = command.output()?;
         ensure!(
             output.status.success(),

@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 use prost::Message as _;
 use sensor_proto::{
     PROTOCOL,
-    v1::{Batch, DeliverRequest, Entry, Event, Fork, Hello, Process, ProcessId, deliver_request, deliver_response::Frame, entry, event, ingest_client::IngestClient},
+    v1::{
+        Batch, DeliverRequest, Entry, Event, Fork, Hello, Process, ProcessId, deliver_request,
+        deliver_response::Frame, entry, event, ingest_client::IngestClient,
+    },
 };
 use tokio::{
     sync::mpsc,
@@ -61,7 +64,11 @@ async fn deliver(url: String, host: String, begun: Instant, time: Duration) -> a
             break;
         }
         let sent = Instant::now();
-        frames.send(frame(deliver_request::Frame::Batch(batch(sequence).encode_to_vec().into()))).await?;
+        frames
+            .send(frame(deliver_request::Frame::Batch(
+                batch(sequence).encode_to_vec().into(),
+            )))
+            .await?;
         loop {
             match answers.message().await?.and_then(|answer| answer.frame) {
                 Some(Frame::Ack(ack)) if ack.sequence == sequence => break,

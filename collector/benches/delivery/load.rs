@@ -15,8 +15,9 @@ use prost::Message as _;
 use sensor_proto::{
     PROTOCOL,
     v1::{
-        Batch, DeliverRequest, Entry, Event, Exec, Exit, FlowClose, Fork, Hello, Operation, Process, ProcessId, Tuple, deliver_request,
-        deliver_response::Frame, entry, event, ingest_client::IngestClient,
+        Batch, DeliverRequest, Entry, Event, Exec, Exit, FlowClose, Fork, Hello, Operation, Process,
+        ProcessId, Tuple, deliver_request, deliver_response::Frame, entry, event,
+        ingest_client::IngestClient,
     },
 };
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
@@ -52,7 +53,11 @@ impl Outcome {
 }
 
 /// Batches without their number, encoded once: a number can be written before what there is.
-static ENCODED: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| (0..TEMPLATES).map(|template| batch(template).encode_to_vec()).collect());
+static ENCODED: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+    (0..TEMPLATES)
+        .map(|template| batch(template).encode_to_vec())
+        .collect()
+});
 
 pub(crate) fn bytes_per_event() -> f64 {
     let bytes: usize = ENCODED.iter().map(Vec::len).sum();
@@ -79,7 +84,13 @@ pub(crate) async fn run(url: &str, connections: u32, time: Duration, events: u64
     Ok(outcome)
 }
 
-async fn deliver(url: String, host: String, begun: Instant, time: Duration, left: &AtomicU64) -> anyhow::Result<Vec<Duration>> {
+async fn deliver(
+    url: String,
+    host: String,
+    begun: Instant,
+    time: Duration,
+    left: &AtomicU64,
+) -> anyhow::Result<Vec<Duration>> {
     let mut client = IngestClient::connect(url).await?;
     let (frames, stream) = mpsc::channel(64);
     let hello = Hello {
@@ -102,7 +113,9 @@ async fn deliver(url: String, host: String, begun: Instant, time: Duration, left
     loop {
         while sent - acknowledged < credit && begun.elapsed() < time && take(left) {
             sent += 1;
-            frames.send(frame(deliver_request::Frame::Batch(numbered(sent).into()))).await?;
+            frames
+                .send(frame(deliver_request::Frame::Batch(numbered(sent).into())))
+                .await?;
             on_the_way.push_back(Instant::now());
         }
         if sent == acknowledged {
@@ -114,13 +127,19 @@ async fn deliver(url: String, host: String, begun: Instant, time: Duration, left
         };
         while acknowledged < ack.sequence {
             acknowledged += 1;
-            acks.push(on_the_way.pop_front().context("an acknowledgement of nothing")?.elapsed());
+            acks.push(
+                on_the_way
+                    .pop_front()
+                    .context("an acknowledgement of nothing")?
+                    .elapsed(),
+            );
         }
     }
 }
 
 fn take(left: &AtomicU64) -> bool {
-    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+        .is_ok()
 }
 
 fn numbered(sequence: u64) -> Vec<u8> {
@@ -132,7 +151,9 @@ fn numbered(sequence: u64) -> Vec<u8> {
 }
 
 fn batch(template: u64) -> Batch {
-    let mut processes: Vec<Process> = (0..24).map(|number| process(1000 + number, 5_000_000, number)).collect();
+    let mut processes: Vec<Process> = (0..24)
+        .map(|number| process(1000 + number, 5_000_000, number))
+        .collect();
     processes.push(process(200_000 + template as u32, 9_000_000, template as u32));
     Batch {
         sequence: 0,
@@ -168,7 +189,11 @@ fn process(tgid: u32, start: u64, number: u32) -> Process {
         }),
         parent_executable: "/usr/lib/systemd/systemd".to_owned(),
         executable: executable.to_owned(),
-        args: vec![executable.to_owned(), "--config".to_owned(), format!("/etc/service{number}/config.toml")],
+        args: vec![
+            executable.to_owned(),
+            "--config".to_owned(),
+            format!("/etc/service{number}/config.toml"),
+        ],
         cwd: "/".to_owned(),
         uid: 33,
         gid: 33,
@@ -235,7 +260,12 @@ fn body(at: u64) -> event::Body {
             signal: "file_open".to_owned(),
             call: "openat".to_owned(),
             result: 7,
-            path: format!("/var/lib/service{}/data/{:x}/part-{}.tmp", at % 24, at * 2_654_435_761 % 4096, at % 97),
+            path: format!(
+                "/var/lib/service{}/data/{:x}/part-{}.tmp",
+                at % 24,
+                at * 2_654_435_761 % 4096,
+                at % 97
+            ),
             inode: 100_000 + at * 31 % 50_000,
             device: 8_388_609,
             mode: 0o100_644,

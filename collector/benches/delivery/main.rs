@@ -57,12 +57,18 @@ async fn main() -> anyhow::Result<()> {
 async fn ingest(report: &mut Report, seconds: u64) -> anyhow::Result<()> {
     let collector = Collector::start(true)?;
     let result = load::run(&collector.url(), 100, Duration::from_secs(seconds), u64::MAX).await?;
-    report.number("ingest_events_per_s", result.events as f64 / result.elapsed.as_secs_f64());
+    report.number(
+        "ingest_events_per_s",
+        result.events as f64 / result.elapsed.as_secs_f64(),
+    );
     report.number("p99_ack_ms", result.percentile(0.99).as_secs_f64() * 1e3);
     report.number("ingest_p50_ack_ms", result.percentile(0.5).as_secs_f64() * 1e3);
     report.number("ingest_bytes_per_event", load::bytes_per_event());
     report.number("ingest_rss_mib", collector.memory_mib()?);
-    report.number("ingest_collector_cpus", collector.cpu_seconds()? / result.elapsed.as_secs_f64());
+    report.number(
+        "ingest_collector_cpus",
+        collector.cpu_seconds()? / result.elapsed.as_secs_f64(),
+    );
     Ok(())
 }
 
@@ -71,10 +77,16 @@ async fn many(report: &mut Report, agents: u32, seconds: u64) -> anyhow::Result<
     let collector = Collector::start(false)?;
     let result = agents::run(&collector.url(), agents, Duration::from_secs(seconds)).await?;
     report.number("agents", f64::from(agents));
-    report.number("agents_events_per_s", result.events as f64 / result.elapsed.as_secs_f64());
+    report.number(
+        "agents_events_per_s",
+        result.events as f64 / result.elapsed.as_secs_f64(),
+    );
     report.number("agents_p99_ack_ms", result.percentile(0.99).as_secs_f64() * 1e3);
     report.number("rss_mib", collector.memory_mib()?);
-    report.number("agents_collector_cpus", collector.cpu_seconds()? / result.elapsed.as_secs_f64());
+    report.number(
+        "agents_collector_cpus",
+        collector.cpu_seconds()? / result.elapsed.as_secs_f64(),
+    );
     Ok(())
 }
 
@@ -84,7 +96,10 @@ async fn query(report: &mut Report, events: u64) -> anyhow::Result<()> {
     let result = load::run(&collector.url(), 20, Duration::MAX, events).await?;
     collector.settle(result.events)?;
     report.number("query_events", result.events as f64);
-    report.number("lake_bytes_per_event", collector.lake_bytes()? as f64 / result.events as f64);
+    report.number(
+        "lake_bytes_per_event",
+        collector.lake_bytes()? as f64 / result.events as f64,
+    );
     report.number("lake_files", collector.lake_files()? as f64);
     let by_executable = collector
         .ask("select executable, count(*) as n from events group by executable order by n desc limit 10")
@@ -98,7 +113,10 @@ async fn query(report: &mut Report, events: u64) -> anyhow::Result<()> {
         .await?;
     report.number("story_ms", story.as_secs_f64() * 1e3);
     let anywhere = collector
-        .ask(&format!("select count(*) from events where process = '{}'", load::RARE_PROCESS))
+        .ask(&format!(
+            "select count(*) from events where process = '{}'",
+            load::RARE_PROCESS
+        ))
         .await?;
     report.number("story_of_any_host_ms", anywhere.as_secs_f64() * 1e3);
     report.number("query_rss_mib", collector.memory_mib()?);

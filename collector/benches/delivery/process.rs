@@ -24,7 +24,9 @@ pub(crate) struct Collector {
 impl Collector {
     /// On the first processor alone, or on any.
     pub(crate) fn start(on_one: bool) -> anyhow::Result<Self> {
-        let folder = tempfile::tempdir_in(std::env::var("SENSOR_BENCH_DATA").unwrap_or_else(|_| "/var/tmp".to_owned()))?;
+        let folder = tempfile::tempdir_in(
+            std::env::var("SENSOR_BENCH_DATA").unwrap_or_else(|_| "/var/tmp".to_owned()),
+        )?;
         let port_file = folder.path().join("port");
         let program = env!("CARGO_BIN_EXE_collector");
         let mut command = if on_one {
@@ -34,9 +36,19 @@ impl Collector {
         } else {
             Command::new(program)
         };
-        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(folder.path().join("data"));
-        let child = command.arg("--port-file").arg(&port_file).stdin(Stdio::null()).spawn()?;
-        let mut collector = Self { child, folder, port: 0 };
+        command
+            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg(folder.path().join("data"));
+        let child = command
+            .arg("--port-file")
+            .arg(&port_file)
+            .stdin(Stdio::null())
+            .spawn()?;
+        let mut collector = Self {
+            child,
+            folder,
+            port: 0,
+        };
         for _ in 0..1000 {
             if let Ok(text) = fs::read_to_string(&port_file)
                 && let Some(port) = text.rsplit(':').next()
@@ -56,7 +68,10 @@ impl Collector {
     /// The most memory that it ever had.
     pub(crate) fn memory_mib(&self) -> anyhow::Result<f64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).context("VmHWM")?;
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmHWM:"))
+            .context("VmHWM")?;
         let kib: f64 = line.split_whitespace().nth(1).context("VmHWM")?.parse()?;
         Ok(kib / 1024.0)
     }
@@ -91,7 +106,12 @@ impl Collector {
     }
 
     pub(crate) fn lake_bytes(&self) -> anyhow::Result<u64> {
-        Ok(self.reader()?.runs()?.iter().map(collector::store::Run::bytes).sum())
+        Ok(self
+            .reader()?
+            .runs()?
+            .iter()
+            .map(collector::store::Run::bytes)
+            .sum())
     }
 
     pub(crate) fn lake_files(&self) -> anyhow::Result<usize> {

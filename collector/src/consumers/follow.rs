@@ -13,7 +13,7 @@ use sensor_proto::{
 };
 use tokio::{
     sync::{Semaphore, mpsc, watch},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tonic::Status;
 
@@ -29,6 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Consumers that read the lake at a time; others wait for their turn, one run each.
 pub(super) const READING: usize = 2;
+
+/// How long to wait for more when there is something new.
+const TOGETHER: Duration = Duration::from_millis(10);
 
 /// A consumer that wants very little is told at least every so many entries how far it is.
 const TOLD_EVERY: u64 = 64 << 10;
@@ -93,8 +96,10 @@ impl Follower {
                 Step::Wait => {
                     self.tell().await?;
                     tokio::select! {
-                        changed = self.stored.changed() => if changed.is_err() {
-                            return Ok(());
+                        changed = self.stored.changed() => match changed {
+                            // What comes in the same moment is read together.
+                            Ok(()) => sleep(TOGETHER).await,
+                            Err(_) => return Ok(()),
                         },
                         () = self.responses.closed() => return Err(End::Gone),
                     }

@@ -214,9 +214,13 @@ impl Work {
         }
     }
 
-    /// Does one thing that is due, the most urgent; false if nothing is.
+    /// Does what is due, one thing of each kind in turn: a flood that makes runs all the time does not keep them from being put
+    /// together. False if nothing was.
     fn turn(&mut self) -> Result<bool, KeepError> {
-        Ok(self.retain()? || self.make()? || self.merge()?)
+        let retained = self.retain()?;
+        let made = self.make()?;
+        let merged = self.merge()?;
+        Ok(retained || made || merged)
     }
 
     /// Makes a run of the oldest batches, if they are many or old enough.

@@ -118,7 +118,7 @@ pub const COLUMNS: &[Column] = &[
     of_process("gid", Kind::Number, "real group id", |process| {
         Cell::number(process.gid)
     }),
-    of_process("user", Kind::Text, "name of `uid`", |process| {
+    of_process("user_name", Kind::Text, "name of `uid`", |process| {
         Cell::text(&process.user)
     }),
     of_process(

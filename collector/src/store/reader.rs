@@ -153,7 +153,7 @@ impl Reader {
         self.attempt(|connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT position, name, received_ns, batches.entries, body
-                 FROM batches JOIN streams ON streams.id = stream JOIN hosts ON hosts.id = host
+                 FROM batches CROSS JOIN streams ON streams.id = stream CROSS JOIN hosts ON hosts.id = host
                  WHERE position >= coalesce((SELECT max(position) FROM batches WHERE position <= ?1), 0)
                  ORDER BY position",
             )?;

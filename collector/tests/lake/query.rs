@@ -31,9 +31,9 @@ async fn questions_are_answered_from_files_and_from_what_is_fresh() {
     {"host":"web2","class":"file","n":80,"first":202}
     {"host":"web2","class":"process","n":20,"first":201}
     "#);
-    insta::assert_snapshot!(ask("select position, process, executable, arguments, thread, signal, path, filename, uid, \"user\" from events where host = 'web1' and position in (1, 2) order by position"), @r#"
-    {"position":1,"process":"109@1000009","executable":"/usr/bin/program9","arguments":"web1 exec-0","thread":"worker","signal":"exec","filename":"0","uid":0,"user":"root"}
-    {"position":2,"process":"101@1000001","executable":"/usr/bin/program1","arguments":"web1 1","thread":"worker","signal":"file_open","path":"/web1/1","uid":0,"user":"root"}
+    insta::assert_snapshot!(ask("select position, process, executable, arguments, thread, signal, path, filename, uid, user_name from events where host = 'web1' and position in (1, 2) order by position"), @r#"
+    {"position":1,"process":"109@1000009","executable":"/usr/bin/program9","arguments":"web1 exec-0","thread":"worker","signal":"exec","filename":"0","uid":0,"user_name":"root"}
+    {"position":2,"process":"101@1000001","executable":"/usr/bin/program1","arguments":"web1 1","thread":"worker","signal":"file_open","path":"/web1/1","uid":0,"user_name":"root"}
     "#);
     insta::assert_snapshot!(ask("select count(*) as n from events where process = '101@1000001' and host = 'web2'"), @r#"{"n":20}"#);
     insta::assert_snapshot!(ask("select count(*) as n from events a join events b on a.position = b.position where a.class = 'process'"), @r#"{"n":60}"#);
