@@ -24,6 +24,9 @@ use crate::{
 /// How long a transaction may take before the collector is called not ready.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Connections are not kept: each would hold on to the writer when the collector stops.
+const CLOSE: [(&str, &str); 1] = [("connection", "close")];
+
 /// What is looked at.
 #[derive(Clone, Debug)]
 pub struct Admin {
@@ -43,7 +46,7 @@ impl Admin {
     /// Answers until the collector stops.
     pub async fn serve(self, listener: TcpListener, mut stopping: watch::Receiver<bool>) {
         let router = Router::new()
-            .route("/healthz", get(|| async { "alive\n" }))
+            .route("/healthz", get(|| async { (CLOSE, "alive\n") }))
             .route("/readyz", get(ready))
             .route("/metrics", get(metrics))
             .with_state(self);
@@ -60,10 +63,11 @@ impl Admin {
 
 async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
     match timeout(PATIENCE, admin.writer.probe()).await {
-        Ok(Ok(())) => (StatusCode::OK, "ready\n".to_owned()),
-        Ok(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
+        Ok(Ok(())) => (StatusCode::OK, CLOSE, "ready\n".to_owned()),
+        Ok(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, CLOSE, format!("{error}\n")),
         Err(_) => (
             StatusCode::SERVICE_UNAVAILABLE,
+            CLOSE,
             format!("nothing was made durable within {PATIENCE:?}\n"),
         ),
     }
@@ -75,7 +79,11 @@ async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     admin.ingest(&mut page);
     admin.hosts(&mut page, hosts);
     admin.lake(&mut page);
-    ([("content-type", "text/plain; version=0.0.4")], page.text())
+    (
+        CLOSE,
+        [("content-type", "text/plain; version=0.0.4")],
+        page.text(),
+    )
 }
 
 impl Admin {

@@ -33,9 +33,12 @@ mod merge;
 pub mod rows;
 pub(crate) mod scan;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use class::Class;
 pub use column::{Cell, Column, Kind, Row, Source};
 pub use day::Day;
+pub(crate) use file::make_folder;
 pub use file::{FileError, folder, remove_unlisted};
 pub use table::{COLUMNS, column};

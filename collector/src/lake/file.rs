@@ -65,6 +65,11 @@ pub fn folder(data: &Path) -> PathBuf {
     data.join("lake")
 }
 
+/// Makes a folder that is for its owner only, and those that it is in.
+pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
 /// A file while it is written. Dropped before [`finish`](Self::finish), nothing of it stays.
 #[derive(Debug)]
 pub(super) struct FileWriter {
@@ -114,11 +119,7 @@ impl FileWriter {
             cause,
         };
         if let Some(folder) = path.parent() {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(folder)
-                .map_err(refused)?;
+            make_folder(folder).map_err(refused)?;
         }
         let file = File::options()
             .create(true)

@@ -20,6 +20,7 @@ use datafusion::{
 
 use super::{
     COLUMNS, Class, Day,
+    file::make_folder,
     rows::{Field, schema},
 };
 use crate::store::LakeFile;
@@ -43,7 +44,7 @@ pub(crate) struct Scan {
 
 /// Makes the lake's folder known.
 pub(crate) fn register(runtime: &RuntimeEnv, lake: &Path) -> Result<()> {
-    std::fs::create_dir_all(lake)?;
+    make_folder(lake)?;
     let store = LocalFileSystem::new_with_prefix(lake)?;
     runtime.register_object_store(ObjectStoreUrl::parse(URL)?.as_ref(), Arc::new(store));
     Ok(())

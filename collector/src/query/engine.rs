@@ -31,7 +31,7 @@ use super::{
     events::Events,
 };
 use crate::{
-    lake::{folder, lease::Leases, scan},
+    lake::{folder, lease::Leases, make_folder, scan},
     priority::give_way,
     store::{LakeFile, Position, StoreError},
     writer::Writer,
@@ -150,7 +150,7 @@ impl Engine {
         // What a former process left there is of no use.
         let _ = std::fs::remove_dir_all(&spill);
         let failed = |error: std::io::Error| QueryError::Failed(format!("{}: {error}", spill.display()));
-        std::fs::create_dir_all(&spill).map_err(failed)?;
+        make_folder(&spill).map_err(failed)?;
         let disk = DiskManagerBuilder::default()
             .with_mode(DiskManagerMode::Directories(vec![spill.clone()]))
             .with_max_temp_directory_size(limits.disk);
