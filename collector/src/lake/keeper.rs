@@ -99,12 +99,21 @@ pub struct Tally {
     pub failures: AtomicU64,
 }
 
-/// The thread. Dropping it does not stop it; [`stop`](Self::stop) does.
+/// The thread. Dropping this lets it end soon; [`stop`](Self::stop) waits for that.
 #[derive(Debug)]
 pub struct Keeper {
     stopping: Arc<AtomicBool>,
     tally: Arc<Tally>,
-    thread: thread::JoinHandle<()>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
+    }
 }
 
 impl Keeper {
@@ -149,7 +158,7 @@ impl Keeper {
         Ok(Self {
             stopping,
             tally,
-            thread,
+            thread: Some(thread),
         })
     }
 
@@ -160,11 +169,14 @@ impl Keeper {
     }
 
     /// Lets it finish or give up what it is at, and waits for that.
-    pub fn stop(self) {
+    pub fn stop(mut self) {
+        let thread = self.thread.take();
         self.stopping.store(true, Ordering::Relaxed);
-        self.thread.thread().unpark();
-        if self.thread.join().is_err() {
-            tracing::error!("the keeper of the lake panicked; nothing that was stored is affected");
+        if let Some(thread) = thread {
+            thread.thread().unpark();
+            if thread.join().is_err() {
+                tracing::error!("the keeper of the lake panicked; nothing that was stored is affected");
+            }
         }
     }
 }
