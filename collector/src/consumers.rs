@@ -1,20 +1,35 @@
-//! The consumers' side: entries as they become durable, and the hosts they come from.
+//! The consumers' side: entries as they become durable or since a position, the hosts they come from, and questions about all of them.
 
-use std::{pin::Pin, sync::Arc};
+pub mod expression;
+mod follow;
+mod wanted;
+
+use std::{path::PathBuf, pin::Pin, sync::Arc, time::Instant};
 
 use sensor_proto::{
     Entries,
-    fanout::{Fanout, QUEUE_ITEMS},
+    fanout::QUEUE_ITEMS,
     signal_name,
     v1::{
-        Entry, ListHostsRequest, ListHostsResponse, SubscribeRequest, SubscribeResponse,
-        collector_server::Collector,
+        ListFleetIncidentsRequest, ListFleetIncidentsResponse, ListHostsRequest, ListHostsResponse,
+        QueryRequest, SubscribeRequest, SubscribeResponse, collector_server::Collector,
     },
 };
-use tokio_stream::Stream;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
-use crate::{presence::Presence, writer::Writer};
+use self::{follow::Follower, wanted::Wanted};
+use crate::{
+    fleet::Fleet,
+    lake::lease::Leases,
+    query::{self, Engine},
+    store::{KnownHost, Position},
+    writer::{Placed, Published, WriteError, Writer},
+};
+
+/// Responses on the way to a consumer that reads from disk.
+const AHEAD: usize = 4;
 
 /// The service.
 #[derive(Debug)]
@@ -22,44 +37,137 @@ pub struct CollectorService {
     /// Reads what is stored.
     pub writer: Writer,
     /// Who is connected.
-    pub presence: Presence,
+    pub fleet: Fleet,
     /// What has become durable.
-    pub entries: Fanout<Arc<Entry>>,
+    pub published: Published,
+    /// Answers questions.
+    pub engine: Engine,
+    /// Keeps files that are read.
+    pub leases: Leases,
+    /// The data directory.
+    pub data: PathBuf,
+    /// Turns of consumers that read the lake.
+    reading: Arc<Semaphore>,
+}
+
+type Subscription = Pin<Box<dyn Stream<Item = Result<SubscribeResponse, Status>> + Send>>;
+
+impl CollectorService {
+    /// Of these parts.
+    #[must_use]
+    pub fn new(
+        writer: Writer,
+        fleet: Fleet,
+        published: Published,
+        engine: Engine,
+        leases: Leases,
+        data: PathBuf,
+    ) -> Self {
+        Self {
+            writer,
+            fleet,
+            published,
+            engine,
+            leases,
+            data,
+            reading: Arc::new(Semaphore::new(follow::READING)),
+        }
+    }
+
+    /// What comes from now on.
+    fn live(&self, wanted: Wanted) -> Subscription {
+        let wanted = Arc::new(wanted);
+        let early = Arc::clone(&wanted);
+        let reader = self.published.entries.subscribe(QUEUE_ITEMS, move |placed| {
+            early.may_pass(signal_name(&placed.entry))
+        });
+        Box::pin(
+            reader.responses(move |placed: Arc<Placed>, entries: &mut Entries| {
+                if wanted.matches(&placed.entry) {
+                    entries.push(&placed.entry);
+                }
+                entries.reach(placed.position.0);
+            }),
+        )
+    }
+
+    /// Everything after a position.
+    fn since(&self, wanted: Wanted, after: Position) -> Subscription {
+        let (responses, stream) = mpsc::channel(AHEAD);
+        let next = Position(after.0.saturating_add(1));
+        let follower = Follower {
+            data: self.data.clone(),
+            leases: self.leases.clone(),
+            engine: self.engine.clone(),
+            reading: Arc::clone(&self.reading),
+            wanted: Arc::new(wanted),
+            stored: self.published.next.subscribe(),
+            responses,
+            next,
+            told: next,
+            entries: Entries::default(),
+            waiting: 0,
+            taken: 0,
+        };
+        let stopped = self.published.entries.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = follower.run() => {}
+                () = stopped.closed() => {}
+            }
+        });
+        Box::pin(ReceiverStream::new(stream))
+    }
 }
 
 #[tonic::async_trait]
 impl Collector for CollectorService {
-    type SubscribeStream = Pin<Box<dyn Stream<Item = Result<SubscribeResponse, Status>> + Send>>;
+    type SubscribeStream = Subscription;
+    type QueryStream = query::service::Responses;
 
     async fn subscribe(
         &self,
         request: Request<SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        let filter = Arc::new(request.into_inner().into_filter()?);
-        let early = Arc::clone(&filter);
-        let reader = self
-            .entries
-            .subscribe(QUEUE_ITEMS, move |entry| early.may_pass(signal_name(entry)));
-        let responses = reader.responses(move |entry: Arc<Entry>, entries: &mut Entries| {
-            if filter.matches(&entry) {
-                entries.push(&entry);
-            }
-        });
-        Ok(Response::new(Box::pin(responses)))
+        let (wanted, after) = Wanted::of(request.into_inner())?;
+        Ok(Response::new(match after {
+            None => self.live(wanted),
+            Some(after) => self.since(wanted, after),
+        }))
+    }
+
+    async fn query(&self, request: Request<QueryRequest>) -> Result<Response<Self::QueryStream>, Status> {
+        let responses = query::service::query(&self.engine, request.into_inner()).await?;
+        Ok(Response::new(responses))
     }
 
     async fn list_hosts(
         &self,
         _request: Request<ListHostsRequest>,
     ) -> Result<Response<ListHostsResponse>, Status> {
-        let mut hosts = self
-            .writer
-            .hosts()
-            .await
-            .map_err(|error| Status::unavailable(error.to_string()))?;
-        for host in &mut hosts {
-            host.connected = self.presence.is_connected(&host.name);
-        }
+        let known = self.writer.hosts().await.map_err(unavailable)?;
+        let now = Instant::now();
+        let hosts = known.into_iter().map(|KnownHost { mut host, stopped }| {
+            self.fleet.describe(&mut host, stopped, now);
+            host
+        });
+        let hosts = hosts.collect();
         Ok(Response::new(ListHostsResponse { hosts }))
     }
+
+    async fn list_fleet_incidents(
+        &self,
+        request: Request<ListFleetIncidentsRequest>,
+    ) -> Result<Response<ListFleetIncidentsResponse>, Status> {
+        let incidents = self
+            .writer
+            .incidents(request.into_inner())
+            .await
+            .map_err(unavailable)?;
+        Ok(Response::new(ListFleetIncidentsResponse { incidents }))
+    }
+}
+
+fn unavailable(error: WriteError) -> Status {
+    Status::unavailable(error.to_string())
 }

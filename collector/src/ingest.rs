@@ -10,7 +10,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    presence::{Presence, Present},
+    fleet::{Fleet, Present},
     session::{CREDIT, FrameError, Session, Step, StreamId},
     writer::{WriteError, Writer},
 };
@@ -24,7 +24,7 @@ pub struct IngestService {
     /// Makes batches durable.
     pub writer: Writer,
     /// Who is connected.
-    pub presence: Presence,
+    pub fleet: Fleet,
     /// Becomes true when the collector stops: streams take nothing more, acknowledge what they took, and end.
     pub stopping: watch::Receiver<bool>,
 }
@@ -46,7 +46,7 @@ impl Ingest for IngestService {
                 epoch: 0,
             }),
             writer: self.writer.clone(),
-            presence: self.presence.clone(),
+            fleet: self.fleet.clone(),
             present: None,
             answers,
             stored,
@@ -64,7 +64,7 @@ struct Delivery {
     session: Session,
     stream: Arc<StreamId>,
     writer: Writer,
-    presence: Presence,
+    fleet: Fleet,
     present: Option<Present>,
     answers: mpsc::Sender<Result<DeliverResponse, Status>>,
     /// Where the writer says what became of a batch. Bounded by the credit.
@@ -80,9 +80,13 @@ impl Delivery {
         peer: String,
     ) {
         let result = self.serve(&mut frames, &mut stopping).await;
-        let host = &self.stream.host;
+        let stream = Arc::clone(&self.stream);
+        let host = &stream.host;
         match result {
-            Ok(()) => tracing::debug!(%host, %peer, "stream ended"),
+            Ok(()) => {
+                tracing::debug!(%host, %peer, "stream ended");
+                self.say_goodbye().await;
+            }
             Err(status) => {
                 tracing::warn!(%host, %peer, "stream ended: {}", status.message());
                 // If the agent is gone, nobody is there to be told.
@@ -118,6 +122,15 @@ impl Delivery {
         }
     }
 
+    /// The agent has ended its stream, and all of it is acknowledged: it was stopped in order.
+    async fn say_goodbye(&mut self) {
+        let Some(present) = &mut self.present else { return };
+        present.ends_in_order();
+        if let Err(error) = self.writer.stopped(self.stream.host.clone()).await {
+            tracing::warn!(host = %self.stream.host, "that the agent was stopped in order could not be noted: {error}");
+        }
+    }
+
     async fn take(&mut self, frame: DeliverRequest) -> Result<(), Status> {
         match self.session.take(frame).map_err(refusal)? {
             Step::Greet {
@@ -133,7 +146,7 @@ impl Delivery {
                     .await
                     .map_err(failure)?;
                 self.session.open(stored);
-                self.present = Some(self.presence.enter(&self.stream.host));
+                self.present = Some(self.fleet.enter(&self.stream.host));
                 tracing::info!(host = %self.stream.host, stored, "agent connected");
                 self.answer(Frame::Welcome(Welcome {
                     protocol,
@@ -144,6 +157,9 @@ impl Delivery {
                 .await
             }
             Step::Store(batch) => {
+                if let Some(present) = &self.present {
+                    present.saw(&batch.batch);
+                }
                 let (stream, reply) = (Arc::clone(&self.stream), self.stored.clone());
                 self.writer.store(stream, batch, reply).await.map_err(failure)
             }

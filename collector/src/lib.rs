@@ -1,12 +1,18 @@
 //! Sensor's collector, in the order of its flow: [`session`] checks what an agent sends, [`writer`] makes it
-//! durable in the [`store`], [`ingest`] acknowledges it, [`consumers`] pass it on. [`server`] composes them.
+//! durable in the [`store`], [`ingest`] acknowledges it, [`consumers`] pass it on; the [`lake`] keeps it in files, and [`query`] answers
+//! questions about it. [`server`] composes them.
 //!
 //! Invariants: nothing is acknowledged or passed on before it is on disk; nothing is stored twice; a
 //! consumer that is too slow loses its own entries only.
 
+pub mod admin;
 pub mod consumers;
+pub mod fleet;
 pub mod ingest;
-pub mod presence;
+pub mod lake;
+pub mod metrics;
+pub mod priority;
+pub mod query;
 pub mod server;
 pub mod session;
 pub mod store;

@@ -1,47 +1,77 @@
 //! Composes the collector, and stops it in order.
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, thread, time::Duration};
 
 use sensor_proto::{
     DESCRIPTORS, MESSAGE_BYTES_MAX,
-    fanout::Fanout,
-    v1::{Entry, collector_server::CollectorServer, ingest_server::IngestServer},
+    v1::{collector_server::CollectorServer, ingest_server::IngestServer},
 };
 use tokio::{net::TcpListener, sync::watch};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::server::Router;
 
+use crate::lake::keeper::Keeping;
 use crate::{
+    admin::Admin,
     consumers::CollectorService,
+    fleet::{Fleet, watch as fleet_watch},
     ingest::{IngestService, stopped},
-    presence::Presence,
-    store::{Store, StoreError},
-    writer::Writer,
+    lake::{
+        keeper::{Keeper, StartError},
+        lease::Leases,
+    },
+    query::{Engine, Limits, QueryError},
+    store::{Reader, Store, StoreError},
+    writer::{Published, Writer},
 };
 
 /// How long connections may take to end when the collector stops; then they are cut.
 const DRAIN: Duration = Duration::from_millis(1500);
 
 /// A peer that is silent is asked whether it is there after this time, and given up after the next.
-const KEEPALIVE: Duration = Duration::from_secs(20);
+///
+/// Together with [`GRACE`](crate::fleet::GRACE) that is less than the 30 s after which an agent is missed.
+const KEEPALIVE: Duration = Duration::from_secs(8);
 
 /// Where the collector listens and keeps what it stores.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Address to listen on; port 0 lets the kernel choose one.
     pub listen: SocketAddr,
-    /// Directory for the database; made where it is missing.
+    /// Directory for database and lake; made where it is missing.
     pub data: PathBuf,
+    /// Address for metrics and health; none for no such.
+    pub admin: Option<SocketAddr>,
+    /// What is kept, and for how long.
+    pub keeping: Keeping,
+    /// What questions may take.
+    pub limits: Limits,
+}
+
+impl Config {
+    /// With everything else as it is where nobody says otherwise.
+    #[must_use]
+    pub fn new(listen: SocketAddr, data: PathBuf) -> Self {
+        Self {
+            listen,
+            data,
+            admin: None,
+            keeping: Keeping::default(),
+            limits: Limits::default(),
+        }
+    }
 }
 
 /// Why the collector cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {cause}; stop what listens there, or choose another with --listen")]
+    #[error("cannot listen on {address}: {cause}; stop what listens there, or choose another with {option}")]
     Listen {
         /// The address.
         address: SocketAddr,
+        /// The option that names it.
+        option: &'static str,
         /// What the system said.
         cause: io::Error,
     },
@@ -51,6 +81,12 @@ pub enum ServerError {
     /// No thread could be started.
     #[error("cannot start the thread that writes: {0}; there may be too many processes on this host")]
     Thread(io::Error),
+    /// The lake cannot be kept.
+    #[error(transparent)]
+    Lake(#[from] StartError),
+    /// Questions cannot be answered.
+    #[error("cannot answer queries: {0}")]
+    Query(#[from] QueryError),
     /// The descriptors of the services do not fit the services: a defect of the build.
     #[error("cannot offer gRPC reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -66,7 +102,12 @@ pub struct Server {
     address: SocketAddr,
     writer: Writer,
     thread: thread::JoinHandle<()>,
-    entries: Fanout<Arc<Entry>>,
+    published: Published,
+    leases: Leases,
+    data: PathBuf,
+    keeper: Keeper,
+    engine: Engine,
+    admin: Option<(TcpListener, SocketAddr)>,
 }
 
 impl Server {
@@ -75,21 +116,35 @@ impl Server {
     /// # Errors
     /// If the address is taken, or the data directory cannot be used.
     pub async fn bind(config: &Config) -> Result<Self, ServerError> {
-        let refused = |cause| ServerError::Listen {
-            address: config.listen,
-            cause,
+        let (listener, address) = listen(config.listen, "--listen").await?;
+        let admin = match config.admin {
+            Some(address) => Some(listen(address, "--admin").await?),
+            None => None,
         };
-        let listener = TcpListener::bind(config.listen).await.map_err(refused)?;
-        let address = listener.local_addr().map_err(refused)?;
         let store = Store::open(&config.data)?;
-        let entries = Fanout::default();
-        let (writer, thread) = Writer::start(store, entries.clone()).map_err(ServerError::Thread)?;
+        let published = Published::default();
+        let (writer, thread) = Writer::start(store, published.clone()).map_err(ServerError::Thread)?;
+        let leases = Leases::default();
+        let reader = Reader::open(&config.data)?;
+        let keeper = Keeper::start(
+            config.data.clone(),
+            reader,
+            writer.clone(),
+            leases.clone(),
+            config.keeping,
+        )?;
+        let engine = Engine::new(&config.data, leases.clone(), Some(writer.clone()), config.limits)?;
         Ok(Self {
+            admin,
+            keeper,
+            engine,
             listener,
             address,
             writer,
             thread,
-            entries,
+            published,
+            leases,
+            data: config.data.clone(),
         })
     }
 
@@ -97,6 +152,12 @@ impl Server {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The address for metrics and health, where there is one.
+    #[must_use]
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|(_, address)| *address)
     }
 
     /// Serves until `stop` is ready. Then agents get the acknowledgements they have earned, consumers what
@@ -109,11 +170,35 @@ impl Server {
             listener,
             writer,
             thread,
-            entries,
+            published,
+            leases,
+            data,
+            keeper,
+            engine,
+            admin,
             ..
         } = self;
         let (stopping, mut watcher) = watch::channel(false);
-        let router = services(writer, &entries, watcher.clone()).await?;
+        let fleet = Fleet::default();
+        let watching = tokio::spawn(fleet_watch::run(fleet.clone(), writer.clone(), watcher.clone()));
+        let administration = Admin {
+            writer: writer.clone(),
+            fleet: fleet.clone(),
+            published: published.clone(),
+            keeper: keeper.tally(),
+            data: data.clone(),
+        };
+        let administering =
+            admin.map(|(listener, _)| tokio::spawn(administration.serve(listener, watcher.clone())));
+        let collector = CollectorService::new(
+            writer.clone(),
+            fleet,
+            published.clone(),
+            engine.clone(),
+            leases,
+            data,
+        );
+        let router = services(writer, collector, watcher.clone()).await?;
         let incoming = TcpListenerStream::new(listener);
         let mut served = Box::pin(
             router.serve_with_incoming_shutdown(incoming, async move { stopped(&mut watcher).await }),
@@ -123,7 +208,7 @@ impl Server {
             () = stop => None,
         };
         stopping.send_replace(true);
-        entries.close();
+        published.entries.close();
         match early {
             Some(result) => result?,
             None => match tokio::time::timeout(DRAIN, &mut served).await {
@@ -132,6 +217,13 @@ impl Server {
             },
         }
         drop(served);
+        engine.release();
+        let _ = watching.await;
+        if let Some(administering) = administering {
+            let _ = administering.await;
+        }
+        // What is not a run yet is as durable as it will be; what it is at can take a moment.
+        let _ = tokio::task::spawn_blocking(|| keeper.stop()).await;
         // It ends when the last connection has let go of it; what was accepted is committed then.
         if tokio::time::timeout(DRAIN / 4, tokio::task::spawn_blocking(|| thread.join()))
             .await
@@ -143,24 +235,30 @@ impl Server {
     }
 }
 
+/// Listens, and says where.
+async fn listen(address: SocketAddr, option: &'static str) -> Result<(TcpListener, SocketAddr), ServerError> {
+    let refused = |cause| ServerError::Listen {
+        address,
+        option,
+        cause,
+    };
+    let listener = TcpListener::bind(address).await.map_err(refused)?;
+    let address = listener.local_addr().map_err(refused)?;
+    Ok((listener, address))
+}
+
 async fn services(
     writer: Writer,
-    entries: &Fanout<Arc<Entry>>,
+    collector: CollectorService,
     stopping: watch::Receiver<bool>,
 ) -> Result<Router, ServerError> {
-    let presence = Presence::default();
     let ingest = IngestServer::new(IngestService {
-        writer: writer.clone(),
-        presence: presence.clone(),
+        writer,
+        fleet: collector.fleet.clone(),
         stopping,
     })
     .max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let collector = CollectorServer::new(CollectorService {
-        writer,
-        presence,
-        entries: entries.clone(),
-    })
-    .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let collector = CollectorServer::new(collector).max_encoding_message_size(MESSAGE_BYTES_MAX);
 
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<IngestServer<IngestService>>().await;

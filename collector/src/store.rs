@@ -1,4 +1,9 @@
-//! Batches on disk: one SQLite database in the data directory.
+//! What the collector knows, on disk: one SQLite database in the data directory.
+//!
+//! Every entry has a position: 1 for the first that was ever stored, and no gaps. A batch has the position of its first entry.
+//! The batches here are the *fresh* part of what was stored; older ones have become [`runs`](lake) of the lake. Each position is
+//! in exactly one of three: taken by retention (below the floor), in a run, or in a batch, in this order. What moves between them
+//! moves in one transaction.
 //!
 //! `collector.lock` keeps a second collector out. A database that is corrupt is set aside under a new name,
 //! never deleted, and a new one is begun: hosts that are watched matter more than history that cannot be read.
@@ -11,42 +16,38 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use prost::Message as _;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params};
-use sensor_proto::v1::Host;
+use sensor_proto::v1::{Batch, Entry, Host, HostIncident, Incident, ListFleetIncidentsRequest, entry};
 
 use crate::session::{StreamId, TakenBatch};
 
+mod incidents;
+mod lake;
+mod reader;
+mod tables;
+
+pub use lake::{Change, LakeFile, Run};
+pub use reader::{Extent, Reader, StoredBatch};
+
 /// Version of the schema, kept in SQLite's `user_version`.
-pub const SCHEMA: i64 = 1;
+pub const SCHEMA: i64 = tables::MIGRATIONS.len() as i64;
+
+/// Place of an entry among all that were ever stored here, from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position(pub u64);
+
+impl std::fmt::Display for Position {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// How long to wait for somebody else who reads or backs up the database.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// Numbers that may exceed what SQLite's signed integers hold (`epoch`) are stored bit for bit.
-const TABLES: &str = "
-CREATE TABLE hosts (
-    id INTEGER PRIMARY KEY,
-    name TEXT NOT NULL UNIQUE,
-    agent_version TEXT NOT NULL,
-    last_seen_ns INTEGER NOT NULL,
-    entries INTEGER NOT NULL
-) STRICT;
-CREATE TABLE streams (
-    id INTEGER PRIMARY KEY,
-    host INTEGER NOT NULL REFERENCES hosts (id),
-    epoch INTEGER NOT NULL,
-    stored INTEGER NOT NULL,
-    UNIQUE (host, epoch)
-) STRICT;
-CREATE TABLE batches (
-    stream INTEGER NOT NULL REFERENCES streams (id),
-    sequence INTEGER NOT NULL,
-    received_ns INTEGER NOT NULL,
-    entries INTEGER NOT NULL,
-    body BLOB NOT NULL,
-    UNIQUE (stream, sequence)
-) STRICT;
-";
+/// The numbering of what the collector itself says of a host. An agent draws its own at random; one that drew this would be in nobody's way but its own.
+const COLLECTOR_EPOCH: u64 = 0;
 
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -96,8 +97,8 @@ pub enum StoreError {
 /// What became of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stored {
-    /// It is new.
-    New,
+    /// It is new, and its first entry has this position.
+    New(Position),
     /// It was there already, as were all up to this sequence.
     Already(u64),
 }
@@ -138,6 +139,17 @@ impl Store {
         })
     }
 
+    /// Incidents, the latest first.
+    ///
+    /// # Errors
+    /// If SQLite fails.
+    pub fn incidents(&self, request: &ListFleetIncidentsRequest) -> Result<Vec<HostIncident>, StoreError> {
+        incidents::list(&self.connection, request).map_err(|cause| StoreError::Database {
+            path: self.path.clone(),
+            cause,
+        })
+    }
+
     /// Runs `work` and makes all of it durable at once, or none of it.
     ///
     /// # Errors
@@ -165,26 +177,40 @@ impl Store {
     ///
     /// # Errors
     /// If SQLite fails.
-    pub fn hosts(&self) -> Result<Vec<Host>, StoreError> {
-        let read = || {
-            let sql = "SELECT name, last_seen_ns, entries, agent_version FROM hosts ORDER BY name";
-            let mut statement = self.connection.prepare_cached(sql)?;
-            let hosts = statement.query_map([], |row| {
-                Ok(Host {
-                    name: row.get(0)?,
-                    connected: false,
-                    last_seen_ns: row.get::<_, i64>(1)?.cast_unsigned(),
-                    entries: row.get::<_, i64>(2)?.cast_unsigned(),
-                    agent_version: row.get(3)?,
-                })
-            })?;
-            hosts.collect::<rusqlite::Result<Vec<_>>>()
-        };
-        read().map_err(|cause| StoreError::Database {
+    pub fn hosts(&self) -> Result<Vec<KnownHost>, StoreError> {
+        hosts(&self.connection).map_err(|cause| StoreError::Database {
             path: self.path.clone(),
             cause,
         })
     }
+}
+
+/// A host that has reported.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KnownHost {
+    /// What is on record of it.
+    pub host: Host,
+    /// Its agent has last ended in order.
+    pub stopped: bool,
+}
+
+fn hosts(connection: &Connection) -> rusqlite::Result<Vec<KnownHost>> {
+    let sql = "SELECT name, last_seen_ns, entries, agent_version, stopped FROM hosts ORDER BY name";
+    let mut statement = connection.prepare_cached(sql)?;
+    let hosts = statement.query_map([], |row| {
+        let host = Host {
+            name: row.get(0)?,
+            last_seen_ns: row.get::<_, i64>(1)?.cast_unsigned(),
+            entries: row.get::<_, i64>(2)?.cast_unsigned(),
+            agent_version: row.get(3)?,
+            ..Host::default()
+        };
+        Ok(KnownHost {
+            host,
+            stopped: row.get(4)?,
+        })
+    })?;
+    hosts.collect()
 }
 
 /// Work in progress on the database.
@@ -204,7 +230,7 @@ impl Writing<'_> {
             let host: i64 = transaction
                 .prepare_cached(
                     "INSERT INTO hosts (name, agent_version, last_seen_ns, entries) VALUES (?1, ?2, ?3, 0)
-                     ON CONFLICT (name) DO UPDATE SET agent_version = ?2, last_seen_ns = ?3 RETURNING id",
+                     ON CONFLICT (name) DO UPDATE SET agent_version = ?2, last_seen_ns = ?3, stopped = 0 RETURNING id",
                 )?
                 .query_row(params![stream.host, agent_version, now()], |row| row.get(0))?;
             let stored: i64 = transaction
@@ -214,6 +240,67 @@ impl Writing<'_> {
                 )?
                 .query_row(params![host, stream.epoch.cast_signed()], |row| row.get(0))?;
             Ok(stored.cast_unsigned())
+        })
+    }
+
+    /// Writes what is there already, so that a commit has something to make durable.
+    ///
+    /// # Errors
+    /// If SQLite fails.
+    pub fn probe(&self) -> Result<(), StoreError> {
+        self.attempt(|transaction| {
+            transaction.execute("UPDATE positions SET next = next", [])?;
+            Ok(())
+        })
+    }
+
+    /// Notes that the agent of a host has ended in order.
+    ///
+    /// # Errors
+    /// If SQLite fails.
+    pub fn stopped(&self, host: &str) -> Result<(), StoreError> {
+        self.attempt(|transaction| {
+            transaction
+                .prepare_cached("UPDATE hosts SET stopped = 1 WHERE name = ?1")?
+                .execute([host])?;
+            Ok(())
+        })
+    }
+
+    /// Stores an incident that the collector found about a host, as if the host had told it in a numbering of its own, and returns what was stored.
+    ///
+    /// # Errors
+    /// If SQLite fails.
+    pub fn tell(&self, host: &str, incident: Incident) -> Result<(Position, Batch), StoreError> {
+        let stream = StreamId {
+            host: host.to_owned(),
+            epoch: COLLECTOR_EPOCH,
+        };
+        self.attempt(|transaction| {
+            let (id, host, stored): (i64, i64, i64) = transaction
+                .prepare_cached(
+                    "INSERT INTO streams (host, epoch, stored) SELECT id, ?2, 0 FROM hosts WHERE name = ?1
+                     ON CONFLICT (host, epoch) DO UPDATE SET stored = stored RETURNING id, host, stored",
+                )?
+                .query_row(params![host, stream.epoch.cast_signed()], |row| {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+                })?;
+            let entry = Entry {
+                host: String::new(),
+                body: Some(entry::Body::Incident(incident)),
+            };
+            let batch = Batch {
+                sequence: stored.cast_unsigned() + 1,
+                entries: vec![entry],
+                processes: Vec::new(),
+            };
+            let taken = TakenBatch {
+                encoded: batch.encode_to_vec().into(),
+                batch,
+            };
+            incidents::note(transaction, &stream.host, &taken.batch.entries)?;
+            let position = insert(transaction, id, host, &taken)?;
+            Ok((position, taken.batch))
         })
     }
 
@@ -248,8 +335,11 @@ impl Writing<'_> {
                 stored,
             });
         }
-        self.attempt(|transaction| insert(transaction, id, host, taken))?;
-        Ok(Stored::New)
+        self.attempt(|transaction| {
+            incidents::note(transaction, &stream.host, &batch.entries)?;
+            insert(transaction, id, host, taken)
+        })
+        .map(Stored::New)
     }
 
     fn attempt<T>(
@@ -268,20 +358,24 @@ fn insert(
     stream: i64,
     host: i64,
     TakenBatch { batch, encoded }: &TakenBatch,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<Position> {
     let (sequence, entries, now) = (batch.sequence.cast_signed(), batch.entries.len() as i64, now());
+    let position: i64 = transaction
+        .prepare_cached("UPDATE positions SET next = next + ?1 RETURNING next - ?1")?
+        .query_row([entries], |row| row.get(0))?;
     transaction
         .prepare_cached(
-            "INSERT INTO batches (stream, sequence, received_ns, entries, body) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO batches (position, stream, sequence, received_ns, entries, body)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
-        .execute(params![stream, sequence, now, entries, &encoded[..]])?;
+        .execute(params![position, stream, sequence, now, entries, &encoded[..]])?;
     transaction
         .prepare_cached("UPDATE streams SET stored = ?2 WHERE id = ?1")?
         .execute(params![stream, sequence])?;
     transaction
         .prepare_cached("UPDATE hosts SET entries = entries + ?2, last_seen_ns = ?3 WHERE id = ?1")?
         .execute(params![host, entries, now])?;
-    Ok(())
+    Ok(Position(position.cast_unsigned()))
 }
 
 fn lock(directory: &Path) -> Result<File, StoreError> {
@@ -329,11 +423,8 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
         connection.pragma_update(None, "synchronous", "full")?;
         connection.pragma_update(None, "foreign_keys", true)?;
         let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        if found == 0 {
-            let transaction = connection.transaction()?;
-            transaction.execute_batch(TABLES)?;
-            transaction.pragma_update(None, "user_version", SCHEMA)?;
-            transaction.commit()?;
+        if found < SCHEMA {
+            tables::migrate(&mut connection, found)?;
         }
         // Reads what every later write needs, so that damage there shows now. Reading all would take too long.
         connection.query_row(
@@ -343,7 +434,7 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
         )?;
         connection
             .query_row(
-                "SELECT length(body) FROM batches ORDER BY rowid DESC LIMIT 1",
+                "SELECT length(body) FROM batches ORDER BY position DESC LIMIT 1",
                 [],
                 |_| Ok(()),
             )
@@ -399,9 +490,6 @@ fn now() -> i64 {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use prost::Message;
-    use sensor_proto::v1::{Batch, Entry};
-
     use super::*;
 
     fn stream(epoch: u64) -> StreamId {
@@ -445,8 +533,9 @@ mod tests {
         let home = tempfile::tempdir().expect("a directory");
         let mut store = Store::open(home.path()).expect("opens");
         assert_eq!((greet(&mut store, 1), greet(&mut store, u64::MAX)), (0, 0));
-        assert_eq!(put(&mut store, 1, 1).expect("stores"), Stored::New);
-        assert_eq!(put(&mut store, 1, 2).expect("stores"), Stored::New);
+        let new = |position| Stored::New(Position(position));
+        assert_eq!(put(&mut store, 1, 1).expect("stores"), new(1));
+        assert_eq!(put(&mut store, 1, 2).expect("stores"), new(3));
         assert_eq!(put(&mut store, 1, 1).expect("knows it"), Stored::Already(2));
         assert!(matches!(
             put(&mut store, 1, 4),
@@ -455,14 +544,14 @@ mod tests {
                 stored: 2
             })
         ));
-        assert_eq!(put(&mut store, u64::MAX, 1).expect("stores"), Stored::New);
+        assert_eq!(put(&mut store, u64::MAX, 1).expect("stores"), new(5));
         drop(store);
 
         let mut store = Store::open(home.path()).expect("opens again");
         assert_eq!((greet(&mut store, 1), greet(&mut store, u64::MAX)), (2, 1));
         let hosts = store.hosts().expect("lists");
         assert_eq!(
-            (hosts.len(), hosts[0].name.as_str(), hosts[0].entries),
+            (hosts.len(), hosts[0].host.name.as_str(), hosts[0].host.entries),
             (1, "web1", 6)
         );
     }

@@ -1,17 +1,24 @@
 //! The one thread that writes. It commits everything that has queued up in one transaction: with one `fsync`
 //! for many batches of many agents, durability costs little when it matters most.
 
-use std::{io, sync::Arc, thread};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
 
 use sensor_proto::{
     fanout::Fanout,
-    v1::{Entry, Host},
+    v1::{Batch, Entry, HostIncident, Incident, ListFleetIncidentsRequest},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     session::{StreamId, TakenBatch},
-    store::{Store, StoreError, Stored, Writing},
+    store::{Change, KnownHost, Position, Store, StoreError, Stored, Writing},
 };
 
 /// Jobs that wait for the writer. When it is full, connections wait, and their agents with them.
@@ -34,7 +41,27 @@ enum Job {
         reply: mpsc::UnboundedSender<Result<u64, WriteError>>,
     },
     Hosts {
-        reply: oneshot::Sender<Result<Vec<Host>, WriteError>>,
+        reply: oneshot::Sender<Result<Vec<KnownHost>, WriteError>>,
+    },
+    Stopped {
+        host: String,
+        reply: oneshot::Sender<Result<(), WriteError>>,
+    },
+    Tell {
+        host: String,
+        incident: Box<Incident>,
+        reply: oneshot::Sender<Result<(), WriteError>>,
+    },
+    Incidents {
+        request: ListFleetIncidentsRequest,
+        reply: oneshot::Sender<Result<Vec<HostIncident>, WriteError>>,
+    },
+    Probe {
+        reply: oneshot::Sender<Result<(), WriteError>>,
+    },
+    Lake {
+        change: Change,
+        reply: oneshot::Sender<Result<(), WriteError>>,
     },
 }
 
@@ -61,10 +88,69 @@ impl From<StoreError> for WriteError {
     }
 }
 
+/// An entry that is on disk.
+#[derive(Debug)]
+pub struct Placed {
+    /// Its position.
+    pub position: Position,
+    /// It, complete.
+    pub entry: Entry,
+}
+
+/// Tells those who follow what has become durable.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// The entries themselves, for those who follow from now on.
+    pub entries: Fanout<Arc<Placed>>,
+    /// Position after the last of them, for those who read them from disk.
+    pub next: watch::Sender<Position>,
+}
+
+impl Default for Published {
+    fn default() -> Self {
+        Self {
+            entries: Fanout::default(),
+            next: watch::Sender::new(Position(0)),
+        }
+    }
+}
+
+impl Published {
+    fn publish(&self, first: Position, host: &str, batch: Batch) {
+        let past = Position(first.0 + batch.entries.len() as u64);
+        if self.entries.readers() > 0 {
+            let placed = (first.0..)
+                .zip(batch.into_complete(host))
+                .map(|(position, entry)| Placed {
+                    position: Position(position),
+                    entry,
+                });
+            self.entries.publish(&placed.map(Arc::new).collect::<Vec<_>>());
+        }
+        self.next.send_replace(past);
+    }
+}
+
 /// Sends jobs to the writer. The writer ends when the last of these is dropped.
 #[derive(Clone, Debug)]
 pub struct Writer {
     jobs: mpsc::Sender<Job>,
+    tally: Arc<Tally>,
+}
+
+/// What the writer has done, for metrics.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Entries made durable.
+    pub entries: AtomicU64,
+    /// Batches made durable.
+    pub batches: AtomicU64,
+    /// Batches that were stored already.
+    pub duplicates: AtomicU64,
+    /// Transactions.
+    pub commits: AtomicU64,
+    /// Transactions that failed.
+    pub failures: AtomicU64,
 }
 
 impl Writer {
@@ -72,12 +158,30 @@ impl Writer {
     ///
     /// # Errors
     /// If no thread can be started.
-    pub fn start(store: Store, consumers: Fanout<Arc<Entry>>) -> io::Result<(Self, thread::JoinHandle<()>)> {
+    pub fn start(store: Store, consumers: Published) -> io::Result<(Self, thread::JoinHandle<()>)> {
         let (jobs, queue) = mpsc::channel(QUEUE);
+        let tally = Arc::<Tally>::default();
+        let counts = Arc::clone(&tally);
         let thread = thread::Builder::new()
             .name("writer".into())
-            .spawn(move || run(store, &consumers, queue))?;
-        Ok((Self { jobs }, thread))
+            .spawn(move || run(store, &consumers, &counts, queue))?;
+        Ok((Self { jobs, tally }, thread))
+    }
+
+    /// What it has done so far.
+    #[must_use]
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Makes something durable that changes nothing.
+    ///
+    /// # Errors
+    /// If that does not work.
+    pub async fn probe(&self) -> Result<(), WriteError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::Probe { reply }).await?;
+        answer.await.map_err(|_| WriteError::Stopping)?
     }
 
     /// Notes that an agent is there, and returns the highest sequence that is stored of its numbering.
@@ -112,10 +216,61 @@ impl Writer {
     ///
     /// # Errors
     /// If the store fails.
-    pub async fn hosts(&self) -> Result<Vec<Host>, WriteError> {
+    pub async fn hosts(&self) -> Result<Vec<KnownHost>, WriteError> {
         let (reply, answer) = oneshot::channel();
         self.send(Job::Hosts { reply }).await?;
         answer.await.map_err(|_| WriteError::Stopping)?
+    }
+
+    /// Notes that the agent of `host` has ended in order.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn stopped(&self, host: String) -> Result<(), WriteError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::Stopped { host, reply }).await?;
+        answer.await.map_err(|_| WriteError::Stopping)?
+    }
+
+    /// Stores, and publishes, an incident that the collector found about `host`.
+    ///
+    /// # Errors
+    /// If the store fails, or does not know the host.
+    pub async fn tell(&self, host: String, incident: Incident) -> Result<(), WriteError> {
+        let (reply, answer) = oneshot::channel();
+        let incident = Box::new(incident);
+        self.send(Job::Tell {
+            host,
+            incident,
+            reply,
+        })
+        .await?;
+        answer.await.map_err(|_| WriteError::Stopping)?
+    }
+
+    /// Incidents of all hosts, the latest first.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn incidents(
+        &self,
+        request: ListFleetIncidentsRequest,
+    ) -> Result<Vec<HostIncident>, WriteError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::Incidents { request, reply }).await?;
+        answer.await.map_err(|_| WriteError::Stopping)?
+    }
+
+    /// Lists files of the lake, and what becomes of those that were listed. Waits until that is durable; not to be called from a task.
+    ///
+    /// # Errors
+    /// If the store fails, or the writer has ended.
+    pub fn change_lake(&self, change: Change) -> Result<(), WriteError> {
+        let (reply, answer) = oneshot::channel();
+        self.jobs
+            .blocking_send(Job::Lake { change, reply })
+            .map_err(|_| WriteError::Stopping)?;
+        answer.blocking_recv().map_err(|_| WriteError::Stopping)?
     }
 
     async fn send(&self, job: Job) -> Result<(), WriteError> {
@@ -123,17 +278,19 @@ impl Writer {
     }
 }
 
-fn run(mut store: Store, consumers: &Fanout<Arc<Entry>>, mut queue: mpsc::Receiver<Job>) {
+fn run(mut store: Store, consumers: &Published, tally: &Tally, mut queue: mpsc::Receiver<Job>) {
     let mut jobs = Vec::with_capacity(GROUP);
     while queue.blocking_recv_many(&mut jobs, GROUP) > 0 {
         let done = store.commit(|writing| jobs.iter().map(|job| perform(writing, job)).collect::<Vec<_>>());
         match done {
             Ok(results) => {
+                tally.count(&jobs, &results);
                 for (job, result) in jobs.drain(..).zip(results) {
                     answer(&store, consumers, job, result.map_err(WriteError::from));
                 }
             }
             Err(error) => {
+                tally.failures.fetch_add(1, Ordering::Relaxed);
                 tracing::error!("{error}; agents keep what they have and try again");
                 let error = WriteError::from(error);
                 jobs.drain(..)
@@ -143,10 +300,30 @@ fn run(mut store: Store, consumers: &Fanout<Arc<Entry>>, mut queue: mpsc::Receiv
     }
 }
 
+impl Tally {
+    fn count(&self, jobs: &[Job], results: &[Result<Done, StoreError>]) {
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        for (job, result) in jobs.iter().zip(results) {
+            match (job, result) {
+                (Job::Store { batch, .. }, Ok(Done::Stored(Stored::New(_)))) => {
+                    self.batches.fetch_add(1, Ordering::Relaxed);
+                    self.entries
+                        .fetch_add(batch.batch.entries.len() as u64, Ordering::Relaxed);
+                }
+                (Job::Store { .. }, Ok(Done::Stored(Stored::Already(_)))) => {
+                    self.duplicates.fetch_add(1, Ordering::Relaxed);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
 /// What a job did, before it is durable.
 enum Done {
     Greeted(u64),
     Stored(Stored),
+    Told(Position, Batch),
     Nothing,
 }
 
@@ -158,12 +335,19 @@ fn perform(writing: &Writing<'_>, job: &Job) -> Result<Done, StoreError> {
             ..
         } => writing.greet(stream, agent_version).map(Done::Greeted),
         Job::Store { stream, batch, .. } => writing.store(stream, batch).map(Done::Stored),
-        Job::Hosts { .. } => Ok(Done::Nothing),
+        Job::Lake { change, .. } => writing.change_lake(change).map(|()| Done::Nothing),
+        Job::Probe { .. } => writing.probe().map(|()| Done::Nothing),
+        Job::Stopped { host, .. } => writing.stopped(host).map(|()| Done::Nothing),
+        Job::Tell { host, incident, .. } => {
+            let told = writing.tell(host, (**incident).clone());
+            told.map(|(position, batch)| Done::Told(position, batch))
+        }
+        Job::Hosts { .. } | Job::Incidents { .. } => Ok(Done::Nothing),
     }
 }
 
 /// Tells who asked. That they may be gone by now changes nothing.
-fn answer(store: &Store, consumers: &Fanout<Arc<Entry>>, job: Job, result: Result<Done, WriteError>) {
+fn answer(store: &Store, consumers: &Published, job: Job, result: Result<Done, WriteError>) {
     match job {
         Job::Greet { reply, .. } => {
             let stored = result.map(|done| {
@@ -182,15 +366,27 @@ fn answer(store: &Store, consumers: &Fanout<Arc<Entry>>, job: Job, result: Resul
             let sequence = batch.sequence;
             let stored = result.map(|done| match done {
                 Done::Stored(Stored::Already(stored)) => stored,
-                _ => {
-                    if consumers.readers() > 0 {
-                        let entries: Vec<_> = batch.into_complete(&stream.host).map(Arc::new).collect();
-                        consumers.publish(&entries);
-                    }
+                Done::Stored(Stored::New(first)) => {
+                    consumers.publish(first, &stream.host, batch);
                     sequence
                 }
+                Done::Greeted(_) | Done::Told(..) | Done::Nothing => sequence,
             });
             let _ = reply.send(stored);
+        }
+        Job::Lake { reply, .. } | Job::Stopped { reply, .. } | Job::Probe { reply } => {
+            let _ = reply.send(result.map(|_| ()));
+        }
+        Job::Tell { host, reply, .. } => {
+            let told = result.map(|done| {
+                if let Done::Told(position, batch) = done {
+                    consumers.publish(position, &host, batch);
+                }
+            });
+            let _ = reply.send(told);
+        }
+        Job::Incidents { request, reply } => {
+            let _ = reply.send(result.and_then(|_| Ok(store.incidents(&request)?)));
         }
         Job::Hosts { reply } => {
             let _ = reply.send(result.and_then(|_| Ok(store.hosts()?)));

@@ -26,7 +26,7 @@ fuzz_target!(|bytes: &[u8]| {
         if let Ok(content) = decompress(frame) {
             assert!(content.len() <= MESSAGE_BYTES_MAX);
         }
-        if let Ok(SubscribeRequest { filter: Some(filter) }) = SubscribeRequest::decode(frame) {
+        if let Ok(SubscribeRequest { filter: Some(filter), .. }) = SubscribeRequest::decode(frame) {
             let _ = filter.validate();
         }
         let Ok(frame) = DeliverRequest::decode(frame) else { continue };

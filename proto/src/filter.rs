@@ -142,11 +142,16 @@ fn known_name(name: &str) -> &'static str {
 }
 
 impl SubscribeRequest {
-    /// The filter of the request, found valid; an empty one where there is none.
+    /// The filter of a request for what comes from now on, found valid; an empty one where there is none.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` with what is wrong with it.
+    /// `INVALID_ARGUMENT` with what is wrong with it, or if it asks for what only a collector has.
     pub fn into_filter(self) -> Result<Filter, tonic::Status> {
+        if self.after.is_some() || !self.expression.is_empty() {
+            return Err(tonic::Status::invalid_argument(
+                "positions and expressions are for collectors; ask one, or leave them out",
+            ));
+        }
         let filter = self.filter.unwrap_or_default();
         match filter.validate() {
             Ok(()) => Ok(filter),

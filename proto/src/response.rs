@@ -12,6 +12,8 @@ use crate::{ENTRY_BYTES_MAX, RESPONSE_BYTES, v1::Entry};
 
 const ENTRIES: u32 = 1;
 const DROPPED: u32 = 2;
+const POSITION: u32 = 3;
+const TAKEN: u32 = 4;
 
 /// Entries that happened since the last response, as many as are ready.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -20,6 +22,10 @@ pub struct SubscribeResponse {
     pub entries: Vec<Entry>,
     /// Entries that were dropped since the last response, because this reader was too slow.
     pub dropped: u64,
+    /// Of a collector: the position up to which everything was passed on, filtered, or told as lost. 0 where there are no positions.
+    pub position: u64,
+    /// Of a collector: entries that retention has taken since the position before.
+    pub taken: u64,
     /// The entries before those in `entries`, of a response that is to be sent: the field as it is on the wire. Empty in one that
     /// was received.
     pub encoded: Bytes,
@@ -29,8 +35,10 @@ impl Message for SubscribeResponse {
     fn encode_raw(&self, buf: &mut impl BufMut) {
         buf.put_slice(&self.encoded);
         encoding::message::encode_repeated(ENTRIES, &self.entries, buf);
-        if self.dropped != 0 {
-            encoding::uint64::encode(DROPPED, &self.dropped, buf);
+        for (tag, number) in self.numbers() {
+            if number != 0 {
+                encoding::uint64::encode(tag, &number, buf);
+            }
         }
     }
 
@@ -44,20 +52,35 @@ impl Message for SubscribeResponse {
         match tag {
             ENTRIES => encoding::message::merge_repeated(wire_type, &mut self.entries, buf, context),
             DROPPED => encoding::uint64::merge(wire_type, &mut self.dropped, buf, context),
+            POSITION => encoding::uint64::merge(wire_type, &mut self.position, buf, context),
+            TAKEN => encoding::uint64::merge(wire_type, &mut self.taken, buf, context),
             _ => encoding::skip_field(wire_type, tag, buf, context),
         }
     }
 
     fn encoded_len(&self) -> usize {
-        let dropped = match self.dropped {
+        let numbers = self.numbers().into_iter().map(|(tag, number)| match number {
             0 => 0,
-            dropped => encoding::uint64::encoded_len(DROPPED, &dropped),
-        };
-        self.encoded.len() + encoding::message::encoded_len_repeated(ENTRIES, &self.entries) + dropped
+            number => encoding::uint64::encoded_len(tag, &number),
+        });
+        self.encoded.len()
+            + encoding::message::encoded_len_repeated(ENTRIES, &self.entries)
+            + numbers.sum::<usize>()
     }
 
     fn clear(&mut self) {
         *self = Self::default();
+    }
+}
+
+impl SubscribeResponse {
+    /// Its fields that are numbers, by tag.
+    fn numbers(&self) -> [(u32, u64); 3] {
+        [
+            (DROPPED, self.dropped),
+            (POSITION, self.position),
+            (TAKEN, self.taken),
+        ]
     }
 }
 
@@ -66,6 +89,7 @@ impl Message for SubscribeResponse {
 pub struct Entries {
     bytes: BytesMut,
     dropped: u64,
+    position: u64,
 }
 
 impl Entries {
@@ -88,6 +112,11 @@ impl Entries {
         debug_assert_eq!(self.bytes.len() - before, length, "the length that was announced");
     }
 
+    /// Everything up to `position` has been pushed, or is not to be. The response says so.
+    pub fn reach(&mut self, position: u64) {
+        self.position = position;
+    }
+
     /// Whether the response is to be sent before more is appended.
     #[must_use]
     pub fn is_full(&self) -> bool {
@@ -99,6 +128,8 @@ impl Entries {
         SubscribeResponse {
             entries: Vec::new(),
             dropped: dropped + std::mem::take(&mut self.dropped),
+            position: self.position,
+            taken: 0,
             encoded: self.bytes.split().freeze(),
         }
     }
@@ -124,15 +155,20 @@ mod tests {
     fn what_is_written_as_bytes_is_read_as_entries() {
         let mut entries = Entries::default();
         (0..300).for_each(|count| entries.push(&entry(count)));
+        entries.reach(300);
         let response = SubscribeResponse {
             entries: vec![entry(300)],
+            taken: 5,
             ..entries.take(7)
         };
         let bytes = response.encode_to_vec();
         assert_eq!(bytes.len(), response.encoded_len());
         let read = SubscribeResponse::decode(&*bytes).expect("is whole");
         assert_eq!(read.entries, (0..=300).map(entry).collect::<Vec<_>>());
-        assert_eq!((read.dropped, read.encoded.len()), (7, 0));
+        assert_eq!(
+            (read.dropped, read.position, read.taken, read.encoded.len()),
+            (7, 300, 5, 0)
+        );
         assert_eq!(SubscribeResponse::decode(&*read.encode_to_vec()), Ok(read));
     }
 

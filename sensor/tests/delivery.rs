@@ -50,10 +50,7 @@ struct Collector {
 impl Collector {
     async fn start(data: &Path, listen: SocketAddr) -> Self {
         let runtime = Runtime::new().expect("a runtime");
-        let config = Config {
-            listen,
-            data: data.to_owned(),
-        };
+        let config = Config::new(listen, data.to_owned());
         let server = runtime
             .spawn(async move {
                 let until = Instant::now() + PATIENCE;
@@ -112,7 +109,10 @@ impl Collector {
     }
 
     async fn subscribe(&self, filter: Filter) -> Streaming<SubscribeResponse> {
-        let request = SubscribeRequest { filter: Some(filter) };
+        let request = SubscribeRequest {
+            filter: Some(filter),
+            ..SubscribeRequest::default()
+        };
         let response = CollectorClient::new(self.channel().await)
             .subscribe(request)
             .await;
@@ -522,7 +522,10 @@ async fn a_consumer_with_a_senseless_filter_is_told_so() {
         signals: vec!["exce".into()],
         ..Filter::default()
     };
-    let request = SubscribeRequest { filter: Some(filter) };
+    let request = SubscribeRequest {
+        filter: Some(filter),
+        ..SubscribeRequest::default()
+    };
     let status = CollectorClient::new(collector.channel().await)
         .subscribe(request)
         .await

@@ -135,7 +135,10 @@ async fn it_says_that_it_is_healthy_and_refuses_senseless_filters() {
         signals: vec!["exce".into()],
         ..Filter::default()
     };
-    let request = SubscribeRequest { filter: Some(filter) };
+    let request = SubscribeRequest {
+        filter: Some(filter),
+        ..SubscribeRequest::default()
+    };
     let status = AgentClient::new(channel)
         .subscribe(request)
         .await

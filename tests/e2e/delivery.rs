@@ -4,9 +4,7 @@ use std::{collections::HashMap, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use prost::Message as _;
-use rusqlite::{Connection, OpenFlags};
-use sensor_proto::v1::{Batch, Entry, Filter, event};
+use sensor_proto::v1::{Filter, event};
 use sensor_tests::{
     agent::Agent,
     collector::Collector,
@@ -130,47 +128,24 @@ fn run_marked(marker: &str, part: &str, count: u32) -> Result<()> {
     Ok(())
 }
 
-/// How often the exec of each process with `marker` is in the collector's database, by its second argument.
+/// How often the exec of each process with `marker` is in what the collector keeps, by its second argument.
 fn stored_execs(collector: &Collector, marker: &str) -> Result<HashMap<String, u32>> {
-    let path = collector.data().join("collector.db");
-    let database = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    let mut query =
-        database.prepare("SELECT stream, sequence, body FROM batches ORDER BY stream, sequence")?;
-    let rows = query.query_map([], |row| {
-        Ok((
-            row.get::<_, i64>(0)?,
-            row.get::<_, i64>(1)?,
-            row.get::<_, Vec<u8>>(2)?,
-        ))
-    })?;
-    let (mut counts, mut last) = (HashMap::new(), HashMap::new());
-    for row in rows {
-        let (stream, sequence, body) = row?;
-        let previous = last.insert(stream, sequence).unwrap_or_default();
-        ensure!(
-            sequence == previous + 1,
-            "batch {sequence} of stream {stream} follows {previous}"
-        );
-        let batch = Batch::decode(body.as_slice()).context("a stored batch")?;
-        let entries: Vec<Entry> = batch.into_complete("").collect();
-        for number in marked_execs(&entries, marker) {
-            *counts.entry(number).or_default() += 1;
-        }
+    #[derive(serde::Deserialize)]
+    struct Row {
+        arguments: String,
+        count: u32,
     }
-    Ok(counts)
-}
-
-fn marked_execs(entries: &[Entry], marker: &str) -> Vec<String> {
-    let execs = events(entries).filter(|event| matches!(event.body, Some(event::Body::Exec(_))));
-    let args = execs.filter_map(|event| event.process.as_ref().map(|process| process.args.as_slice()));
-    args.filter_map(|args| {
-        if let [_, word, number] = args {
-            (word == marker).then(|| number.clone())
-        } else {
-            None
-        }
-    })
-    .collect()
+    let sql = format!(
+        "SELECT arguments, count(*) AS count FROM events
+         WHERE signal = 'exec' AND arguments LIKE '/bin/true {marker} %' GROUP BY arguments"
+    );
+    let answer = collector.query(&sql)?;
+    let rows = answer.lines().map(|line| {
+        let Row { arguments, count } = serde_json::from_str(line)?;
+        let number = arguments.rsplit(' ').next().unwrap_or_default();
+        Ok((number.to_owned(), count))
+    });
+    rows.collect()
 }
 
 fn hosts() -> Result<()> {

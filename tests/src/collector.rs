@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use sensor_proto::v1::{Host, ListHostsRequest, collector_client::CollectorClient};
 use tempfile::TempDir;
 
@@ -67,6 +67,25 @@ impl Collector {
     /// Its process.
     pub fn daemon(&mut self) -> &mut Daemon {
         &mut self.daemon
+    }
+
+    /// What it answers, as JSON lines, when it does not run.
+    ///
+    /// # Errors
+    /// If there is no answer.
+    pub fn query(&self, sql: &str) -> Result<String> {
+        let mut command = Command::new(program("COLLECTOR_BIN", "collector")?);
+        command
+            .args(["query", "--output", "json", "--data"])
+            .arg(self.data())
+            .arg(sql);
+        let output = command.output()?;
+        ensure!(
+            output.status.success(),
+            "the query failed: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(String::from_utf8(output.stdout)?)
     }
 
     /// The hosts that it knows.

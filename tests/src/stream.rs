@@ -47,7 +47,10 @@ impl Stream {
     /// If it does not answer.
     pub fn from_collector(address: &str, filter: Filter) -> Result<Self> {
         let mut client = CollectorClient::new(client::connect(address)?);
-        let request = SubscribeRequest { filter: Some(filter) };
+        let request = SubscribeRequest {
+            filter: Some(filter),
+            ..SubscribeRequest::default()
+        };
         Ok(Self::read(client::wait(client.subscribe(request))??.into_inner()))
     }
 
@@ -170,7 +173,10 @@ impl Shared {
 /// If it does not answer.
 pub fn unread(socket: &Path, filter: Filter) -> Result<Streaming<SubscribeResponse>> {
     let mut client = AgentClient::new(client::connect_unix(socket)?);
-    let request = SubscribeRequest { filter: Some(filter) };
+    let request = SubscribeRequest {
+        filter: Some(filter),
+        ..SubscribeRequest::default()
+    };
     Ok(client::wait(client.subscribe(request))??.into_inner())
 }
 

@@ -134,6 +134,7 @@ impl EventsArgs {
     async fn subscribe(&self) -> anyhow::Result<Streaming<SubscribeResponse>> {
         let request = SubscribeRequest {
             filter: Some(self.filter()),
+            ..SubscribeRequest::default()
         };
         let response = match &self.collector {
             Some(address) => {

@@ -224,6 +224,7 @@ impl Subscriber {
             grpc.ready().await.context("the agent is not ready")?;
             let request = SubscribeRequest {
                 filter: Some(Filter::default()),
+                ..SubscribeRequest::default()
             };
             let path = PathAndQuery::from_static("/sensor.v1.Agent/Subscribe");
             let codec = tonic_prost::ProstCodec::<SubscribeRequest, Unread>::default();

@@ -1,0 +1,87 @@
+//! `collector incidents`: what was found on all hosts, the latest first.
+
+use std::io::Write as _;
+
+use collector::query::print::columns;
+use sensor_proto::v1::{HostIncident, ListFleetIncidentsRequest, Severity};
+
+use super::{connect::Connect, hosts::time};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Incidents {
+    #[command(flatten)]
+    connect: Connect,
+    /// Only those that go on.
+    #[arg(long)]
+    open: bool,
+    /// Only those of this host.
+    #[arg(long, value_name = "HOST", default_value = "")]
+    host: String,
+    /// Only these or worse.
+    #[arg(long, value_enum, default_value = "low")]
+    severity: Least,
+    /// At most so many.
+    #[arg(long, value_name = "NUMBER", default_value_t = 50)]
+    limit: u32,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Least {
+    Low,
+    Medium,
+    High,
+    Critical,
+}
+
+impl From<Least> for Severity {
+    fn from(least: Least) -> Self {
+        match least {
+            Least::Low => Self::Low,
+            Least::Medium => Self::Medium,
+            Least::High => Self::High,
+            Least::Critical => Self::Critical,
+        }
+    }
+}
+
+pub(crate) async fn run(args: Incidents) -> anyhow::Result<()> {
+    let mut client = args.connect.client().await?;
+    let request = ListFleetIncidentsRequest {
+        open: args.open,
+        host: args.host,
+        severity: Severity::from(args.severity).into(),
+        limit: args.limit,
+    };
+    let incidents = client.list_fleet_incidents(request).await?.into_inner().incidents;
+    let mut lines = vec![
+        ["HOST", "UPDATED", "SEVERITY", "STATE", "ID", "WHAT"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    lines.extend(incidents.iter().filter_map(line));
+    std::io::stdout().write_all(columns(&lines).as_bytes())?;
+    Ok(())
+}
+
+fn line(found: &HostIncident) -> Option<Vec<String>> {
+    let incident = found.incident.as_ref()?;
+    let state = if incident.ended.is_some() { "ended" } else { "open" };
+    Some(vec![
+        found.host.clone(),
+        time(incident.updated_ns),
+        severity(incident.severity()).to_owned(),
+        state.to_owned(),
+        incident.id.clone(),
+        incident.summary.clone(),
+    ])
+}
+
+fn severity(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Unspecified => "?",
+        Severity::Low => "low",
+        Severity::Medium => "medium",
+        Severity::High => "high",
+        Severity::Critical => "critical",
+    }
+}

@@ -1,0 +1,130 @@
+//! `collector query`: SQL about what is stored, asked of a running collector or of a directory that none has open.
+
+use std::{io::Write as _, path::PathBuf};
+
+use anyhow::{Context as _, bail};
+use arrow::{array::RecordBatch, ipc::reader::StreamReader};
+use collector::{
+    lake::lease::Leases,
+    query::{Engine, Limits, print, service},
+    store::Store,
+};
+use sensor_proto::v1::{QueryFormat, QueryRequest, QueryResponse};
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::Status;
+
+use super::connect::Connect;
+
+/// Rows that are shown as a table, where nobody says otherwise: all of them are held to align them.
+const TABLE_ROWS: u64 = 1000;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Query {
+    #[command(flatten)]
+    connect: Connect,
+    /// Directory of a collector that does not run, to be asked instead.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// How rows are written.
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Output,
+    /// Most rows; 1000 in a table, else as many as the collector allows.
+    #[arg(long, value_name = "NUMBER")]
+    rows: Option<u64>,
+    /// One statement; the table is `events`. docs/lake.md lists its columns.
+    sql: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    /// Columns, aligned.
+    Table,
+    /// An object on each line.
+    Json,
+    /// An Arrow IPC stream.
+    Arrow,
+}
+
+/// What an answer ended with.
+type End = QueryResponse;
+
+pub(crate) async fn run(args: Query) -> anyhow::Result<()> {
+    let request = QueryRequest {
+        sql: args.sql.clone(),
+        format: match args.output {
+            Output::Json => QueryFormat::Json,
+            Output::Table | Output::Arrow => QueryFormat::Arrow,
+        } as i32,
+        rows_max: args.rows.unwrap_or(if args.output == Output::Table {
+            TABLE_ROWS
+        } else {
+            0
+        }),
+    };
+    let end = match &args.data {
+        None => {
+            let mut client = args.connect.client().await?;
+            let responses = client.query(request).await.map_err(told)?.into_inner();
+            show(responses, args.output).await?
+        }
+        Some(data) => {
+            // Held until the answer is there: no collector begins to write meanwhile.
+            let store = Store::open(data)?;
+            let engine = Engine::new(data, Leases::default(), None, Limits::default())?;
+            let responses = service::query(&engine, request).await.map_err(told)?;
+            let end = show(responses, args.output).await?;
+            drop(store);
+            end
+        }
+    };
+    if end.cut {
+        eprintln!(
+            "collector: only the first {} rows are shown; --rows asks for more",
+            end.rows
+        );
+    }
+    for file in &end.damaged {
+        eprintln!(
+            "collector: {file} cannot be read and is not in the answer; the collector has set it aside"
+        );
+    }
+    Ok(())
+}
+
+fn told(status: Status) -> anyhow::Error {
+    anyhow::anyhow!("{}", status.message())
+}
+
+async fn show(
+    mut responses: impl Stream<Item = Result<QueryResponse, Status>> + Unpin,
+    output: Output,
+) -> anyhow::Result<End> {
+    let mut whole = Vec::new();
+    let mut end = None;
+    let mut out = std::io::stdout().lock();
+    while let Some(response) = responses.next().await {
+        let response = response.map_err(told)?;
+        match output {
+            Output::Table => whole.extend_from_slice(&response.arrow),
+            Output::Arrow => out.write_all(&response.arrow)?,
+            Output::Json => out.write_all(response.json.as_bytes())?,
+        }
+        end = Some(response);
+    }
+    let Some(end) = end else {
+        bail!("the collector ended the answer before it began");
+    };
+    if output == Output::Table {
+        let rows = StreamReader::try_new(whole.as_slice(), None).context("the answer is no Arrow stream")?;
+        let mut batches: Vec<RecordBatch> = Vec::new();
+        let empty = RecordBatch::new_empty(rows.schema());
+        for batch in rows {
+            batches.push(batch.context("the answer is no Arrow stream")?);
+        }
+        if batches.is_empty() {
+            batches.push(empty);
+        }
+        out.write_all(print::table(&batches)?.as_bytes())?;
+    }
+    Ok(end)
+}

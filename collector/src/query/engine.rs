@@ -1,0 +1,396 @@
+//! Answers questions, within limits.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use datafusion::{
+    common::DataFusionError,
+    execution::{
+        SendableRecordBatchStream, SessionStateBuilder,
+        disk_manager::{DiskManagerBuilder, DiskManagerMode},
+        memory_pool::FairSpillPool,
+        runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
+    },
+    prelude::{SQLOptions, SessionConfig, SessionContext},
+};
+use tokio::{
+    runtime::{self, Runtime},
+    sync::{Semaphore, mpsc},
+    time::{Instant, timeout_at},
+};
+use tokio_stream::StreamExt as _;
+
+use super::{
+    Snapshot,
+    answer::{Piece, Pieces},
+    damage,
+    events::Events,
+};
+use crate::{
+    lake::{folder, lease::Leases, make_folder, scan},
+    priority::give_way,
+    store::{LakeFile, Position, StoreError},
+    writer::Writer,
+};
+
+/// Longest question in bytes.
+pub const SQL_BYTES_MAX: usize = 64 << 10;
+
+/// What questions may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Time for one question, from asking to the last row, waiting for others included.
+    pub time: Duration,
+    /// Rows of an answer.
+    pub rows: u64,
+    /// Bytes of memory for all questions together, as far as DataFusion keeps count: what is sorted, grouped and joined.
+    pub memory: usize,
+    /// Bytes on disk for what does not fit there.
+    pub disk: u64,
+    /// Questions at a time; others wait.
+    pub together: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            time: Duration::from_secs(60),
+            rows: 1_000_000,
+            memory: 256 << 20,
+            disk: 4 << 30,
+            together: 4,
+        }
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// The question is too long.
+    #[error("the query has {0} bytes, more than {SQL_BYTES_MAX}")]
+    TooLong(usize),
+    /// It took too long.
+    #[error("the query took longer than {0:?}; ask about fewer days or classes, or fewer hosts")]
+    Time(Duration),
+    /// It needed too much memory.
+    #[error(
+        "the query needs more memory than it may have ({0}); ask about fewer days or classes, or group by less"
+    )]
+    Memory(String),
+    /// It is wrong, or asks for what is not allowed.
+    #[error("{0}")]
+    Wrong(String),
+    /// It could not be answered.
+    #[error("the query failed: {0}")]
+    Failed(String),
+    /// What is stored cannot be looked at.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The collector is stopping.
+    #[error("the collector is stopping")]
+    Stopping,
+}
+
+impl From<DataFusionError> for QueryError {
+    fn from(error: DataFusionError) -> Self {
+        let message = error.strip_backtrace();
+        match error.find_root() {
+            DataFusionError::ResourcesExhausted(cause) => Self::Memory(cause.clone()),
+            DataFusionError::SQL(..)
+            | DataFusionError::Plan(_)
+            | DataFusionError::SchemaError(..)
+            | DataFusionError::NotImplemented(_)
+            | DataFusionError::Diagnostic(..) => Self::Wrong(message),
+            _ => Self::Failed(message),
+        }
+    }
+}
+
+/// An answer, piece by piece.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its columns.
+    pub schema: SchemaRef,
+    /// Its rows, then its end.
+    pub pieces: Pieces,
+}
+
+/// Answers questions. Cloning gives another handle to the same.
+#[derive(Clone, Debug)]
+pub struct Engine(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    data: PathBuf,
+    leases: Leases,
+    writer: Mutex<Option<Writer>>,
+    limits: Limits,
+    places: Semaphore,
+    environment: Arc<RuntimeEnv>,
+    /// Threads of its own. `None` only while it is dropped.
+    threads: Option<Runtime>,
+}
+
+impl Engine {
+    /// For the data directory `data`. Where there is a writer, damaged files are taken off its list.
+    ///
+    /// # Errors
+    /// If the folder for what does not fit in memory cannot be made, or threads not be started.
+    pub fn new(
+        data: &Path,
+        leases: Leases,
+        writer: Option<Writer>,
+        limits: Limits,
+    ) -> Result<Self, QueryError> {
+        let spill = data.join("query");
+        // What a former process left there is of no use.
+        let _ = std::fs::remove_dir_all(&spill);
+        let failed = |error: std::io::Error| QueryError::Failed(format!("{}: {error}", spill.display()));
+        make_folder(&spill).map_err(failed)?;
+        let disk = DiskManagerBuilder::default()
+            .with_mode(DiskManagerMode::Directories(vec![spill.clone()]))
+            .with_max_temp_directory_size(limits.disk);
+        let environment = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(FairSpillPool::new(limits.memory)))
+            .with_disk_manager_builder(disk)
+            .build_arc()?;
+        scan::register(&environment, &folder(data))?;
+        let threads = runtime::Builder::new_multi_thread()
+            .thread_name("query")
+            .on_thread_start(give_way)
+            .enable_all()
+            .build()
+            .map_err(|error| QueryError::Failed(error.to_string()))?;
+        Ok(Self(Arc::new(Inner {
+            data: data.to_owned(),
+            leases,
+            writer: Mutex::new(writer),
+            places: Semaphore::new(limits.together),
+            limits,
+            environment,
+            threads: Some(threads),
+        })))
+    }
+
+    /// Lets go of the writer: questions go on, but damaged files stay on the list.
+    pub fn release(&self) {
+        self.0
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+    }
+
+    /// Asks. Dropping the answer ends the work on it.
+    ///
+    /// # Errors
+    /// If the question is wrong, or nothing could be read.
+    pub async fn ask(&self, sql: String, rows_max: u64) -> Result<Answer, QueryError> {
+        if sql.len() > SQL_BYTES_MAX {
+            return Err(QueryError::TooLong(sql.len()));
+        }
+        let rows = match rows_max {
+            0 => self.0.limits.rows,
+            rows => rows.min(self.0.limits.rows),
+        };
+        let (pieces, mut answer) = mpsc::channel(2);
+        let inner = Arc::clone(&self.0);
+        let Some(threads) = &self.0.threads else {
+            return Err(QueryError::Stopping);
+        };
+        threads.spawn(async move {
+            let limit = inner.limits.time;
+            let question = Question {
+                sql,
+                rows,
+                deadline: Instant::now() + limit,
+                pieces: pieces.clone(),
+            };
+            let gone = pieces.clone();
+            let result = tokio::select! {
+                result = timeout_at(question.deadline, inner.answer(&question)) => result.unwrap_or(Err(QueryError::Time(limit))),
+                () = gone.closed() => return,
+            };
+            if let Err(error) = result {
+                let _ = pieces.send(Err(error)).await;
+            }
+        });
+        match answer.recv().await {
+            Some(Ok(Piece::Schema(schema))) => Ok(Answer {
+                schema,
+                pieces: answer,
+            }),
+            Some(Err(error)) => Err(error),
+            _ => Err(QueryError::Stopping),
+        }
+    }
+}
+
+impl Engine {
+    /// The entries of the run of `snapshot` that ends before `past`, from `next` on, in the order of their positions: `position`, `host`,
+    /// `entry` and `entry_process`. What does not fit in memory is sorted on disk. Dropping the receiver ends the work on it.
+    ///
+    /// # Errors
+    /// If it cannot be planned.
+    pub async fn replay(
+        &self,
+        snapshot: Arc<Snapshot>,
+        next: Position,
+        past: Position,
+    ) -> Result<mpsc::Receiver<Result<RecordBatch, QueryError>>, QueryError> {
+        let Some(threads) = &self.0.threads else {
+            return Err(QueryError::Stopping);
+        };
+        let inner = Arc::clone(&self.0);
+        let (sender, receiver) = mpsc::channel(2);
+        threads.spawn(async move {
+            let work = async {
+                let sql = format!(
+                    "SELECT position, host, entry, entry_process FROM events WHERE position >= {next} ORDER BY position"
+                );
+                let mut rows = inner.plan(&sql, Events::of_run(snapshot, past)).await?;
+                while let Some(batch) = rows.next().await {
+                    if sender.send(Ok(batch?)).await.is_err() {
+                        break;
+                    }
+                }
+                Ok::<_, QueryError>(())
+            };
+            if let Err(error) = work.await {
+                let _ = sender.send(Err(error)).await;
+            }
+        });
+        Ok(receiver)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(threads) = self.threads.take() {
+            // It may be dropped by a task, which must not wait.
+            threads.shutdown_background();
+        }
+    }
+}
+
+struct Question {
+    sql: String,
+    rows: u64,
+    deadline: Instant,
+    pieces: mpsc::Sender<Result<Piece, QueryError>>,
+}
+
+impl Inner {
+    async fn answer(&self, question: &Question) -> Result<(), QueryError> {
+        let _place = self.places.acquire().await.map_err(|_| QueryError::Stopping)?;
+        let mut damaged = Vec::new();
+        loop {
+            let mut snapshot = Snapshot::take(&self.data, &self.leases)?;
+            snapshot.leave_out(&damaged);
+            let snapshot = Arc::new(snapshot);
+            let mut told = Told::default();
+            match self
+                .attempt(question, Arc::clone(&snapshot), &damaged, &mut told)
+                .await
+            {
+                Err(QueryError::Failed(message)) => {
+                    let found = self.look_for_damage(&snapshot).await;
+                    if found.is_empty() || told.schema {
+                        return Err(QueryError::Failed(message));
+                    }
+                    damaged.extend(found);
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        question: &Question,
+        snapshot: Arc<Snapshot>,
+        damaged: &[LakeFile],
+        told: &mut Told,
+    ) -> Result<(), QueryError> {
+        let mut rows = self.plan(&question.sql, Events::new(snapshot)).await?;
+        let schema = rows.schema();
+        // The first rows come before the schema is told: until then everything can begin again.
+        let mut next = rows.next().await.transpose()?;
+        told.schema = true;
+        let gone = |_| QueryError::Stopping;
+        question
+            .pieces
+            .send(Ok(Piece::Schema(schema)))
+            .await
+            .map_err(gone)?;
+        let mut left = question.rows;
+        let mut cut = false;
+        while let Some(batch) = next {
+            let batch = limited(batch, left, &mut cut);
+            left -= batch.num_rows() as u64;
+            if batch.num_rows() > 0 {
+                question.pieces.send(Ok(Piece::Rows(batch))).await.map_err(gone)?;
+            }
+            if cut {
+                break;
+            }
+            next = rows.next().await.transpose()?;
+        }
+        let end = Piece::End {
+            rows: question.rows - left,
+            cut,
+            damaged: damaged.iter().map(|file| file.name.clone()).collect(),
+        };
+        question.pieces.send(Ok(end)).await.map_err(gone)
+    }
+
+    async fn plan(&self, sql: &str, events: Events) -> Result<SendableRecordBatchStream, QueryError> {
+        let mut config = SessionConfig::new()
+            .with_information_schema(true)
+            .with_parquet_bloom_filter_pruning(true);
+        let parquet = &mut config.options_mut().execution.parquet;
+        // What a filter does not need is decoded for the rows that pass it only.
+        parquet.pushdown_filters = true;
+        parquet.reorder_filters = true;
+        let state = SessionStateBuilder::new()
+            .with_config(config)
+            .with_runtime_env(Arc::clone(&self.environment))
+            .with_default_features()
+            .build();
+        let context = SessionContext::new_with_state(state);
+        context.register_table("events", Arc::new(events))?;
+        let nothing_changes = SQLOptions::new()
+            .with_allow_ddl(false)
+            .with_allow_dml(false)
+            .with_allow_statements(false);
+        let frame = context.sql_with_options(sql, nothing_changes).await?;
+        Ok(frame.execute_stream().await?)
+    }
+
+    /// Finds files that cannot be read, sets them aside and takes them off the list.
+    async fn look_for_damage(&self, snapshot: &Arc<Snapshot>) -> Vec<LakeFile> {
+        let snapshot = Arc::clone(snapshot);
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let look = tokio::task::spawn_blocking(move || damage::set_aside(&snapshot, writer.as_ref()));
+        look.await.unwrap_or_default()
+    }
+}
+
+#[derive(Default)]
+struct Told {
+    schema: bool,
+}
+
+/// At most `left` rows of a table; says so if there are more.
+fn limited(batch: RecordBatch, left: u64, cut: &mut bool) -> RecordBatch {
+    let left = usize::try_from(left).unwrap_or(usize::MAX);
+    if batch.num_rows() <= left {
+        return batch;
+    }
+    *cut = true;
+    batch.slice(0, left)
+}

@@ -1,0 +1,75 @@
+//! Incidents of all hosts, each as it was last told.
+
+use prost::Message as _;
+use rusqlite::{Connection, Transaction, params};
+use sensor_proto::v1::{Entry, HostIncident, Incident, ListFleetIncidentsRequest, entry};
+
+/// Most incidents in one answer.
+const ANSWER_MAX: u32 = 1000;
+
+/// Most incidents that are kept; those that have not been heard of for the longest go first. They stay in the lake.
+const KEPT: i64 = 100_000;
+
+/// Notes the incidents among `entries`.
+pub(super) fn note(transaction: &Transaction<'_>, host: &str, entries: &[Entry]) -> rusqlite::Result<()> {
+    let mut noted = false;
+    for entry in entries {
+        if let Some(entry::Body::Incident(incident)) = &entry.body {
+            put(transaction, host, incident)?;
+            noted = true;
+        }
+    }
+    if noted {
+        transaction
+            .prepare_cached(
+                "DELETE FROM incidents WHERE rowid IN (SELECT rowid FROM incidents ORDER BY updated_ns DESC LIMIT -1 OFFSET ?1)",
+            )?
+            .execute([KEPT])?;
+    }
+    Ok(())
+}
+
+fn put(transaction: &Transaction<'_>, host: &str, incident: &Incident) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO incidents (host, id, updated_ns, severity, open, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (host, id) DO UPDATE SET updated_ns = ?3, severity = ?4, open = ?5, body = ?6",
+        )?
+        .execute(params![
+            host,
+            incident.id,
+            i64::try_from(incident.updated_ns).unwrap_or(i64::MAX),
+            incident.severity,
+            incident.ended.is_none(),
+            incident.encode_to_vec()
+        ])?;
+    Ok(())
+}
+
+/// Those that are asked for, the latest first.
+pub(super) fn list(
+    connection: &Connection,
+    request: &ListFleetIncidentsRequest,
+) -> rusqlite::Result<Vec<HostIncident>> {
+    let limit = match request.limit {
+        0 => ANSWER_MAX,
+        limit => limit.min(ANSWER_MAX),
+    };
+    let mut statement = connection.prepare_cached(
+        "SELECT host, body FROM incidents
+         WHERE (open OR NOT ?1) AND (?2 = '' OR host = ?2) AND severity >= ?3
+         ORDER BY updated_ns DESC LIMIT ?4",
+    )?;
+    let rows = statement.query_map(
+        params![request.open, request.host, request.severity, limit],
+        |row| {
+            let body: Vec<u8> = row.get(1)?;
+            Ok(HostIncident {
+                host: row.get(0)?,
+                // What is there was encoded here.
+                incident: Incident::decode(&*body).ok(),
+            })
+        },
+    )?;
+    rows.collect()
+}
