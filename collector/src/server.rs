@@ -5,19 +5,27 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration}
 use sensor_proto::{
     DESCRIPTORS, MESSAGE_BYTES_MAX,
     fanout::Fanout,
-    v1::{Entry, collector_server::CollectorServer, ingest_server::IngestServer},
+    v1::{
+        Entry, collector_server::CollectorServer, ingest_server::IngestServer, trust_server::TrustServer,
+    },
 };
 use tokio::{net::TcpListener, sync::watch};
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::transport::server::Router;
+use tonic::service::Routes;
 
 use crate::{
     consumers::CollectorService,
     ingest::{IngestService, stopped},
     presence::Presence,
     store::{Store, StoreError},
+    trust::{AccessLayer, Trust, TrustError, TrustService, Trusting, admin_socket, door, keep_fresh},
     writer::Writer,
 };
+
+/// Streams of one connection at once.
+const STREAMS: u32 = 256;
+
+/// Longest message about who may come: strangers send them.
+const TRUST_BYTES_MAX: usize = 64 << 10;
 
 /// How long connections may take to end when the collector stops; then they are cut.
 const DRAIN: Duration = Duration::from_millis(1500);
@@ -32,6 +40,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Directory for the database; made where it is missing.
     pub data: PathBuf,
+    /// Who may connect.
+    pub trust: Trust,
 }
 
 /// Why the collector cannot run.
@@ -48,6 +58,9 @@ pub enum ServerError {
     /// The data directory or the database cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// It cannot be told who may come.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// No thread could be started.
     #[error("cannot start the thread that writes: {0}; there may be too many processes on this host")]
     Thread(io::Error),
@@ -67,6 +80,8 @@ pub struct Server {
     writer: Writer,
     thread: thread::JoinHandle<()>,
     entries: Fanout<Arc<Entry>>,
+    trusting: Trusting,
+    data: PathBuf,
 }
 
 impl Server {
@@ -81,7 +96,9 @@ impl Server {
         };
         let listener = TcpListener::bind(config.listen).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
+        // It holds the lock of the directory, in which the others are.
         let store = Store::open(&config.data)?;
+        let trusting = Trusting::open(&config.data, &config.trust, address)?;
         let entries = Fanout::default();
         let (writer, thread) = Writer::start(store, entries.clone()).map_err(ServerError::Thread)?;
         Ok(Self {
@@ -90,6 +107,8 @@ impl Server {
             writer,
             thread,
             entries,
+            trusting,
+            data: config.data.clone(),
         })
     }
 
@@ -110,14 +129,24 @@ impl Server {
             writer,
             thread,
             entries,
+            trusting,
+            data,
             ..
         } = self;
-        let (stopping, mut watcher) = watch::channel(false);
-        let router = services(writer, &entries, watcher.clone()).await?;
-        let incoming = TcpListenerStream::new(listener);
-        let mut served = Box::pin(
-            router.serve_with_incoming_shutdown(incoming, async move { stopped(&mut watcher).await }),
-        );
+        let owners = admin_socket(&data).map_err(TrustError::from)?;
+        let (stopping, watcher) = watch::channel(false);
+        let routes = services(writer, &entries, trusting.clone(), watcher.clone()).await?;
+        let fresh = tokio::spawn(keep_fresh(trusting.clone()));
+        let end = |mut watcher: watch::Receiver<bool>| async move { stopped(&mut watcher).await };
+        let network = transport()
+            .layer(AccessLayer)
+            .add_routes(routes.clone())
+            .serve_with_incoming_shutdown(door::open(listener, trusting), end(watcher.clone()));
+        let local = transport()
+            .layer(AccessLayer)
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(owners, end(watcher));
+        let mut served = Box::pin(async { tokio::try_join!(network, local).map(|_| ()) });
         let early = tokio::select! {
             result = &mut served => Some(result),
             () = stop => None,
@@ -132,6 +161,7 @@ impl Server {
             },
         }
         drop(served);
+        fresh.abort();
         // It ends when the last connection has let go of it; what was accepted is committed then.
         if tokio::time::timeout(DRAIN / 4, tokio::task::spawn_blocking(|| thread.join()))
             .await
@@ -143,11 +173,19 @@ impl Server {
     }
 }
 
+fn transport() -> tonic::transport::Server {
+    tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .max_concurrent_streams(Some(STREAMS))
+}
+
 async fn services(
     writer: Writer,
     entries: &Fanout<Arc<Entry>>,
+    trusting: Trusting,
     stopping: watch::Receiver<bool>,
-) -> Result<Router, ServerError> {
+) -> Result<Routes, ServerError> {
     let presence = Presence::default();
     let ingest = IngestServer::new(IngestService {
         writer: writer.clone(),
@@ -161,6 +199,7 @@ async fn services(
         entries: entries.clone(),
     })
     .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let trust = TrustServer::new(TrustService(trusting)).max_decoding_message_size(TRUST_BYTES_MAX);
 
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<IngestServer<IngestService>>().await;
@@ -171,14 +210,12 @@ async fn services(
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .with_service_name("sensor.v1.Ingest")
             .with_service_name("sensor.v1.Collector")
+            .with_service_name("sensor.v1.Trust")
             .with_service_name("grpc.health.v1.Health")
     };
-    Ok(tonic::transport::Server::builder()
-        .tcp_nodelay(true)
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE))
-        .add_service(ingest)
+    Ok(Routes::new(ingest)
         .add_service(collector)
+        .add_service(trust)
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?))

@@ -1,0 +1,10 @@
+//! The collector's command line, a file for each subject.
+
+pub mod audit;
+mod connect;
+pub mod enroll;
+pub mod identities;
+pub mod revoke;
+pub mod serve;
+
+pub use connect::{Place, harmless};

@@ -1,0 +1,122 @@
+//! `collector serve`.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    Config, Server,
+    trust::{OwnFiles, TlsConfig, Trust},
+};
+
+/// Listen for agents and consumers until SIGTERM or SIGINT.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ServeArgs {
+    /// Address to listen on; port 0 lets the kernel choose one.
+    #[arg(long, default_value = "127.0.0.1:7443", value_name = "ADDR")]
+    listen: SocketAddr,
+    /// Directory for the databases; made, for its owner only, where it is missing.
+    #[arg(long, value_name = "DIR", env = "COLLECTOR_DATA")]
+    data: PathBuf,
+    /// File to write the address to, once it is listened on.
+    #[arg(long, value_name = "PATH")]
+    port_file: Option<PathBuf>,
+    /// A name or address under which agents find this collector, for its certificate, beside those of this host; may be given several times.
+    #[arg(long = "name", value_name = "NAME")]
+    names: Vec<String>,
+    /// How long certificates are valid, such as 30d; they renew themselves after two thirds of it.
+    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = humantime_serde::re::humantime::parse_duration)]
+    lifetime: Duration,
+    /// Certificates of an authority of your own, PEM: the collector's certificate and those of all who come are of it.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    ca: Option<PathBuf>,
+    /// Key of that authority, to give certificates by `collector enroll`; without it, you give them.
+    #[arg(long, value_name = "FILE", requires = "ca")]
+    ca_key: Option<PathBuf>,
+    /// The collector's certificate, PEM, with others between it and the authority behind it.
+    #[arg(long, value_name = "FILE", requires_all = ["ca", "key"])]
+    cert: Option<PathBuf>,
+    /// Its key, PEM.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+    /// Serve without TLS, to this host only: whoever is on it may deliver and read.
+    #[arg(long, conflicts_with_all = ["names", "ca", "cert"])]
+    insecure: bool,
+}
+
+impl ServeArgs {
+    fn trust(&self) -> Trust {
+        if self.insecure {
+            return Trust::Insecure;
+        }
+        let own = match (&self.ca, &self.cert, &self.key) {
+            (Some(authority), Some(certificate), Some(key)) => Some(OwnFiles {
+                authority: authority.clone(),
+                authority_key: self.ca_key.clone(),
+                certificate: certificate.clone(),
+                key: key.clone(),
+            }),
+            _ => None,
+        };
+        Trust::Tls(TlsConfig {
+            names: self.names.clone(),
+            lifetime: self.lifetime.max(Duration::from_secs(1)),
+            own,
+        })
+    }
+}
+
+/// Serves until it is told to end.
+///
+/// # Errors
+/// If it cannot.
+pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
+    // Before the address is known to anyone, so that a signal in between is not lost.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    use_all_descriptors();
+    let trust = args.trust();
+    let server = Server::bind(&Config {
+        listen: args.listen,
+        data: args.data,
+        trust,
+    })
+    .await?;
+    tracing::info!("listening on {}{}", server.address(), if args.insecure { ", without TLS" } else { "" });
+    if let Some(path) = &args.port_file {
+        write_whole(path, &server.address().to_string())?;
+    }
+    server
+        .run(async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::info!("stopping");
+        })
+        .await?;
+    Ok(())
+}
+
+/// A connection is a descriptor, and the usual limit of 1,024 is for programs that use `select`.
+fn use_all_descriptors() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Then with what there is.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
+/// Whoever waits for the file never sees half of it.
+fn write_whole(path: &Path, text: &str) -> anyhow::Result<()> {
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    std::fs::write(&partial, text)
+        .and_then(|()| std::fs::rename(&partial, path))
+        .with_context(|| format!("cannot write the address to {}; check --port-file", path.display()))
+}
