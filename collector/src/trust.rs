@@ -123,7 +123,7 @@ pub struct Trusting {
     pub config: Arc<TlsConfig>,
     /// The address that is listened on.
     pub listen: SocketAddr,
-    acceptor: Option<tokio_rustls::TlsAcceptor>,
+    tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 impl Trusting {
@@ -143,7 +143,7 @@ impl Trusting {
             shown: None,
             config: Arc::default(),
             listen,
-            acceptor: None,
+            tls: None,
         };
         match trust {
             Trust::Insecure if !listen.ip().is_loopback() => return Err(TrustError::Exposed(listen)),
@@ -156,7 +156,11 @@ impl Trusting {
     fn secure(&mut self, data: &Path, config: &TlsConfig) -> Result<(), TrustError> {
         let authority = match &config.own {
             None => Some(Authority::open(data)?),
-            Some(OwnFiles { authority, authority_key: Some(key), .. }) => Some(Authority::load(authority, key)?),
+            Some(OwnFiles {
+                authority,
+                authority_key: Some(key),
+                ..
+            }) => Some(Authority::load(authority, key)?),
             Some(_) => None,
         };
         self.authority = authority.map(Arc::new);
@@ -168,7 +172,7 @@ impl Trusting {
         let key = renewal::certificate(self.authority.as_deref(), config, self.listen)?;
         let shown = Arc::new(tls::Shown::new(key));
         let server = tls::config(roots, Arc::clone(&shown), self.revocations.clone());
-        self.acceptor = Some(Arc::new(server.map_err(TrustError::Tls)?).into());
+        self.tls = Some(Arc::new(server.map_err(TrustError::Tls)?));
         self.shown = Some(shown);
         self.config = Arc::new(config.clone());
         Ok(())
@@ -185,7 +189,10 @@ impl<T: Clone> Latest<T> {
     }
 
     fn get(&self) -> T {
-        self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.0
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
     }
 
     fn set(&self, value: T) {

@@ -17,6 +17,7 @@ use std::{
 };
 
 use rustix::event::{EventfdFlags, eventfd};
+use sensor_trust::OnConnecting;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
@@ -25,6 +26,7 @@ use crate::{
     cli::json::to_json,
     config::Config,
     detect::{Detector, Incident},
+    enroll,
     export::{
         Converter, Entry, Hub, LocalError, LocalServer, LocalService, MemorySpool, Uplink, UplinkConfig,
         UplinkError, Users,
@@ -84,7 +86,8 @@ pub async fn run(
     let users = Arc::new(Users::default());
     let policy = Policy::new(&config.privacy)?;
     let converter = Converter::new(name.clone(), Arc::clone(&users)).with_policy(policy);
-    let uplink = uplink(&config, &name, &hub, &converter, &links)?;
+    let on_connecting = note_links(&links);
+    let uplink = uplink(&config, &name, &hub, &converter, &on_connecting)?;
     let monitor = uplink.as_ref().map(Uplink::monitor);
 
     let (commands, orders) = mpsc::channel();
@@ -119,9 +122,11 @@ pub async fn run(
     });
 
     let reloading = tokio::spawn(reload_on_hangup(reloader));
+    let renewing = tokio::spawn(renewal(&config, on_connecting));
 
     stop.await;
     reloading.abort();
+    renewing.abort();
     tracing::info!("stopping");
     let stopped = tokio::task::spawn_blocking(move || pipeline.stop()).await;
     if !matches!(stopped, Ok(Ok(()))) {
@@ -163,7 +168,7 @@ fn uplink(
     host: &str,
     hub: &Hub,
     converter: &Converter,
-    links: &Arc<OwnLinks>,
+    on_connecting: &OnConnecting,
 ) -> Result<Option<Uplink>, UplinkError> {
     if config.uplink.collector.is_empty() {
         return Ok(None);
@@ -173,15 +178,34 @@ fn uplink(
     let seed = host
         .bytes()
         .fold(epoch, |seed, byte| seed.rotate_left(5) ^ u64::from(byte));
-    let links = Arc::clone(links);
+    let uplink = UplinkConfig {
+        security: config.security(),
+        ..UplinkConfig::new(&config.uplink.collector, seed)
+    };
     Uplink::new(
-        UplinkConfig::new(&config.uplink.collector, seed),
+        uplink,
         hub,
         converter.clone(),
         MemorySpool::new(epoch, config.uplink.queue_bytes),
-        Arc::new(move |link| links.add(link.local_port, link.remote)),
+        Arc::clone(on_connecting),
     )
     .map(Some)
+}
+
+/// Each connection to the collector is noted before it is made.
+fn note_links(links: &Arc<OwnLinks>) -> OnConnecting {
+    let links = Arc::clone(links);
+    Arc::new(move |link| links.add(link.local_port, link.remote))
+}
+
+/// Renews this host's certificate as long as it runs.
+fn renewal(config: &Config, on_connecting: OnConnecting) -> impl Future<Output = ()> + use<> {
+    let (address, security) = (config.uplink.collector.parse(), config.security());
+    async move {
+        if let Ok(address) = address {
+            enroll::keep_fresh(&address, &security, &on_connecting).await;
+        }
+    }
 }
 
 /// SIGHUP is the old way to say `sensor reload`.

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod detect;
 pub mod enforce;
+pub mod enroll;
 pub mod export;
 pub mod forensics;
 pub mod hex;

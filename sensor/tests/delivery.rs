@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use collector::{Config, Server};
+use collector::{Config, Server, trust::Trust};
 use prost::Message;
 use sensor::{
     export::{Converter, Entry, Hub, Loss, MemorySpool, Uplink, UplinkConfig, UplinkMonitor, Users},
@@ -53,6 +53,7 @@ impl Collector {
         let config = Config {
             listen,
             data: data.to_owned(),
+            trust: Trust::Insecure,
         };
         let server = runtime
             .spawn(async move {

@@ -86,7 +86,13 @@ fn serve(folder: &Path, port: u16) -> Result<(Daemon, u16)> {
     let _ = fs::remove_file(&port_file);
     let mut command = Command::new(program("COLLECTOR_BIN", "collector")?);
     command
-        .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--data"])
+        .args([
+            "serve",
+            "--insecure",
+            "--listen",
+            &format!("127.0.0.1:{port}"),
+            "--data",
+        ])
         .arg(folder.join("data"));
     command.arg("--port-file").arg(&port_file);
     let mut daemon = Daemon::start("collector", &mut command, folder)?;

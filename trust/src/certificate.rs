@@ -81,10 +81,13 @@ impl Certificate {
 
 fn identity(certificate: &X509Certificate<'_>) -> Result<Identity, NoIdentity> {
     let mut found = None;
-    let names = certificate.extensions().iter().filter_map(|extension| match extension.parsed_extension() {
-        ParsedExtension::SubjectAlternativeName(names) => Some(&names.general_names),
-        _ => None,
-    });
+    let names = certificate
+        .extensions()
+        .iter()
+        .filter_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::SubjectAlternativeName(names) => Some(&names.general_names),
+            _ => None,
+        });
     for name in names.flatten() {
         if let GeneralName::URI(uri) = name {
             match Identity::from_uri(uri) {
@@ -135,7 +138,10 @@ mod tests {
     fn it_is_due_after_two_thirds() {
         let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap().as_secs();
         let certificate = certificate(&[]);
-        assert_eq!([certificate.begins, certificate.due(), certificate.ends].map(seconds), [1_000, 3_000, 4_000]);
+        assert_eq!(
+            [certificate.begins, certificate.due(), certificate.ends].map(seconds),
+            [1_000, 3_000, 4_000]
+        );
     }
 
     proptest! {

@@ -58,7 +58,9 @@ pub struct Credentials {
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").field("certificate", &self.certificate).finish_non_exhaustive()
+        f.debug_struct("Credentials")
+            .field("certificate", &self.certificate)
+            .finish_non_exhaustive()
     }
 }
 
@@ -130,7 +132,11 @@ impl Place {
                 }
                 Credentials::new(chain, key(&text, &path)?, authorities, &path)
             }
-            Self::Files { authority, certificate, key: file } => {
+            Self::Files {
+                authority,
+                certificate,
+                key: file,
+            } => {
                 let chain = certificates(&read(certificate)?, certificate)?;
                 let authorities = certificates(&read(authority)?, authority)?;
                 Credentials::new(chain, key(&read_secret(file)?, file)?, authorities, certificate)
@@ -150,7 +156,12 @@ impl Credentials {
             path: path.to_owned(),
             cause,
         })?;
-        Ok(Self { chain, key, authorities, certificate })
+        Ok(Self {
+            chain,
+            key,
+            authorities,
+            certificate,
+        })
     }
 
     /// Those who are trusted, as TLS takes them; what makes no sense among them is left out.
@@ -167,13 +178,21 @@ impl Credentials {
 ///
 /// # Errors
 /// If that is not possible; then what was there stays.
-pub fn store(directory: &Path, key: &str, certificate: &str, authority: &str) -> Result<(), CredentialsError> {
+pub fn store(
+    directory: &Path,
+    key: &str,
+    certificate: &str,
+    authority: &str,
+) -> Result<(), CredentialsError> {
     let path = directory.join(FILE);
     let write = || {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         write_secret(&path, &[key, certificate, authority].concat())
     };
-    write().map_err(|cause| CredentialsError::Write { path: path.clone(), cause })
+    write().map_err(|cause| CredentialsError::Write {
+        path: path.clone(),
+        cause,
+    })
 }
 
 /// Writes a file of mode 0600, which is there whole or not at all.
@@ -200,8 +219,13 @@ pub fn read(path: &Path) -> Result<Vec<u8>, CredentialsError> {
     let read = File::open(path).and_then(|file| file.take(FILE_MAX).read_to_end(&mut bytes));
     match read {
         Ok(_) => Ok(bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(CredentialsError::Missing(path.to_owned())),
-        Err(cause) => Err(CredentialsError::Read { path: path.to_owned(), cause }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(CredentialsError::Missing(path.to_owned()))
+        }
+        Err(cause) => Err(CredentialsError::Read {
+            path: path.to_owned(),
+            cause,
+        }),
     }
 }
 
@@ -211,10 +235,16 @@ pub fn read(path: &Path) -> Result<Vec<u8>, CredentialsError> {
 /// If it is not, or cannot be read.
 pub fn read_secret(path: &Path) -> Result<Vec<u8>, CredentialsError> {
     let bytes = read(path)?;
-    let about = fs::metadata(path).map_err(|cause| CredentialsError::Read { path: path.to_owned(), cause })?;
+    let about = fs::metadata(path).map_err(|cause| CredentialsError::Read {
+        path: path.to_owned(),
+        cause,
+    })?;
     let mode = about.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
-        return Err(CredentialsError::Open { path: path.to_owned(), mode });
+        return Err(CredentialsError::Open {
+            path: path.to_owned(),
+            mode,
+        });
     }
     Ok(bytes)
 }
@@ -224,7 +254,10 @@ pub fn read_secret(path: &Path) -> Result<Vec<u8>, CredentialsError> {
 /// # Errors
 /// If there is none, or what looks like one is none.
 pub fn certificates(pem: &[u8], path: &Path) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
-    let lacks = || CredentialsError::Lacks { path: path.to_owned(), what: "certificate" };
+    let lacks = || CredentialsError::Lacks {
+        path: path.to_owned(),
+        what: "certificate",
+    };
     let found = CertificateDer::pem_slice_iter(pem).take(CERTIFICATES_MAX);
     let found: Vec<_> = found.collect::<Result<_, _>>().map_err(|_| lacks())?;
     if found.is_empty() { Err(lacks()) } else { Ok(found) }
@@ -235,7 +268,10 @@ pub fn certificates(pem: &[u8], path: &Path) -> Result<Vec<CertificateDer<'stati
 /// # Errors
 /// If there is none.
 pub fn key(pem: &[u8], path: &Path) -> Result<PrivateKeyDer<'static>, CredentialsError> {
-    let lacks = |_| CredentialsError::Lacks { path: path.to_owned(), what: "private key" };
+    let lacks = |_| CredentialsError::Lacks {
+        path: path.to_owned(),
+        what: "private key",
+    };
     PrivateKeyDer::from_pem_slice(pem).map_err(lacks)
 }
 
@@ -248,12 +284,18 @@ mod tests {
     fn pem(uri: &str) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
-        params.subject_alt_names.push(SanType::URI(uri.try_into().unwrap()));
+        params
+            .subject_alt_names
+            .push(SanType::URI(uri.try_into().unwrap()));
         (key.serialize_pem(), params.self_signed(&key).unwrap().pem())
     }
 
     fn error(place: &Place, home: &Path) -> String {
-        place.load().unwrap_err().to_string().replace(&home.display().to_string(), "HOME")
+        place
+            .load()
+            .unwrap_err()
+            .to_string()
+            .replace(&home.display().to_string(), "HOME")
     }
 
     #[test]

@@ -98,7 +98,11 @@ impl FromStr for Address {
             Some("http") => false,
             _ => return Err(refuse("it does not begin with https://")),
         };
-        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        let host = uri
+            .host()
+            .unwrap_or_default()
+            .trim_start_matches('[')
+            .trim_end_matches(']');
         Ok(Self {
             text: address.into(),
             host: host.into(),
@@ -128,7 +132,9 @@ pub enum Security {
 pub enum DialError {
     #[error("{0}")]
     Reach(io::Error),
-    #[error("{0} is not on this host, and http:// is neither encrypted nor does it say who is who; use https://, or set uplink.insecure where the network can be trusted")]
+    #[error(
+        "{0} is not on this host, and http:// is neither encrypted nor does it say who is who; use https://, or set uplink.insecure where the network can be trusted"
+    )]
     Plain(SocketAddr),
     #[error("a token is for https://, not for {0}")]
     TokenWithoutTls(Address),
@@ -150,9 +156,19 @@ pub enum DialError {
 ///
 /// # Errors
 /// If the collector is not reached, or one of the two does not want the other.
-pub async fn dial(address: &Address, security: &Security, on_connecting: &OnConnecting) -> Result<Channel, DialError> {
+pub async fn dial(
+    address: &Address,
+    security: &Security,
+    on_connecting: &OnConnecting,
+) -> Result<Channel, DialError> {
     let config = config(address, security)?;
-    let plain_anywhere = matches!(security, Security::Known { plain_anywhere: true, .. });
+    let plain_anywhere = matches!(
+        security,
+        Security::Known {
+            plain_anywhere: true,
+            ..
+        }
+    );
     let stream = in_time(reach(address, plain_anywhere, on_connecting)).await??;
     let stream: Box<dyn Io> = match config {
         Some(config) => in_time(handshake(address, config, stream)).await??,
@@ -168,7 +184,10 @@ pub async fn dial(address: &Address, security: &Security, on_connecting: &OnConn
         .http2_keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE)
         .keep_alive_while_idle(true);
-    endpoint.connect_with_connector(connector).await.map_err(DialError::Http)
+    endpoint
+        .connect_with_connector(connector)
+        .await
+        .map_err(DialError::Http)
 }
 
 /// What a connection is made of.
@@ -186,13 +205,22 @@ fn config(address: &Address, security: &Security) -> Result<Option<ClientConfig>
 }
 
 async fn in_time<T>(work: impl Future<Output = T>) -> Result<T, DialError> {
-    let slow = |_| DialError::Reach(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {CONNECT:?}")));
+    let slow = |_| {
+        DialError::Reach(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("no answer within {CONNECT:?}"),
+        ))
+    };
     timeout(CONNECT, work).await.map_err(slow)
 }
 
 /// Does the handshake, and waits for what the collector says first: with TLS 1.3 a client is refused after it has been let in, as it
 /// seems to it.
-async fn handshake(address: &Address, config: ClientConfig, stream: TcpStream) -> Result<Box<dyn Io>, DialError> {
+async fn handshake(
+    address: &Address,
+    config: ClientConfig,
+    stream: TcpStream,
+) -> Result<Box<dyn Io>, DialError> {
     let name = ServerName::try_from(&*address.host).map_err(|_| DialError::Name(address.host.clone()))?;
     let connector = TlsConnector::from(Arc::new(config));
     let mut stream = connector.connect(name.to_owned(), stream).await.map_err(broken)?;
@@ -210,10 +238,16 @@ fn broken(error: io::Error) -> DialError {
 }
 
 /// Tries each address of the collector's name.
-async fn reach(address: &Address, plain_anywhere: bool, on_connecting: &OnConnecting) -> Result<TcpStream, DialError> {
+async fn reach(
+    address: &Address,
+    plain_anywhere: bool,
+    on_connecting: &OnConnecting,
+) -> Result<TcpStream, DialError> {
     let none = io::Error::new(io::ErrorKind::NotFound, "its name has no address");
     let mut last = DialError::Reach(none);
-    let remotes = lookup_host((&*address.host, address.port)).await.map_err(DialError::Reach)?;
+    let remotes = lookup_host((&*address.host, address.port))
+        .await
+        .map_err(DialError::Reach)?;
     for remote in remotes {
         if !address.tls && !plain_anywhere && !remote.ip().is_loopback() {
             last = DialError::Plain(remote);
@@ -277,7 +311,10 @@ mod tests {
             ("http://a b:1", "invalid"),
         ] {
             let error = address.parse::<Address>().unwrap_err().to_string();
-            assert!(error.contains(problem) && error.contains("https://HOST:PORT"), "{error}");
+            assert!(
+                error.contains(problem) && error.contains("https://HOST:PORT"),
+                "{error}"
+            );
         }
     }
 
@@ -302,7 +339,10 @@ mod tests {
         let address = format!("http://{remote}").parse().unwrap();
         let _stream = reach(&address, false, &on_connecting).await.unwrap();
         let (_, peer) = listener.accept().await.unwrap();
-        let link = Link { local_port: peer.port(), remote };
+        let link = Link {
+            local_port: peer.port(),
+            remote,
+        };
         assert_eq!(*told.lock().unwrap(), [link]);
     }
 

@@ -92,7 +92,10 @@ impl FromStr for Name {
 
     fn from_str(text: &str) -> Result<Self, IdentityError> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_@".contains(&byte);
-        let begins = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+        let begins = text
+            .bytes()
+            .next()
+            .is_some_and(|byte| byte.is_ascii_alphanumeric());
         if begins && text.len() <= NAME_MAX && text.bytes().all(allowed) {
             return Ok(Self(text.into()));
         }
@@ -149,8 +152,18 @@ mod tests {
 
     #[test]
     fn names() {
-        for good in ["web1", "a", "web-1.example.org", "alice@example.org", "7", &"x".repeat(253)] {
-            assert_eq!(good.parse::<Name>().map(|name| name.to_string()), Ok(good.to_owned()));
+        for good in [
+            "web1",
+            "a",
+            "web-1.example.org",
+            "alice@example.org",
+            "7",
+            &"x".repeat(253),
+        ] {
+            assert_eq!(
+                good.parse::<Name>().map(|name| name.to_string()),
+                Ok(good.to_owned())
+            );
         }
         for bad in ["", ".", "-x", "a b", "a/b", "a\n", "ä", &"x".repeat(254)] {
             assert!(bad.parse::<Name>().is_err(), "{bad:?}");

@@ -3,7 +3,7 @@
 //! Of a request only the key counts, and that whoever asks has it: who they are says their token or their former certificate.
 
 use rcgen::{
-    CertificateParams, CertificateSigningRequestParams, DistinguishedName, KeyPair, PublicKeyData as _,
+    CertificateParams, CertificateSigningRequestParams, DistinguishedName, KeyPair, PublicKeyData,
     SignatureAlgorithm,
 };
 use rustls::pki_types::CertificateSigningRequestDer;
@@ -40,17 +40,20 @@ impl Requested {
             return Err(RequestError::Long(der.len()));
         }
         let request = CertificateSigningRequestDer::from(der);
-        CertificateSigningRequestParams::from_der(&request).map(Self).map_err(RequestError::Unusable)
+        CertificateSigningRequestParams::from_der(&request)
+            .map(Self)
+            .map_err(RequestError::Unusable)
     }
 }
 
-impl rcgen::PublicKeyData for Requested {
+impl PublicKeyData for Requested {
     fn der_bytes(&self) -> &[u8] {
         self.0.public_key.der_bytes()
     }
 
     fn algorithm(&self) -> &'static SignatureAlgorithm {
-        self.0.public_key.algorithm()
+        // Its own method of this name borrows it.
+        PublicKeyData::algorithm(&self.0.public_key)
     }
 }
 
@@ -76,7 +79,10 @@ mod tests {
     fn a_request_is_for_the_key_that_was_made() {
         let (key, request) = new().unwrap();
         let requested = Requested::parse(&request).unwrap();
-        assert_eq!(requested.der_bytes(), KeyPair::from_pem(&key).unwrap().der_bytes());
+        assert_eq!(
+            requested.der_bytes(),
+            KeyPair::from_pem(&key).unwrap().der_bytes()
+        );
     }
 
     #[test]

@@ -4,10 +4,7 @@ use std::{io, sync::Arc};
 
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, ConfigBuilder, Error, ServerConfig, WantsVerifier,
-    client::WantsClientCert,
-    crypto::CryptoProvider,
-    pki_types::ServerName,
-    version::TLS13,
+    client::WantsClientCert, crypto::CryptoProvider, pki_types::ServerName, version::TLS13,
 };
 
 use crate::{Credentials, Fingerprint, pinned::Pinned};
@@ -46,9 +43,13 @@ pub fn client(credentials: &Credentials) -> Result<ClientConfig, Error> {
 /// If the cryptography lacks TLS 1.3: a defect of the build.
 pub fn stranger(authority: Fingerprint) -> Result<ClientConfig, Error> {
     let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13])?;
-    let pinned = Pinned { authority, provider: provider() };
-    let builder: ConfigBuilder<ClientConfig, WantsClientCert> =
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(pinned));
+    let pinned = Pinned {
+        authority,
+        provider: provider(),
+    };
+    let builder: ConfigBuilder<ClientConfig, WantsClientCert> = builder
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(pinned));
     Ok(speaking(builder.with_no_client_auth()))
 }
 
@@ -69,16 +70,20 @@ pub fn of_collector(error: &Error) -> String {
     match error {
         Error::InvalidCertificate(refused) => certificate_of_collector(refused),
         Error::AlertReceived(alert) => refusal_by_collector(*alert),
-        Error::InvalidMessage(_) => "what answers there does not speak TLS; is it a collector with --insecure?".to_owned(),
+        Error::InvalidMessage(_) => {
+            "what answers there does not speak TLS; is it a collector with --insecure?".to_owned()
+        }
         error => error.to_string(),
     }
 }
 
 fn certificate_of_collector(error: &CertificateError) -> String {
     match error {
-        CertificateError::UnknownIssuer => "its certificate is not of the authority that is trusted here: it is another \
+        CertificateError::UnknownIssuer => {
+            "its certificate is not of the authority that is trusted here: it is another \
              collector, or one with another authority; enrol with it, if it is the right one"
-            .to_owned(),
+                .to_owned()
+        }
         CertificateError::NotValidForNameContext { expected, presented } => format!(
             "its certificate is not for {}, but for {}; use one of these names, or `collector serve --name {0}`",
             name(expected),
@@ -122,12 +127,16 @@ pub fn of_client(error: &Error) -> String {
     match error {
         Error::InvalidCertificate(refused) => match refused {
             CertificateError::UnknownIssuer => "its certificate is not of this collector's authority",
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => "its certificate has expired",
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                "its certificate has expired"
+            }
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 "its certificate is not valid yet; one of the clocks is wrong"
             }
             CertificateError::Revoked => "its certificate is revoked",
-            CertificateError::ApplicationVerificationFailure => "its certificate names nobody: it has no URI sensor://ROLE/NAME",
+            CertificateError::ApplicationVerificationFailure => {
+                "its certificate names nobody: it has no URI sensor://ROLE/NAME"
+            }
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
                 "its certificate is not for clients"
             }
@@ -135,7 +144,9 @@ pub fn of_client(error: &Error) -> String {
         }
         .to_owned(),
         Error::AlertReceived(alert) => format!("it does not want this collector: {alert:?}"),
-        Error::InvalidMessage(_) => "it does not speak TLS; is it an agent with http:// instead of https://?".to_owned(),
+        Error::InvalidMessage(_) => {
+            "it does not speak TLS; is it an agent with http:// instead of https://?".to_owned()
+        }
         error => error.to_string(),
     }
 }

@@ -67,7 +67,9 @@ pub struct Token {
 
 /// It is not a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("this is not a token: one reads {FORM}.SECRET.FINGERPRINT; copy all of what `collector enroll` printed")]
+#[error(
+    "this is not a token: one reads {FORM}.SECRET.FINGERPRINT; copy all of what `collector enroll` printed"
+)]
 pub struct TokenError;
 
 impl FromStr for Token {
@@ -119,7 +121,16 @@ mod tests {
     fn what_is_no_token_is_refused() {
         let good = token([7; SECRET], b"key").reveal();
         assert!(format!(" {good}\n").parse::<Token>().is_ok());
-        for bad in ["", "sensor1", "sensor1..", "sensor2.00.00", &good[1..], &good[..good.len() - 1], &good.to_uppercase(), &format!("{good}.x")] {
+        for bad in [
+            "",
+            "sensor1",
+            "sensor1..",
+            "sensor2.00.00",
+            &good[1..],
+            &good[..good.len() - 1],
+            &good.to_uppercase(),
+            &format!("{good}.x"),
+        ] {
             assert_eq!(bad.parse::<Token>(), Err(TokenError), "{bad}");
         }
     }

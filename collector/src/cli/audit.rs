@@ -47,9 +47,20 @@ pub async fn run(args: AuditArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn line(audit: &AuditLine) -> String {
-    let AuditLine { number, time_ns, what, who, about, detail, .. } = audit;
+    let AuditLine {
+        number,
+        time_ns,
+        what,
+        who,
+        about,
+        detail,
+        ..
+    } = audit;
     let about = if about.is_empty() { "somebody" } else { about };
-    harmless(&format!("{number} {} {what} {about} by {who}: {detail}", clock(time_ns.cast_signed())))
+    harmless(&format!(
+        "{number} {} {what} {about} by {who}: {detail}",
+        clock(time_ns.cast_signed())
+    ))
 }
 
 #[cfg(test)]

@@ -37,7 +37,9 @@ impl Place {
         match (&self.collector, &self.identity, &self.data) {
             (Some(collector), Some(identity), _) => remote(collector, identity.clone()).await,
             (_, _, Some(data)) => local(data.join(SOCKET)).await,
-            _ => bail!("which collector? Name its data directory with --data, or its address with --collector and --identity"),
+            _ => bail!(
+                "which collector? Name its data directory with --data, or its address with --collector and --identity"
+            ),
         }
     }
 }
@@ -48,7 +50,12 @@ async fn remote(collector: &str, identity: PathBuf) -> anyhow::Result<Channel> {
         place: credentials::Place::Enrolled(identity),
         plain_anywhere: false,
     };
-    let channel = dial(&address, &security, &(Arc::new(|_| {}) as sensor_trust::OnConnecting)).await;
+    let channel = dial(
+        &address,
+        &security,
+        &(Arc::new(|_| {}) as sensor_trust::OnConnecting),
+    )
+    .await;
     channel.with_context(|| format!("no way to the collector {address}"))
 }
 
@@ -80,7 +87,12 @@ pub fn said(status: &Status) -> anyhow::Error {
 pub fn harmless(text: &str) -> String {
     let shown = |char: char| match char {
         '\n' => ' ',
-        char if char.is_control() || ('\u{202a}'..='\u{202e}').contains(&char) || ('\u{2066}'..='\u{2069}').contains(&char) => '\u{fffd}',
+        char if char.is_control()
+            || ('\u{202a}'..='\u{202e}').contains(&char)
+            || ('\u{2066}'..='\u{2069}').contains(&char) =>
+        {
+            '\u{fffd}'
+        }
         char => char,
     };
     text.chars().map(shown).collect()

@@ -39,8 +39,16 @@ pub async fn run(args: EnrollArgs) -> anyhow::Result<()> {
         _ => bail!("for whom? Name a host with --host, or a person or program with --role and --name"),
     };
     let mut client = TrustClient::new(args.place.connect().await?);
-    let request = InviteRequest { role: role.clone(), name: name.clone(), seconds: args.valid.as_secs().max(1) };
-    let response = client.invite(request).await.map_err(|status| said(&status))?.into_inner();
+    let request = InviteRequest {
+        role: role.clone(),
+        name: name.clone(),
+        seconds: args.valid.as_secs().max(1),
+    };
+    let response = client
+        .invite(request)
+        .await
+        .map_err(|status| said(&status))?
+        .into_inner();
     println!("{}", response.token);
     let until = clock(response.expires_ns.cast_signed());
     let then = match role.as_str() {

@@ -41,7 +41,12 @@ fn line(state: &IdentityState) -> String {
         1 => facts.push("connected".to_owned()),
         count => facts.push(format!("connected {count} times")),
     }
-    format!("{} {}: {}", harmless(&state.role), harmless(&state.name), facts.join(", "))
+    format!(
+        "{} {}: {}",
+        harmless(&state.role),
+        harmless(&state.name),
+        facts.join(", ")
+    )
 }
 
 #[cfg(test)]

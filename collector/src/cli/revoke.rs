@@ -36,8 +36,16 @@ pub async fn run(args: RevokeArgs) -> anyhow::Result<()> {
         _ => bail!("whom? Name a host with --host, or a person or program with --role and --name"),
     };
     let mut client = TrustClient::new(args.place.connect().await?);
-    let request = RevokeRequest { role: role.clone(), name: name.clone(), why: args.why };
-    let response = client.revoke(request).await.map_err(|status| said(&status))?.into_inner();
+    let request = RevokeRequest {
+        role: role.clone(),
+        name: name.clone(),
+        why: args.why,
+    };
+    let response = client
+        .revoke(request)
+        .await
+        .map_err(|status| said(&status))?
+        .into_inner();
     println!(
         "{role} {name} is revoked: {} certificates that were valid, {} connections ended",
         response.certificates, response.connections

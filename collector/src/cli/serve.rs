@@ -88,7 +88,11 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
         trust,
     })
     .await?;
-    tracing::info!("listening on {}{}", server.address(), if args.insecure { ", without TLS" } else { "" });
+    tracing::info!(
+        "listening on {}{}",
+        server.address(),
+        if args.insecure { ", without TLS" } else { "" }
+    );
     if let Some(path) = &args.port_file {
         write_whole(path, &server.address().to_string())?;
     }
@@ -118,5 +122,10 @@ fn write_whole(path: &Path, text: &str) -> anyhow::Result<()> {
     partial.push(".partial");
     std::fs::write(&partial, text)
         .and_then(|()| std::fs::rename(&partial, path))
-        .with_context(|| format!("cannot write the address to {}; check --port-file", path.display()))
+        .with_context(|| {
+            format!(
+                "cannot write the address to {}; check --port-file",
+                path.display()
+            )
+        })
 }

@@ -48,9 +48,14 @@ pub const TABLE: &[(&str, Callers)] = &[
     ("/sensor.v1.Trust/ReadAudit", Callers::Admins),
     ("/grpc.health.v1.Health/Check", Callers::Anybody),
     ("/grpc.health.v1.Health/Watch", Callers::Certified),
-    ("/grpc.health.v1.Health/List", Callers::Certified),
-    ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Callers::Certified),
-    ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Callers::Certified),
+    (
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        Callers::Certified,
+    ),
+    (
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        Callers::Certified,
+    ),
 ];
 
 /// Services of an agent's own socket, with all their calls.
@@ -76,7 +81,9 @@ impl Callers {
             (Self::Agents, Peer::Owner { .. }) => false,
             (_, Peer::Owner { .. }) => true,
             (_, Peer::Stranger(_)) => false,
-            (callers, Peer::Unchecked(_)) => matches!(callers, Self::Certified | Self::Agents | Self::Readers),
+            (callers, Peer::Unchecked(_)) => {
+                matches!(callers, Self::Certified | Self::Agents | Self::Readers)
+            }
             (callers, Peer::Known { identity, .. }) => callers.include_role(identity.role),
         }
     }
@@ -111,7 +118,9 @@ impl Callers {
 pub fn check(path: &str, peer: Option<&Peer>) -> Result<(), Status> {
     let callers = callers(path);
     let Some(peer) = peer else {
-        return Err(Status::internal("nobody knows who is connected: a defect of this collector"));
+        return Err(Status::internal(
+            "nobody knows who is connected: a defect of this collector",
+        ));
     };
     if callers.include(peer) {
         return Ok(());
@@ -127,7 +136,11 @@ pub fn check(path: &str, peer: Option<&Peer>) -> Result<(), Status> {
             "{call} is for {}, and without TLS nobody knows who you are; use TLS, or the data directory's socket as root",
             callers.in_words()
         )),
-        (_, peer) => Status::permission_denied(format!("{call} is for {}; you are {}", callers.in_words(), peer.who())),
+        (_, peer) => Status::permission_denied(format!(
+            "{call} is for {}; you are {}",
+            callers.in_words(),
+            peer.who()
+        )),
     })
 }
 
@@ -179,7 +192,12 @@ mod tests {
     /// The paths of all calls of all services that there are.
     fn all() -> Vec<String> {
         let mut paths = Vec::new();
-        for set in [sensor_proto::DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET, tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET, tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET] {
+        for set in [
+            sensor_proto::DESCRIPTORS,
+            tonic_health::pb::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+        ] {
             let files = FileDescriptorSet::decode(set).expect("is whole").file;
             for file in &files {
                 for service in &file.service {
@@ -205,7 +223,10 @@ mod tests {
         let all = all();
         assert!(all.len() > 20, "{all:?}");
         for path in all.iter().filter(|path| !path.starts_with(ELSEWHERE)) {
-            assert!(TABLE.iter().any(|(listed, _)| listed == path), "{path} is missing in the table of who may call what");
+            assert!(
+                TABLE.iter().any(|(listed, _)| listed == path),
+                "{path} is missing in the table of who may call what"
+            );
         }
         for (listed, _) in TABLE {
             assert!(all.iter().any(|path| path == listed), "there is no call {listed}");
@@ -224,12 +245,21 @@ mod tests {
             ("owner", Peer::Owner { uid: 0 }),
         ];
         let may = |callers: Callers| {
-            let names = peers.iter().filter(|(_, peer)| callers.include(peer)).map(|(name, _)| *name);
+            let names = peers
+                .iter()
+                .filter(|(_, peer)| callers.include(peer))
+                .map(|(name, _)| *name);
             names.collect::<Vec<_>>().join(" ")
         };
         assert_eq!(may(Callers::Nobody), "");
-        assert_eq!(may(Callers::Anybody), "stranger unchecked agent viewer responder admin owner");
-        assert_eq!(may(Callers::Certified), "unchecked agent viewer responder admin owner");
+        assert_eq!(
+            may(Callers::Anybody),
+            "stranger unchecked agent viewer responder admin owner"
+        );
+        assert_eq!(
+            may(Callers::Certified),
+            "unchecked agent viewer responder admin owner"
+        );
         assert_eq!(may(Callers::Agents), "unchecked agent");
         assert_eq!(may(Callers::Readers), "unchecked viewer responder admin owner");
         assert_eq!(may(Callers::Responders), "responder admin owner");
@@ -238,15 +268,29 @@ mod tests {
 
     #[test]
     fn who_may_not_is_told_why() {
-        let told = |path, peer: Peer| check(path, Some(&peer)).expect_err("may not").message().to_owned();
+        let told = |path, peer: Peer| {
+            check(path, Some(&peer))
+                .expect_err("may not")
+                .message()
+                .to_owned()
+        };
         let stranger = Peer::Stranger(([192, 0, 2, 1], 9).into());
         assert_eq!(
             told("/sensor.v1.Ingest/Deliver", stranger),
             "Ingest/Deliver is for agents with a certificate, and none was shown; enrol first: `sensor enroll`, with a token of \
              `collector enroll`"
         );
-        assert_eq!(told("/sensor.v1.Trust/Revoke", known("responder")), "Trust/Revoke is for admins; you are responder x");
-        assert_eq!(told("/sensor.v1.Agent/Respond", known("admin")), "a collector does not offer Agent/Respond");
-        assert_eq!(told("/sensor.v1.Ingest/Anything", known("admin")), "a collector does not offer Ingest/Anything");
+        assert_eq!(
+            told("/sensor.v1.Trust/Revoke", known("responder")),
+            "Trust/Revoke is for admins; you are responder x"
+        );
+        assert_eq!(
+            told("/sensor.v1.Agent/Respond", known("admin")),
+            "a collector does not offer Agent/Respond"
+        );
+        assert_eq!(
+            told("/sensor.v1.Ingest/Anything", known("admin")),
+            "a collector does not offer Ingest/Anything"
+        );
     }
 }

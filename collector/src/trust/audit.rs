@@ -23,7 +23,13 @@ pub const PAGE: usize = 256;
 ///
 /// # Errors
 /// If SQLite fails.
-pub fn add(transaction: &Transaction<'_>, what: &str, who: &str, about: &str, detail: &str) -> rusqlite::Result<()> {
+pub fn add(
+    transaction: &Transaction<'_>,
+    what: &str,
+    who: &str,
+    about: &str,
+    detail: &str,
+) -> rusqlite::Result<()> {
     let last = transaction
         .prepare_cached("SELECT number, digest FROM audit ORDER BY number DESC LIMIT 1")?
         .query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)))
@@ -39,7 +45,14 @@ pub fn add(transaction: &Transaction<'_>, what: &str, who: &str, about: &str, de
         digest: Vec::new(),
     };
     line.digest = digest(&previous, &line);
-    tracing::info!(what, who = line.who, about = line.about, "audit {}: {}", line.number, line.detail);
+    tracing::info!(
+        what,
+        who = line.who,
+        about = line.about,
+        "audit {}: {}",
+        line.number,
+        line.detail
+    );
     transaction
         .prepare_cached(
             "INSERT INTO audit (number, time_ns, what, who, about, detail, digest) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -68,7 +81,8 @@ pub fn refuse(transaction: &Transaction<'_>, who: &str, about: &str, detail: &st
     match recent {
         ..REFUSALS => add(transaction, "refused", who, about, detail),
         REFUSALS => {
-            let detail = format!("{detail}; more than {REFUSALS} refusals in a minute: others are not written down");
+            let detail =
+                format!("{detail}; more than {REFUSALS} refusals in a minute: others are not written down");
             add(transaction, "refused", who, about, &detail)
         }
         _ => Ok(()),
@@ -112,10 +126,15 @@ impl Chain {
     pub fn follow(&mut self, line: &AuditLine) -> Result<(), String> {
         let expected = self.number + 1;
         if line.number != expected {
-            return Err(format!("line {expected} is missing: {} comes in its place", line.number));
+            return Err(format!(
+                "line {expected} is missing: {} comes in its place",
+                line.number
+            ));
         }
         if digest(&self.last, line) != line.digest {
-            return Err(format!("line {expected} is not what was written there; what comes before it is intact"));
+            return Err(format!(
+                "line {expected} is not what was written there; what comes before it is intact"
+            ));
         }
         self.number = line.number;
         self.last.clone_from(&line.digest);
@@ -148,8 +167,15 @@ mod tests {
         let home = tempfile::tempdir().expect("a directory");
         let database = Database::open(home.path()).expect("opens");
         for number in 0..count {
-            let done: Result<(), DatabaseError> =
-                database.now(|tx| Ok(add(tx, "invited", "root", &format!("agent web{number}"), "until tomorrow")?));
+            let done: Result<(), DatabaseError> = database.now(|tx| {
+                Ok(add(
+                    tx,
+                    "invited",
+                    "root",
+                    &format!("agent web{number}"),
+                    "until tomorrow",
+                )?)
+            });
             done.expect("adds");
         }
         (home, database)
@@ -158,16 +184,28 @@ mod tests {
     fn check(database: &Database) -> Result<(), String> {
         let lines: Result<Vec<_>, DatabaseError> = database.now(|tx| Ok(page(tx, 0)?));
         let mut chain = Chain::default();
-        lines.expect("reads").iter().try_for_each(|line| chain.follow(line))
+        lines
+            .expect("reads")
+            .iter()
+            .try_for_each(|line| chain.follow(line))
     }
 
     #[test]
     fn a_row_that_was_changed_or_taken_out_shows() {
         for (sql, message) in [
             ("SELECT 1", None),
-            ("UPDATE audit SET about = 'agent db1' WHERE number = 2", Some("line 2 is not what was written there; what comes before it is intact")),
-            ("UPDATE audit SET time_ns = time_ns + 1 WHERE number = 3", Some("line 3 is not what was written there; what comes before it is intact")),
-            ("DELETE FROM audit WHERE number = 2", Some("line 2 is missing: 3 comes in its place")),
+            (
+                "UPDATE audit SET about = 'agent db1' WHERE number = 2",
+                Some("line 2 is not what was written there; what comes before it is intact"),
+            ),
+            (
+                "UPDATE audit SET time_ns = time_ns + 1 WHERE number = 3",
+                Some("line 3 is not what was written there; what comes before it is intact"),
+            ),
+            (
+                "DELETE FROM audit WHERE number = 2",
+                Some("line 2 is missing: 3 comes in its place"),
+            ),
         ] {
             let (_home, database) = filled(3);
             let done: Result<(), DatabaseError> = database.now(|tx| Ok(tx.execute_batch(sql)?));
@@ -180,7 +218,8 @@ mod tests {
     fn refusals_are_bounded() {
         let (_home, database) = filled(1);
         for _ in 0..200 {
-            let done: Result<(), DatabaseError> = database.now(|tx| Ok(refuse(tx, "10.0.0.1", "", "no such token")?));
+            let done: Result<(), DatabaseError> =
+                database.now(|tx| Ok(refuse(tx, "10.0.0.1", "", "no such token")?));
             done.expect("refuses");
         }
         let lines: Result<Vec<_>, DatabaseError> = database.now(|tx| Ok(page(tx, 0)?));

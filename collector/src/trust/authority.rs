@@ -13,8 +13,8 @@ use std::{
 };
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
 };
 use rustls::{
     crypto::ring::sign::any_supported_type,
@@ -85,7 +85,9 @@ pub struct Issued {
 
 impl std::fmt::Debug for Authority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Authority").field("fingerprint", &self.fingerprint).finish_non_exhaustive()
+        f.debug_struct("Authority")
+            .field("fingerprint", &self.fingerprint)
+            .finish_non_exhaustive()
     }
 }
 
@@ -99,8 +101,18 @@ impl Authority {
         match (certificate.exists(), key.exists()) {
             (true, true) => {}
             (false, false) => make(&certificate, &key)?,
-            (true, false) => return Err(AuthorityError::Half { there: certificate, missing: key }),
-            (false, true) => return Err(AuthorityError::Half { there: key, missing: certificate }),
+            (true, false) => {
+                return Err(AuthorityError::Half {
+                    there: certificate,
+                    missing: key,
+                });
+            }
+            (false, true) => {
+                return Err(AuthorityError::Half {
+                    there: key,
+                    missing: certificate,
+                });
+            }
         }
         let mut authority = Self::load(&certificate, &key)?;
         authority.kept = Some(certificate);
@@ -178,7 +190,10 @@ impl Authority {
     ) -> Result<Issued, AuthorityError> {
         let mut params = params(identity.name.as_str(), lifetime)?;
         let uri = identity.uri();
-        let uri = uri.as_str().try_into().map_err(|_| AuthorityError::Name(uri.clone()))?;
+        let uri = uri
+            .as_str()
+            .try_into()
+            .map_err(|_| AuthorityError::Name(uri.clone()))?;
         params.subject_alt_names = vec![SanType::URI(uri)];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         let made = params.signed_by(key, &self.issuer)?;
@@ -200,8 +215,12 @@ impl Authority {
         params.subject_alt_names = names.iter().map(|name| san(name)).collect::<Result<_, _>>()?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let made = params.signed_by(&key, &self.issuer)?;
-        let secret = PrivateKeyDer::try_from(key.serialize_der()).map_err(|text| AuthorityError::Name(text.into()))?;
-        Ok(CertifiedKey::new(vec![made.der().clone(), self.der()], any_supported_type(&secret)?))
+        let secret =
+            PrivateKeyDer::try_from(key.serialize_der()).map_err(|text| AuthorityError::Name(text.into()))?;
+        Ok(CertifiedKey::new(
+            vec![made.der().clone(), self.der()],
+            any_supported_type(&secret)?,
+        ))
     }
 }
 
@@ -219,16 +238,26 @@ fn make(certificate: &Path, key: &Path) -> Result<(), AuthorityError> {
     let made = own_params(fingerprint)?.self_signed(&pair)?;
     write(key, &pair.serialize_pem())?;
     write(certificate, &made.pem())?;
-    tracing::info!("made an authority of this collector's own: {}, its key in {}", certificate.display(), key.display());
+    tracing::info!(
+        "made an authority of this collector's own: {}, its key in {}",
+        certificate.display(),
+        key.display()
+    );
     Ok(())
 }
 
 fn write(path: &Path, text: &str) -> Result<(), AuthorityError> {
-    credentials::write_secret(path, text).map_err(|cause| AuthorityError::Write { path: path.to_owned(), cause })
+    credentials::write_secret(path, text).map_err(|cause| AuthorityError::Write {
+        path: path.to_owned(),
+        cause,
+    })
 }
 
 fn read(der: &[u8], path: &Path) -> Result<Certificate, AuthorityError> {
-    let wrong = |cause| CredentialsError::Certificate { path: path.to_owned(), cause };
+    let wrong = |cause| CredentialsError::Certificate {
+        path: path.to_owned(),
+        cause,
+    };
     Ok(Certificate::parse(der).map_err(wrong)?)
 }
 
@@ -295,9 +324,15 @@ mod tests {
         let home = tempfile::tempdir().expect("a directory");
         let first = Authority::open(home.path()).expect("is made");
         let second = Authority::open(home.path()).expect("is there");
-        assert_eq!((first.fingerprint(), first.pem()), (second.fingerprint(), second.pem()));
+        assert_eq!(
+            (first.fingerprint(), first.pem()),
+            (second.fingerprint(), second.pem())
+        );
         for file in [CERTIFICATE, KEY] {
-            let mode = fs::metadata(home.path().join(file)).expect("is there").permissions().mode();
+            let mode = fs::metadata(home.path().join(file))
+                .expect("is there")
+                .permissions()
+                .mode();
             assert_eq!(mode & 0o777, 0o600, "{file}");
         }
         fs::remove_file(home.path().join(KEY)).expect("removes");
@@ -311,11 +346,22 @@ mod tests {
         let authority = Authority::open(home.path()).expect("is made");
         let (_, wanted) = request::new().expect("a request");
         let wanted = Requested::parse(&wanted).expect("is one");
-        let [first, second] = [(); 2].map(|()| authority.certify(&agent(), &wanted, Duration::from_secs(60)).expect("gives"));
+        let [first, second] = [(); 2].map(|()| {
+            authority
+                .certify(&agent(), &wanted, Duration::from_secs(60))
+                .expect("gives")
+        });
         assert_eq!(first.certificate.identity, Ok(agent()));
         assert_ne!(first.certificate.serial, second.certificate.serial);
-        let left = first.certificate.ends.duration_since(SystemTime::now()).expect("is valid");
-        assert!(left <= Duration::from_secs(60) && left > Duration::from_secs(30), "{left:?}");
+        let left = first
+            .certificate
+            .ends
+            .duration_since(SystemTime::now())
+            .expect("is valid");
+        assert!(
+            left <= Duration::from_secs(60) && left > Duration::from_secs(30),
+            "{left:?}"
+        );
     }
 
     #[test]
@@ -324,7 +370,12 @@ mod tests {
         let authority = Authority::open(home.path()).expect("is made");
         let names = ["collector.example.org", "::1", "10.0.0.5"].map(str::to_owned);
         assert!(authority.server(&names, Duration::from_secs(60)).is_ok());
-        let error = authority.server(&["a b".to_owned()], Duration::from_secs(60)).expect_err("is none");
-        assert_eq!(error.to_string(), "\"a b\" can be no name of a server; --name takes host names and addresses");
+        let error = authority
+            .server(&["a b".to_owned()], Duration::from_secs(60))
+            .expect_err("is none");
+        assert_eq!(
+            error.to_string(),
+            "\"a b\" can be no name of a server; --name takes host names and addresses"
+        );
     }
 }

@@ -103,9 +103,20 @@ impl Database {
         let path = data.join("trust.db");
         // SQLite would make it readable for everyone that the umask allows.
         let mut options = File::options();
-        let made = options.create(true).truncate(false).write(true).mode(0o600).open(&path);
-        made.map_err(|cause| DatabaseError::File { path: path.clone(), cause })?;
-        let (connection, found) = prepare(&path).map_err(|cause| DatabaseError::Open { path: path.clone(), cause })?;
+        let made = options
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path);
+        made.map_err(|cause| DatabaseError::File {
+            path: path.clone(),
+            cause,
+        })?;
+        let (connection, found) = prepare(&path).map_err(|cause| DatabaseError::Open {
+            path: path.clone(),
+            cause,
+        })?;
         if found > SCHEMA {
             return Err(DatabaseError::Newer { path, found });
         }
@@ -122,7 +133,9 @@ impl Database {
     ) -> Result<T, E> {
         let mut connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let failed = |error| E::from(DatabaseError::Failed(error));
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        let transaction = connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(failed)?;
         let result = work(&transaction)?;
         transaction.commit().map_err(failed)?;
         Ok(result)
@@ -158,7 +171,9 @@ fn prepare(path: &Path) -> rusqlite::Result<(Connection, i64)> {
         transaction.pragma_update(None, "user_version", SCHEMA)?;
         transaction.commit()?;
     }
-    connection.query_row("SELECT count(*) FROM revoked, certificates, tokens", [], |_| Ok(()))?;
+    connection.query_row("SELECT count(*) FROM revoked, certificates, tokens", [], |_| {
+        Ok(())
+    })?;
     Ok((connection, found))
 }
 

@@ -23,6 +23,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::{Sleep, sleep, timeout},
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
@@ -92,12 +93,18 @@ async fn admit(
     log: &Log,
 ) -> Option<Guarded> {
     let _ = stream.set_nodelay(true);
-    let Some(acceptor) = &trusting.acceptor else {
+    let Some(config) = &trusting.tls else {
         // Without TLS only this host comes, and nobody is told from anybody else.
-        return Some(Guarded::new(Box::new(stream), Peer::Unchecked(address), None, None, None));
+        return Some(Guarded::new(
+            Box::new(stream),
+            Peer::Unchecked(address),
+            None,
+            None,
+            None,
+        ));
     };
     let done = tokio::select! {
-        done = timeout(HANDSHAKE, acceptor.accept(stream)) => done,
+        done = timeout(HANDSHAKE, TlsAcceptor::from(Arc::clone(config)).accept(stream)) => done,
         _ = &mut cut => {
             tracing::debug!(%address, "{}", Cut::Crowded);
             return None;
@@ -115,11 +122,21 @@ async fn admit(
             return None;
         }
     };
-    let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let shown = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(|chain| chain.first());
     let certificate = shown.and_then(|der| Certificate::parse(der).ok());
     let known = certificate.and_then(|about| Some((about.identity.ok()?, about.ends, about.serial)));
     let Some((identity, ends, serial)) = known else {
-        return Some(Guarded::new(Box::new(stream), Peer::Stranger(address), Some(STRANGER), Some(entered), Some(cut)));
+        return Some(Guarded::new(
+            Box::new(stream),
+            Peer::Stranger(address),
+            Some(STRANGER),
+            Some(entered),
+            Some(cut),
+        ));
     };
     entered.introduce(identity.clone());
     // Whoever was revoked since the handshake looked was not in the lobby yet to be cut off.
@@ -128,7 +145,13 @@ async fn admit(
     }
     let left = ends.duration_since(SystemTime::now()).unwrap_or_default();
     let peer = Peer::Known { identity, address };
-    Some(Guarded::new(Box::new(stream), peer, Some(left), Some(entered), Some(cut)))
+    Some(Guarded::new(
+        Box::new(stream),
+        peer,
+        Some(left),
+        Some(entered),
+        Some(cut),
+    ))
 }
 
 /// What a connection is made of.
@@ -203,7 +226,9 @@ impl Guarded {
 
 impl std::fmt::Debug for Guarded {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Guarded").field("peer", &self.peer).finish_non_exhaustive()
+        f.debug_struct("Guarded")
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
     }
 }
 
@@ -216,14 +241,22 @@ impl Connected for Guarded {
 }
 
 impl AsyncRead for Guarded {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         self.check(context)?;
         Pin::new(&mut self.io).poll_read(context, buf)
     }
 }
 
 impl AsyncWrite for Guarded {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.check(context)?;
         Pin::new(&mut self.io).poll_write(context, buf)
     }
@@ -273,7 +306,10 @@ impl Log {
 /// Whom somebody named in a message is.
 pub(super) fn named(role: &str, name: &str) -> Result<Identity, tonic::Status> {
     let identity = || -> Result<Identity, sensor_trust::IdentityError> {
-        Ok(Identity { role: role.parse()?, name: name.parse()? })
+        Ok(Identity {
+            role: role.parse()?,
+            name: name.parse()?,
+        })
     };
     identity().map_err(|error| tonic::Status::invalid_argument(error.to_string()))
 }

@@ -68,14 +68,25 @@ impl Lobby {
         people.next += 1;
         let of_address = people.from.entry(address).or_default();
         of_address.insert(number, ());
-        let crowd = (of_address.len() > FROM_ADDRESS).then(|| of_address.keys().next().copied()).flatten();
+        let crowd = (of_address.len() > FROM_ADDRESS)
+            .then(|| of_address.keys().next().copied())
+            .flatten();
         people.strangers.insert(number, (address, cut));
-        let oldest = (people.strangers.len() > STRANGERS).then(|| people.strangers.keys().next().copied()).flatten();
+        let oldest = (people.strangers.len() > STRANGERS)
+            .then(|| people.strangers.keys().next().copied())
+            .flatten();
         if let Some(goes) = crowd.or(oldest) {
             people.forget_stranger(goes, Some(Cut::Crowded));
         }
         let lobby = self.clone();
-        (Entered { lobby, number, identity: None }, hears)
+        (
+            Entered {
+                lobby,
+                number,
+                identity: None,
+            },
+            hears,
+        )
     }
 
     /// Cuts off all that somebody has, and returns how many that were.
@@ -99,7 +110,10 @@ impl Lobby {
     #[must_use]
     pub fn count(&self) -> (usize, usize) {
         let people = self.people();
-        (people.strangers.len(), people.known.values().map(BTreeMap::len).sum())
+        (
+            people.strangers.len(),
+            people.known.values().map(BTreeMap::len).sum(),
+        )
     }
 
     fn people(&self) -> MutexGuard<'_, People> {
@@ -130,7 +144,9 @@ impl Entered {
     /// They have shown who they are.
     pub fn introduce(&mut self, identity: Identity) {
         let mut people = self.lobby.people();
-        let Some(sender) = people.forget_stranger(self.number, None) else { return };
+        let Some(sender) = people.forget_stranger(self.number, None) else {
+            return;
+        };
         let of_one = people.known.entry(identity.clone()).or_default();
         of_one.insert(self.number, sender);
         if of_one.len() > OF_ONE
@@ -179,9 +195,17 @@ mod tests {
         let mut crowd: Vec<_> = (0..10_000).map(|_| lobby.enter([192, 0, 2, 9].into())).collect();
         assert!(other_hears.try_recv().is_err());
         assert_eq!(lobby.count(), (1 + FROM_ADDRESS, 0));
-        let cut = crowd.iter_mut().filter_map(|(_, hears)| hears.try_recv().ok()).count();
+        let cut = crowd
+            .iter_mut()
+            .filter_map(|(_, hears)| hears.try_recv().ok())
+            .count();
         assert_eq!(cut, 10_000 - FROM_ADDRESS);
-        assert!(crowd.last_mut().is_some_and(|(_, hears)| hears.try_recv().is_err()), "the newest stays");
+        assert!(
+            crowd
+                .last_mut()
+                .is_some_and(|(_, hears)| hears.try_recv().is_err()),
+            "the newest stays"
+        );
         drop((crowd, other));
         assert_eq!(lobby.count(), (0, 0));
         assert!(lobby.people().from.is_empty());
@@ -190,7 +214,9 @@ mod tests {
     #[test]
     fn many_addresses_crowd_out_the_oldest() {
         let lobby = Lobby::default();
-        let mut crowd: Vec<_> = (0..5_000_u32).map(|n| lobby.enter(IpAddr::from(n.to_be_bytes()))).collect();
+        let mut crowd: Vec<_> = (0..5_000_u32)
+            .map(|n| lobby.enter(IpAddr::from(n.to_be_bytes())))
+            .collect();
         assert_eq!(lobby.count().0, STRANGERS);
         assert!(crowd[0].1.try_recv().is_ok() && crowd[4_999].1.try_recv().is_err());
         let v6 = |text: &str| place(text.parse().expect("an address"));
@@ -206,7 +232,10 @@ mod tests {
         entered[1].0.introduce(identity());
         assert_eq!((lobby.of(&identity()), lobby.count()), (2, (1, 2)));
         assert_eq!(lobby.cut(&identity()), 2);
-        let heard: Vec<_> = entered.iter_mut().map(|(_, hears)| hears.try_recv().ok()).collect();
+        let heard: Vec<_> = entered
+            .iter_mut()
+            .map(|(_, hears)| hears.try_recv().ok())
+            .collect();
         assert_eq!(heard, [Some(Cut::Revoked), Some(Cut::Revoked), None]);
         drop(entered);
         assert_eq!(lobby.count(), (0, 0));
@@ -216,7 +245,9 @@ mod tests {
     fn who_comes_too_often_loses_the_oldest() {
         let lobby = Lobby::default();
         let mut entered: Vec<_> = (0..=OF_ONE).map(|_| lobby.enter([192, 0, 2, 1].into())).collect();
-        entered.iter_mut().for_each(|(entered, _)| entered.introduce(identity()));
+        entered
+            .iter_mut()
+            .for_each(|(entered, _)| entered.introduce(identity()));
         assert_eq!(lobby.of(&identity()), OF_ONE);
         assert_eq!(entered[0].1.try_recv(), Ok(Cut::TooMany));
     }

@@ -31,15 +31,23 @@ pub enum RegisterError {
     Authority(#[from] AuthorityError),
     #[error("no such token was given by this collector; ask for one: `collector enroll`")]
     Unknown,
-    #[error("the token of {identity} was used already, {at} from {from}; if that was not you, revoke it: `collector revoke`, and ask for another")]
-    Used { identity: String, at: String, from: String },
+    #[error(
+        "the token of {identity} was used already, {at} from {from}; if that was not you, revoke it: `collector revoke`, and ask for another"
+    )]
+    Used {
+        identity: String,
+        at: String,
+        from: String,
+    },
     #[error("the token of {identity} has lapsed {at}; ask for another: `collector enroll`")]
     Lapsed { identity: String, at: String },
     #[error("{TOKENS_MAX} tokens wait already; let them lapse first")]
     Full,
     #[error("{0} is revoked")]
     Revoked(Identity),
-    #[error("nothing is known of {0}, neither a certificate nor a token; is the name right? `collector identities` lists all")]
+    #[error(
+        "nothing is known of {0}, neither a certificate nor a token; is the name right? `collector identities` lists all"
+    )]
     Nobody(Identity),
 }
 
@@ -84,7 +92,8 @@ impl Register {
         let revocations = Revocations::default();
         self.database.now(|tx| {
             let mut statement = tx.prepare("SELECT role, name FROM revoked")?;
-            let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+            let rows =
+                statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
             for row in rows {
                 let (role, name) = row?;
                 if let Some(identity) = identity(&role, &name) {
@@ -118,14 +127,22 @@ impl Register {
         let digest = secret.digest();
         self.database
             .run(move |tx| {
-                tx.execute("DELETE FROM tokens WHERE expires_ns < ?1", [now() - TOKEN_MEMORY.as_nanos() as i64])?;
+                tx.execute(
+                    "DELETE FROM tokens WHERE expires_ns < ?1",
+                    [now() - TOKEN_MEMORY.as_nanos() as i64],
+                )?;
                 let sql = "SELECT count(*) FROM tokens WHERE used_ns IS NULL AND expires_ns > ?1";
                 if tx.query_row(sql, [now()], |row| row.get::<_, i64>(0))? >= TOKENS_MAX {
                     return Err(RegisterError::Full);
                 }
                 tx.execute(
                     "INSERT INTO tokens (digest, role, name, expires_ns) VALUES (?1, ?2, ?3, ?4)",
-                    params![digest, identity.role.name(), identity.name.as_str(), nanoseconds(ends)],
+                    params![
+                        digest,
+                        identity.role.name(),
+                        identity.name.as_str(),
+                        nanoseconds(ends)
+                    ],
                 )?;
                 let detail = format!("a token, good until {}", clock(nanoseconds(ends)));
                 audit::add(tx, "invited", &who, &identity.to_string(), &detail)?;
@@ -171,7 +188,10 @@ impl Register {
         self.database
             .run(move |tx| {
                 let sql = "SELECT 1 FROM revoked WHERE role = ?1 AND name = ?2";
-                let revoked = tx.query_row(sql, params![identity.role.name(), identity.name.as_str()], |_| Ok(()));
+                let revoked =
+                    tx.query_row(sql, params![identity.role.name(), identity.name.as_str()], |_| {
+                        Ok(())
+                    });
                 if revoked.optional()?.is_some() {
                     return Err(RegisterError::Revoked(identity));
                 }
@@ -225,7 +245,9 @@ impl Register {
     /// # Errors
     /// If the database fails.
     pub async fn refuse(&self, who: String, about: String, detail: String) -> Result<(), RegisterError> {
-        self.database.run(move |tx| Ok(audit::refuse(tx, &who, &about, &detail)?)).await
+        self.database
+            .run(move |tx| Ok(audit::refuse(tx, &who, &about, &detail)?))
+            .await
     }
 
     /// Everybody who is known; connections are for the caller to say.
@@ -280,17 +302,23 @@ fn redeem(tx: &Transaction<'_>, secret: &Secret, from: &str) -> Result<Redeemed,
 }
 
 fn keep(tx: &Transaction<'_>, identity: &Identity, issued: &Issued) -> rusqlite::Result<()> {
-    tx.execute("DELETE FROM certificates WHERE ends_ns < ?1 AND role = ?2 AND name = ?3", params![
-        now() - TOKEN_MEMORY.as_nanos() as i64,
-        identity.role.name(),
-        identity.name.as_str()
-    ])?;
-    tx.execute("INSERT INTO certificates (serial, role, name, ends_ns) VALUES (?1, ?2, ?3, ?4)", params![
-        &*issued.certificate.serial,
-        identity.role.name(),
-        identity.name.as_str(),
-        nanoseconds(issued.certificate.ends)
-    ])?;
+    tx.execute(
+        "DELETE FROM certificates WHERE ends_ns < ?1 AND role = ?2 AND name = ?3",
+        params![
+            now() - TOKEN_MEMORY.as_nanos() as i64,
+            identity.role.name(),
+            identity.name.as_str()
+        ],
+    )?;
+    tx.execute(
+        "INSERT INTO certificates (serial, role, name, ends_ns) VALUES (?1, ?2, ?3, ?4)",
+        params![
+            &*issued.certificate.serial,
+            identity.role.name(),
+            identity.name.as_str(),
+            nanoseconds(issued.certificate.ends)
+        ],
+    )?;
     Ok(())
 }
 
@@ -328,7 +356,11 @@ fn identity(role: &str, name: &str) -> Option<Identity> {
 
 fn described(issued: &Issued) -> String {
     let about = &issued.certificate;
-    format!("certificate {}, valid until {}", about.serial, clock(nanoseconds(about.ends)))
+    format!(
+        "certificate {}, valid until {}",
+        about.serial,
+        clock(nanoseconds(about.ends))
+    )
 }
 
 fn because(why: &str) -> String {

@@ -15,10 +15,14 @@ const LOOK: Duration = Duration::from_secs(60);
 /// operator's files again, so that one that was replaced is shown.
 pub async fn keep_fresh(trusting: Trusting) {
     let Some(shown) = &trusting.shown else { return };
-    let pause = LOOK.min(trusting.config.lifetime / 10).max(Duration::from_millis(100));
+    let pause = LOOK
+        .min(trusting.config.lifetime / 10)
+        .max(Duration::from_millis(100));
     loop {
         sleep(pause).await;
-        let is_due = shown.certificate().is_none_or(|about| about.due() <= std::time::SystemTime::now());
+        let is_due = shown
+            .certificate()
+            .is_none_or(|about| about.due() <= std::time::SystemTime::now());
         if !is_due && trusting.config.own.is_none() {
             continue;
         }

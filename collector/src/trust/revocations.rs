@@ -29,12 +29,20 @@ impl Revocations {
 
     /// Adds a certificate.
     pub fn add_serial(&self, serial: Box<str>) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).serials.insert(serial);
+        self.0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .serials
+            .insert(serial);
     }
 
     /// They have enrolled again: certificates from then on are good; those from before are not.
     pub fn lift(&self, identity: &Identity) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).names.remove(identity);
+        self.0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .names
+            .remove(identity);
     }
 
     /// Whether a certificate is good no more.
@@ -51,7 +59,10 @@ mod tests {
 
     #[test]
     fn who_comes_back_does_so_with_a_new_certificate() {
-        let (revoked, identity) = (Revocations::default(), Identity::from_uri("sensor://agent/web1").expect("one"));
+        let (revoked, identity) = (
+            Revocations::default(),
+            Identity::from_uri("sensor://agent/web1").expect("one"),
+        );
         revoked.add(identity.clone(), ["01".into()]);
         assert!(revoked.cover(&identity, "01") && revoked.cover(&identity, "02"));
         revoked.lift(&identity);

@@ -3,16 +3,20 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use sensor_proto::v1::{
-    EnrollRequest, EnrollResponse, InviteRequest, InviteResponse, ListIdentitiesRequest, ListIdentitiesResponse,
-    ReadAuditRequest, ReadAuditResponse, RenewRequest, RenewResponse, RevokeRequest, RevokeResponse,
-    trust_server::Trust,
+    EnrollRequest, EnrollResponse, InviteRequest, InviteResponse, ListIdentitiesRequest,
+    ListIdentitiesResponse, ReadAuditRequest, ReadAuditResponse, RenewRequest, RenewResponse, RevokeRequest,
+    RevokeResponse, trust_server::Trust,
 };
 use sensor_trust::{Certificate, Fingerprint, Identity, Secret, request::Requested};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{Authority, Peer, Trusting, door::named, register::{self, RegisterError}};
+use super::{
+    Authority, Peer, Trusting,
+    door::named,
+    register::{self, RegisterError},
+};
 
 /// How long a token is good, where nobody says otherwise.
 const VALID: Duration = Duration::from_secs(3_600);
@@ -47,7 +51,11 @@ impl Trust for TrustService {
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
         let identity = match peer(&request)? {
             Peer::Known { identity, .. } => identity.clone(),
-            _ => return Err(Status::unauthenticated("there is no certificate to be renewed; enrol first")),
+            _ => {
+                return Err(Status::unauthenticated(
+                    "there is no certificate to be renewed; enrol first",
+                ));
+            }
         };
         let authority = self.authority()?;
         let key = requested(&request.into_inner().request)?;
@@ -65,7 +73,11 @@ impl Trust for TrustService {
         let InviteRequest { role, name, seconds } = request.into_inner();
         let identity = named(&role, &name)?;
         self.authority()?;
-        let valid = if seconds == 0 { VALID } else { Duration::from_secs(seconds) };
+        let valid = if seconds == 0 {
+            VALID
+        } else {
+            Duration::from_secs(seconds)
+        };
         let invited = self.0.register.invite(identity, valid, self.pin()?, who).await;
         let (token, ends) = invited.map_err(refusal)?;
         let ends = ends.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -87,7 +99,10 @@ impl Trust for TrustService {
         // First the handshake, then the lobby: nobody slips in between.
         self.0.revocations.add(identity.clone(), serials);
         let connections = self.0.lobby.cut(&identity) as u32;
-        Ok(Response::new(RevokeResponse { certificates, connections }))
+        Ok(Response::new(RevokeResponse {
+            certificates,
+            connections,
+        }))
     }
 
     async fn list_identities(
@@ -119,7 +134,12 @@ impl Trust for TrustService {
                     Err(_) => None,
                 };
                 let is_end = matches!(&page, Ok(lines) if lines.is_empty());
-                if is_end || pages.send(page.map(|lines| ReadAuditResponse { lines })).await.is_err() {
+                if is_end
+                    || pages
+                        .send(page.map(|lines| ReadAuditResponse { lines }))
+                        .await
+                        .is_err()
+                {
                     return;
                 }
                 let Some(end) = end else { return };
@@ -133,10 +153,15 @@ impl Trust for TrustService {
 impl TrustService {
     fn authority(&self) -> Result<std::sync::Arc<Authority>, Status> {
         let why = match self.0.config.own {
-            Some(_) => "this collector has no key of the authority (--ca-key): get a certificate from the authority itself",
+            Some(_) => {
+                "this collector has no key of the authority (--ca-key): get a certificate from the authority itself"
+            }
             None => "this collector serves without TLS (--insecure): there is nothing to enrol for",
         };
-        self.0.authority.clone().ok_or_else(|| Status::failed_precondition(why))
+        self.0
+            .authority
+            .clone()
+            .ok_or_else(|| Status::failed_precondition(why))
     }
 
     /// By what whoever enrols knows this collector: the authority of the certificate that it shows.

@@ -30,7 +30,10 @@ pub struct SocketError {
 /// If it cannot be made.
 pub fn admin_socket(data: &Path) -> Result<ReceiverStream<io::Result<Guarded>>, SocketError> {
     let path = data.join(SOCKET);
-    let failed = |cause| SocketError { path: path.clone(), cause };
+    let failed = |cause| SocketError {
+        path: path.clone(),
+        cause,
+    };
     // It gets its name when it has its mode: nobody can come in between.
     let unready = path.with_extension("new");
     let _ = fs::remove_file(&unready);
@@ -60,7 +63,9 @@ async fn accept(listener: UnixListener, ready: mpsc::Sender<io::Result<Guarded>>
                 let guarded = Guarded::new(Box::new(stream), Peer::Owner { uid }, None, None, None);
                 let _ = ready.send(Ok(guarded)).await;
             }
-            _ => tracing::warn!("somebody who does not own the data directory came by its socket, and was refused"),
+            _ => tracing::warn!(
+                "somebody who does not own the data directory came by its socket, and was refused"
+            ),
         }
     }
 }

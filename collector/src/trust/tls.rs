@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig, SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
+    SignatureScheme,
     client::danger::HandshakeSignatureValid,
     pki_types::{CertificateDer, UnixTime},
     server::{
@@ -71,7 +72,9 @@ pub fn config(
         .map_err(|error| error.to_string())?;
     let builder = tls::server().map_err(|error| error.to_string())?;
     let clients = Arc::new(Clients { chain, revocations });
-    let mut config = builder.with_client_cert_verifier(clients).with_cert_resolver(shown);
+    let mut config = builder
+        .with_client_cert_verifier(clients)
+        .with_cert_resolver(shown);
     config.alpn_protocols = vec![tls::PROTOCOL.to_vec()];
     // A resumed session would go by what was true when it began.
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
@@ -108,7 +111,9 @@ impl ClientCertVerifier for Clients {
         };
         match &certificate.identity {
             Err(_) => refused(CertificateError::ApplicationVerificationFailure),
-            Ok(identity) if self.revocations.cover(identity, &certificate.serial) => refused(CertificateError::Revoked),
+            Ok(identity) if self.revocations.cover(identity, &certificate.serial) => {
+                refused(CertificateError::Revoked)
+            }
             Ok(_) => Ok(verified),
         }
     }

@@ -22,7 +22,7 @@ pub struct RunArgs {
     /// Where to put the socket of the local service, instead of where the configuration says.
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// Where to deliver to (http://HOST:PORT), instead of where the configuration says.
+    /// Where to deliver to (https://HOST:PORT), instead of where the configuration says.
     #[arg(long, value_name = "URL")]
     collector: Option<String>,
     /// Where to keep what outlives the agent, instead of where the configuration says.

@@ -1,22 +1,22 @@
 //! From the spool to the collector: greets, sends within the credit, lets go of what is acknowledged, and comes back
 //! when the line breaks.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use sensor_proto::{
     MESSAGE_BYTES_MAX, PROTOCOL,
     v1::{DeliverRequest, DeliverResponse, Hello, deliver_request, deliver_response::Frame},
 };
+use sensor_trust::{Address, DialError, Security, dial};
 use tokio::{
     sync::mpsc,
     time::{sleep, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Status, Streaming, client::Grpc, codegen::http::uri::PathAndQuery, transport::Uri};
+use tonic::{Request, Status, Streaming, client::Grpc, codegen::http::uri::PathAndQuery};
 
 use super::{
     OnConnecting, Shared,
-    connect::connect,
     frames::{FrameCodec, Outgoing},
 };
 
@@ -31,7 +31,8 @@ const CREDIT_MAX: u32 = 64;
 
 /// Sends.
 pub(super) struct Sender {
-    pub(super) uri: Uri,
+    pub(super) address: Address,
+    pub(super) security: Security,
     pub(super) host: String,
     pub(super) on_connecting: OnConnecting,
     pub(super) shared: Arc<Shared>,
@@ -40,8 +41,10 @@ pub(super) struct Sender {
 /// Why a stream ended before all was delivered.
 #[derive(Debug, thiserror::Error)]
 enum SendError {
-    #[error("{}", causes(_0))]
-    Connect(#[from] tonic::transport::Error),
+    #[error(transparent)]
+    Connect(#[from] DialError),
+    #[error("the connection has ended: {0}")]
+    Gone(#[from] tonic::transport::Error),
     #[error("the collector says: {}", _0.message())]
     Refused(#[from] Status),
     #[error("the collector ended the stream")]
@@ -128,7 +131,7 @@ impl Sender {
     }
 
     async fn greet(&self) -> Result<Stream, SendError> {
-        let channel = connect(self.uri.clone(), Arc::clone(&self.on_connecting)).await?;
+        let channel = dial(&self.address, &self.security, &self.on_connecting).await?;
         // Room for every batch that credit allows, so that sending never waits.
         let (frames, stream) = mpsc::channel(CREDIT_MAX as usize + 1);
         let hello = Hello {
@@ -243,21 +246,6 @@ impl Backoff {
         bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((bits ^ (bits >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
     }
-}
-
-/// An error and what it came from: tonic's own text is only "transport error".
-fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]
