@@ -1,6 +1,8 @@
 //! The collector's command line, a file for each subject.
 
 pub mod audit;
+pub mod bundles;
+pub mod command;
 mod connect;
 pub mod enroll;
 pub mod identities;

@@ -1,11 +1,13 @@
 //! Sensor's collector, in the order of its flow: [`session`] checks what an agent sends, [`writer`] makes it
-//! durable in the [`store`], [`ingest`] acknowledges it, [`consumers`] pass it on. [`trust`] says who may do what, [`server`] composes them.
+//! durable in the [`store`], [`ingest`] acknowledges it, [`consumers`] pass it on. [`trust`] says who may do what, [`control`] takes
+//! to hosts what is asked of them, [`server`] composes them.
 //!
 //! Invariants: nothing is acknowledged or passed on before it is on disk; nothing is stored twice; a
 //! consumer that is too slow loses its own entries only.
 
 pub mod cli;
 pub mod consumers;
+pub mod control;
 pub mod ingest;
 pub mod presence;
 pub mod server;

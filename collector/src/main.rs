@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use collector::cli::{audit, enroll, identities, revoke, serve};
+use collector::cli::{audit, bundles, command, enroll, identities, revoke, serve};
 use tracing_subscriber::EnvFilter;
 
 /// Accepts Sensor's agents, keeps what they send, and serves it.
@@ -24,6 +24,9 @@ enum Command {
     Revoke(revoke::RevokeArgs),
     Identities(identities::IdentitiesArgs),
     Audit(audit::AuditArgs),
+    Command(command::CommandArgs),
+    Commands(command::CommandsArgs),
+    Bundles(bundles::BundlesArgs),
 }
 
 #[tokio::main]
@@ -41,6 +44,9 @@ async fn main() -> ExitCode {
         Command::Revoke(args) => revoke::run(args).await.map(|()| ExitCode::SUCCESS),
         Command::Identities(args) => identities::run(args).await.map(|()| ExitCode::SUCCESS),
         Command::Audit(args) => audit::run(args).await,
+        Command::Command(args) => command::run(args).await,
+        Command::Commands(args) => command::list(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Bundles(args) => bundles::run(args).await.map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
         eprintln!("collector: {error:#}");

@@ -12,6 +12,7 @@ use tonic::service::Routes;
 
 use crate::{
     consumers::CollectorService,
+    control::{ControlService, Desk, ResponseService},
     ingest::{IngestService, stopped},
     presence::Presence,
     store::{Store, StoreError},
@@ -133,8 +134,14 @@ impl Server {
         } = self;
         let owners = admin_socket(&data).map_err(TrustError::from)?;
         let (stopping, watcher) = watch::channel(false);
-        let routes = services(writer, &entries, trusting.clone(), watcher.clone()).await?;
+        let desk = Desk::new(
+            trusting.register.database.clone(),
+            data.join("bundles"),
+            watcher.clone(),
+        );
+        let routes = services(writer, &entries, trusting.clone(), desk.clone(), watcher.clone()).await?;
         let fresh = tokio::spawn(keep_fresh(trusting.clone()));
+        let house = tokio::spawn(desk.keep_house());
         let end = |mut watcher: watch::Receiver<bool>| async move { stopped(&mut watcher).await };
         let network = transport()
             .layer(AccessLayer)
@@ -160,6 +167,7 @@ impl Server {
         }
         drop(served);
         fresh.abort();
+        house.abort();
         // It ends when the last connection has let go of it; what was accepted is committed then.
         if tokio::time::timeout(DRAIN / 4, tokio::task::spawn_blocking(|| thread.join()))
             .await
@@ -182,6 +190,7 @@ async fn services(
     writer: Writer,
     entries: &Fanout<Arc<Entry>>,
     trusting: Trusting,
+    desk: Desk,
     stopping: watch::Receiver<bool>,
 ) -> Result<Routes, ServerError> {
     let presence = Presence::default();
@@ -198,6 +207,11 @@ async fn services(
     })
     .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let trust = TrustServer::new(TrustService(trusting)).max_decoding_message_size(TRUST_BYTES_MAX);
+    let control =
+        ControlServer::new(ControlService(desk.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let response = ResponseServer::new(ResponseService(desk))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
 
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<IngestServer<IngestService>>().await;
@@ -209,11 +223,15 @@ async fn services(
             .with_service_name("sensor.v1.Ingest")
             .with_service_name("sensor.v1.Collector")
             .with_service_name("sensor.v1.Trust")
+            .with_service_name("sensor.v1.Control")
+            .with_service_name("sensor.v1.Response")
             .with_service_name("grpc.health.v1.Health")
     };
     Ok(Routes::new(ingest)
         .add_service(collector)
         .add_service(trust)
+        .add_service(control)
+        .add_service(response)
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?))

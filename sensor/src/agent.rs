@@ -40,6 +40,7 @@ use crate::{
     preflight::{self, Unfit},
     privacy::{KeyError, Policy},
     reload::{self, Reloader},
+    remote::{Remote, Wiring},
     respond::{Responder, Tell},
     rules::RuleSet,
     session::Sessions,
@@ -114,6 +115,7 @@ pub async fn run(
         orders: Some(orders),
         book: Some(book),
     };
+    let listening = tokio::spawn(remote(&config, &service, &on_connecting));
     let serving = tokio::spawn(local.serve(service));
     let delivering = tokio::spawn(async move {
         if let Some(uplink) = uplink {
@@ -127,6 +129,7 @@ pub async fn run(
     stop.await;
     reloading.abort();
     renewing.abort();
+    listening.abort();
     tracing::info!("stopping");
     let stopped = tokio::task::spawn_blocking(move || pipeline.stop()).await;
     if !matches!(stopped, Ok(Ok(()))) {
@@ -196,6 +199,32 @@ fn uplink(
 fn note_links(links: &Arc<OwnLinks>) -> OnConnecting {
     let links = Arc::clone(links);
     Arc::new(move |link| links.add(link.local_port, link.remote))
+}
+
+/// Does what the collector asks and this host allows, as long as it runs.
+fn remote(
+    config: &Config,
+    service: &LocalService,
+    on_connecting: &OnConnecting,
+) -> impl Future<Output = ()> + use<> {
+    let remote = match (config.uplink.collector.parse(), state_directory(config)) {
+        (Ok(address), Some(state)) if !config.remote.allow.is_empty() => Some(Remote::new(Wiring {
+            address,
+            security: config.security(),
+            on_connecting: Arc::clone(on_connecting),
+            allow: config.remote.allow.clone(),
+            service: service.clone(),
+            state: state.to_owned(),
+        })),
+        _ => None,
+    };
+    async move {
+        match remote {
+            Some(Ok(remote)) => remote.run().await,
+            Some(Err(error)) => tracing::warn!("{error}"),
+            None => {}
+        }
+    }
 }
 
 /// Renews this host's certificate as long as it runs.

@@ -25,6 +25,7 @@ use crate::{
     enforce::Destination,
     host::Profiling,
     privacy::{Field, Kind},
+    remote::Permission,
     respond::{ActionKind, Actions, Mode, ResponseRule},
 };
 
@@ -50,6 +51,8 @@ pub struct Config {
     pub export: Export,
     /// To the collector.
     pub uplink: Uplink,
+    /// From the collector.
+    pub remote: Remote,
 }
 
 /// Files that tell an intruder how to stay or to go on: secrets of logins, and who may become whom.
@@ -458,6 +461,23 @@ impl Default for Uplink {
             cert: PathBuf::new(),
             key: PathBuf::new(),
             queue_bytes: 8 << 20,
+        }
+    }
+}
+
+/// From the collector.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Remote {
+    /// What may be asked of this host by way of its collector: `approve` (and deny) what waits, `undo`, `status`, `reload`, `rules`, and
+    /// actions by their names.
+    pub allow: Vec<Permission>,
+}
+
+impl Default for Remote {
+    fn default() -> Self {
+        Self {
+            allow: Permission::USUAL.into(),
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod spool;
 pub mod uplink;
 pub mod users;
 
+pub(crate) use convert::kind_meant;
 pub use convert::{Converter, escape};
 pub use entry::{Entry, Loss};
 pub use hub::Hub;

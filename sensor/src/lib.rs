@@ -25,6 +25,7 @@ pub mod priority;
 pub mod privacy;
 pub mod recording;
 pub mod reload;
+pub mod remote;
 pub mod replay;
 pub mod respond;
 pub mod rules;

@@ -46,6 +46,13 @@ pub const TABLE: &[(&str, Callers)] = &[
     ("/sensor.v1.Trust/Revoke", Callers::Admins),
     ("/sensor.v1.Trust/ListIdentities", Callers::Admins),
     ("/sensor.v1.Trust/ReadAudit", Callers::Admins),
+    ("/sensor.v1.Control/Listen", Callers::Agents),
+    ("/sensor.v1.Control/OfferBundle", Callers::Agents),
+    ("/sensor.v1.Control/PutBundle", Callers::Agents),
+    ("/sensor.v1.Response/Ask", Callers::Responders),
+    ("/sensor.v1.Response/ListCommands", Callers::Responders),
+    ("/sensor.v1.Response/ListBundles", Callers::Responders),
+    ("/sensor.v1.Response/GetBundle", Callers::Responders),
     ("/grpc.health.v1.Health/Check", Callers::Anybody),
     ("/grpc.health.v1.Health/Watch", Callers::Certified),
     (

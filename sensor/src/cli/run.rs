@@ -8,6 +8,7 @@ use crate::{
     agent,
     capture::Level,
     config::{Config, ConfigError},
+    remote::RULES,
 };
 
 /// Where the configuration is, where nobody says otherwise.
@@ -70,6 +71,11 @@ fn configure(args: &RunArgs) -> Result<Config, ConfigError> {
     }
     if let Some(max_rung) = args.max_rung {
         config.capture.max_rung = max_rung;
+    }
+    // What the collector sent is read with what the configuration names.
+    let sent = config.host.state.join(RULES);
+    if sent.is_dir() {
+        config.rules.paths.push(sent);
     }
     Ok(config)
 }
