@@ -5,7 +5,10 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration}
 use sensor_proto::{
     DESCRIPTORS, MESSAGE_BYTES_MAX,
     fanout::Fanout,
-    v1::{Entry, collector_server::CollectorServer, ingest_server::IngestServer, trust_server::TrustServer},
+    v1::{
+        Entry, collector_server::CollectorServer, control_server::ControlServer, ingest_server::IngestServer,
+        response_server::ResponseServer, trust_server::TrustServer,
+    },
 };
 use tokio::{net::TcpListener, sync::watch};
 use tonic::service::Routes;

@@ -1,5 +1,6 @@
 //! Who may come to a collector: the real program, real TLS, and what people see on both sides.
 
+mod commands;
 mod limits;
 mod own;
 mod refusals;

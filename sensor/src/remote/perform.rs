@@ -5,9 +5,9 @@ use std::time::Duration;
 use sensor_proto::{
     ENTRY_BYTES_MAX,
     v1::{
-        Command, CommandAnswer, GetStatusRequest, OfferBundleRequest, ReloadRequest, RespondRequest,
-        RespondResponse, Result as Became, Snapshot, agent_server::Agent as _, command::What,
-        command_answer::Answer, respond_response,
+        Command, CommandAnswer, GetStatusRequest, OfferBundleRequest, ReloadRequest, ReloadResponse,
+        RespondRequest, RespondResponse, Result as Became, RuleFiles, Snapshot, agent_server::Agent as _,
+        command::What, command_answer::Answer, respond_response,
     },
 };
 use tokio::time::{Instant, sleep};
@@ -143,16 +143,26 @@ impl Remote {
                 let reloaded = self.service.reload(Request::new(ReloadRequest {})).await;
                 reloaded.map(|response| Answer::Reloaded(response.into_inner()))
             }
-            (What::Rules(files), _) => {
-                let _alone = self.rules.lock().await;
-                let reload = async || self.service.reload(Request::new(ReloadRequest {})).await;
-                rules::replace(&self.state, files, reload)
-                    .await
-                    .map(Answer::Reloaded)
-            }
+            (What::Rules(files), _) => self.replace_rules(files).await.map(Answer::Reloaded),
             _ => self.snapshot().await.map(Answer::Snapshot),
         };
         answer.unwrap_or_else(|status| Answer::Failed(status.message().to_owned()))
+    }
+
+    /// Uses these rules, as a whole or not at all. One set at a time.
+    async fn replace_rules(&self, files: &RuleFiles) -> Result<ReloadResponse, Status> {
+        let _alone = self.rules.lock().await;
+        let (state, files) = (self.state.clone(), files.clone());
+        let put = tokio::task::spawn_blocking(move || rules::put(&state, &files)).await;
+        let placed = put.map_err(|_| Status::unavailable("the agent is ending"))?;
+        let placed = placed.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        match self.service.reload(Request::new(ReloadRequest {})).await {
+            Ok(response) => Ok(response.into_inner()),
+            Err(status) => {
+                placed.take_back();
+                Err(status)
+            }
+        }
     }
 
     /// What the agent says of itself, and the processes that run, as far as a message takes them.

@@ -8,11 +8,10 @@ use std::{
     fs::{self, DirBuilder},
     io,
     os::unix::fs::DirBuilderExt as _,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
-use sensor_proto::v1::{ReloadResponse, RuleFiles};
-use tonic::{Response, Status};
+use sensor_proto::v1::RuleFiles;
 
 use crate::rules::{RuleSet, Source};
 
@@ -46,43 +45,42 @@ pub enum RulesError {
     Keep(#[from] io::Error),
 }
 
-/// Uses these instead of the former, as a whole or not at all.
+/// A set in the place of the former, which can be taken back.
+#[derive(Debug)]
+pub(super) struct Placed {
+    place: PathBuf,
+    former: PathBuf,
+}
+
+/// Puts these in the place of the former, as a whole or not at all; then they are to be put into force, or [taken back](Placed::take_back).
 ///
 /// # Errors
-/// If they have a mistake, or the agent does not put them into force.
-pub(super) async fn replace(
-    state: &Path,
-    files: &RuleFiles,
-    reload: impl AsyncFn() -> Result<Response<ReloadResponse>, Status>,
-) -> Result<ReloadResponse, Status> {
-    check(files).map_err(|error| Status::invalid_argument(error.to_string()))?;
-    let (place, new, former) = (
-        state.join(DIRECTORY),
+/// If they have a mistake, or cannot be kept.
+pub(super) fn put(state: &Path, files: &RuleFiles) -> Result<Placed, RulesError> {
+    check(files)?;
+    let place = state.join(DIRECTORY);
+    let (new, former) = (
         state.join("collector-rules.new"),
         state.join("collector-rules.former"),
     );
-    let kept = write(files, &new).and_then(|()| {
-        remove(&former)?;
-        if place.exists() {
-            fs::rename(&place, &former)?;
-        }
-        fs::rename(&new, &place)
-    });
-    kept.map_err(|error| Status::internal(RulesError::Keep(error).to_string()))?;
-    match reload().await {
-        Ok(response) => Ok(response.into_inner()),
-        Err(status) => {
-            let back = remove(&place).and_then(|()| {
-                if former.exists() {
-                    fs::rename(&former, &place)
-                } else {
-                    Ok(())
-                }
-            });
-            if let Err(error) = back {
-                tracing::error!("the former rules of the collector cannot be put back: {error}");
-            }
-            Err(status)
+    write(files, &new)?;
+    remove(&former)?;
+    if place.exists() {
+        fs::rename(&place, &former)?;
+    }
+    fs::rename(&new, &place)?;
+    Ok(Placed { place, former })
+}
+
+impl Placed {
+    /// The agent did not put them into force.
+    pub(super) fn take_back(self) {
+        let back = remove(&self.place).and_then(|()| match self.former.exists() {
+            true => fs::rename(&self.former, &self.place),
+            false => Ok(()),
+        });
+        if let Err(error) = back {
+            tracing::error!("the former rules of the collector cannot be put back: {error}");
         }
     }
 }
@@ -166,30 +164,24 @@ mod tests {
         names
     }
 
-    #[tokio::test]
-    async fn a_set_is_used_as_a_whole_or_not_at_all() {
+    #[test]
+    fn a_set_is_used_as_a_whole_or_not_at_all() {
         let home = tempfile::tempdir().unwrap();
-        let good = async || Ok(Response::new(ReloadResponse::default()));
-        replace(home.path(), &files(&[("a.yml", RULE)]), good)
-            .await
-            .unwrap();
+        put(home.path(), &files(&[("a.yml", RULE)])).unwrap();
         assert_eq!(there(home.path()), ["a.yml"]);
 
         let two = files(&[("b.yml", RULE), ("c.yml", "title: half")]);
-        let error = replace(home.path(), &two, good).await.unwrap_err();
+        let error = put(home.path(), &two).unwrap_err().to_string();
         assert!(
-            error.message().contains("c.yml") && error.message().ends_with("those in use stay"),
+            error.contains("c.yml") && error.ends_with("those in use stay"),
             "{error}"
         );
         assert_eq!(there(home.path()), ["a.yml"]);
 
-        let refused = async || Err(Status::failed_precondition("no"));
-        replace(home.path(), &files(&[("b.yml", RULE)]), refused)
-            .await
-            .unwrap_err();
+        put(home.path(), &files(&[("b.yml", RULE)])).unwrap().take_back();
         assert_eq!(there(home.path()), ["a.yml"]);
 
-        replace(home.path(), &files(&[]), good).await.unwrap();
+        put(home.path(), &files(&[])).unwrap();
         assert!(there(home.path()).is_empty());
     }
 

@@ -1,147 +1,20 @@
 //! How a host becomes known to a collector, delivers over TLS, renews its certificate and is let in no more: the agent's real ends.
 
 use std::{
-    net::SocketAddr,
     path::Path,
-    process::Command,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use collector::{
-    Config, Server,
-    trust::{SOCKET, TlsConfig, Trust},
-};
 use sensor::{
     enroll,
     export::{Converter, Entry, Hub, Loss, MemorySpool, Uplink, UplinkConfig, UplinkMonitor, Users},
     time::WallTime,
 };
-use sensor_proto::v1::{InviteRequest, RevokeRequest, UplinkStatus, trust_client::TrustClient};
-use sensor_trust::{Certificate, OnConnecting, Security, credentials::Place};
-use tempfile::TempDir;
+use sensor_proto::v1::UplinkStatus;
 use tokio::{task::JoinHandle, time::sleep};
-use tonic::transport::Channel;
 
-/// What should happen has happened long before; it is only there so that a defect does not hang.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-struct Collector {
-    data: TempDir,
-    address: SocketAddr,
-    running: JoinHandle<()>,
-}
-
-impl Drop for Collector {
-    fn drop(&mut self) {
-        self.running.abort();
-    }
-}
-
-impl Collector {
-    async fn start(lifetime: Duration) -> Self {
-        let data = tempfile::tempdir().expect("a directory");
-        let config = Config {
-            listen: "127.0.0.1:0".parse().expect("an address"),
-            data: data.path().to_owned(),
-            trust: Trust::Tls(TlsConfig {
-                lifetime,
-                ..TlsConfig::default()
-            }),
-        };
-        let server = Server::bind(&config).await.expect("binds");
-        let address = server.address();
-        let running = tokio::spawn(async move { server.run(std::future::pending()).await.expect("serves") });
-        Self {
-            data,
-            address,
-            running,
-        }
-    }
-
-    fn url(&self) -> String {
-        format!("https://{}", self.address)
-    }
-
-    async fn owner(&self) -> TrustClient<Channel> {
-        let socket = format!("unix://{}", self.data.path().join(SOCKET).display());
-        let until = Instant::now() + PATIENCE;
-        loop {
-            match Channel::from_shared(socket.clone())
-                .expect("an address")
-                .connect()
-                .await
-            {
-                Err(_) if Instant::now() < until => sleep(Duration::from_millis(10)).await,
-                channel => break TrustClient::new(channel.expect("answers")),
-            }
-        }
-    }
-
-    async fn token(&self, role: &str, name: &str) -> String {
-        let request = InviteRequest {
-            role: role.into(),
-            name: name.into(),
-            seconds: 60,
-        };
-        self.owner()
-            .await
-            .invite(request)
-            .await
-            .expect("invites")
-            .into_inner()
-            .token
-    }
-
-    async fn revoke(&self, name: &str) {
-        let request = RevokeRequest {
-            role: "agent".into(),
-            name: name.into(),
-            why: String::new(),
-        };
-        self.owner().await.revoke(request).await.expect("revokes");
-    }
-}
-
-/// What `sensor enroll` printed, or said.
-async fn program(collector: &Collector, token: &str, state: &Path) -> Result<String, String> {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sensor"));
-    command
-        .args(["enroll", "--collector", &collector.url(), "--state"])
-        .arg(state);
-    command.env("SENSOR_TOKEN", token).env(
-        "SENSOR_CONFIG",
-        concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/sensor.toml"),
-    );
-    let output = tokio::task::spawn_blocking(move || command.output())
-        .await
-        .expect("runs")
-        .expect("starts");
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
-    if output.status.success() {
-        Ok(text(output.stdout))
-    } else {
-        Err(text(output.stderr))
-    }
-}
-
-fn security(state: &Path) -> Security {
-    Security::Known {
-        place: Place::Enrolled(state.to_owned()),
-        plain_anywhere: false,
-    }
-}
-
-fn certificate(state: &Path) -> Certificate {
-    Place::Enrolled(state.to_owned())
-        .load()
-        .expect("is enrolled")
-        .certificate
-}
-
-fn silent() -> OnConnecting {
-    Arc::new(|_| {})
-}
+use crate::world::{Collector, PATIENCE, certificate, program, security, silent};
 
 struct Agent {
     hub: Hub,
