@@ -16,7 +16,7 @@ use sensor_proto::v1::{InviteRequest, RevokeRequest, trust_client::TrustClient};
 use sensor_trust::{Certificate, OnConnecting, Security, credentials::Place};
 use tempfile::TempDir;
 use tokio::{task::JoinHandle, time::sleep};
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 
 /// What should happen has happened long before; it is only there so that a defect does not hang.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -67,7 +67,7 @@ impl Collector {
         let socket = format!("unix://{}", self.data.path().join(SOCKET).display());
         let until = Instant::now() + PATIENCE;
         loop {
-            match Channel::from_shared(socket.clone())
+            match Endpoint::from_shared(socket.clone())
                 .expect("an address")
                 .connect()
                 .await
