@@ -311,7 +311,11 @@ fn san(name: &str) -> Result<SanType, AuthorityError> {
 mod tests {
     use std::{fs, os::unix::fs::PermissionsExt as _};
 
-    use sensor_trust::request::{self, Requested};
+    use rustls::{pki_types::UnixTime, server::WebPkiClientVerifier};
+    use sensor_trust::{
+        request::{self, Requested},
+        tls,
+    };
 
     use super::*;
 
@@ -362,6 +366,44 @@ mod tests {
             left <= Duration::from_secs(60) && left > Duration::from_secs(30),
             "{left:?}"
         );
+    }
+
+    #[test]
+    fn it_gets_a_new_certificate_and_keeps_its_key() {
+        let home = tempfile::tempdir().expect("a directory");
+        let first = Authority::open(home.path()).expect("is made");
+        let (_, wanted) = request::new().expect("a request");
+        let wanted = Requested::parse(&wanted).expect("is one");
+        let day = Duration::from_secs(86_400);
+        let leaf = first.certify(&agent(), &wanted, day).expect("gives");
+        // As it would be in nine years.
+        let mut old = own_params(first.fingerprint()).expect("parameters");
+        (old.not_before, old.not_after) = (
+            at(SystemTime::now() - 900 * day),
+            at(SystemTime::now() + 100 * day),
+        );
+        let old = old.self_signed(first.issuer.key()).expect("is made").pem();
+        write(&home.path().join(CERTIFICATE), &old).expect("writes");
+
+        let next = Authority::open(home.path()).expect("is there");
+        assert_eq!(next.fingerprint(), first.fingerprint());
+        assert_ne!(next.pem(), old);
+        assert!(next.current.get().about.due() > SystemTime::now());
+        assert_eq!(
+            fs::read_to_string(home.path().join(CERTIFICATE)).expect("is there"),
+            next.pem()
+        );
+        // What was given before is of the next as well.
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(next.der()).expect("is one");
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), tls::provider()).build();
+        let leaf = credentials::certificates(leaf.pem.as_bytes(), Path::new(""))
+            .expect("is one")
+            .swap_remove(0);
+        let verified = verifier
+            .expect("a verifier")
+            .verify_client_cert(&leaf, &[], UnixTime::now());
+        assert!(verified.is_ok(), "{verified:?}");
     }
 
     #[test]
