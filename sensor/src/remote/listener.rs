@@ -112,7 +112,7 @@ impl Remote {
                 let (remote, channel) = (Arc::clone(self), channel.clone());
                 desk.take(command, move |command| async move {
                     let answer = remote.perform(command).await;
-                    if answer.as_ref().is_some_and(|answer| !answer.bundle.is_empty()) {
+                    if !answer.bundle.is_empty() {
                         tokio::spawn(async move { remote.send_bundles(channel).await });
                     }
                     answer
@@ -131,7 +131,7 @@ impl Desk {
     /// Has it done, unless that is being done: then its answer goes to whoever is connected at the end.
     fn take<F>(&self, command: Command, perform: impl FnOnce(Command) -> F + Send + 'static)
     where
-        F: Future<Output = Option<CommandAnswer>> + Send,
+        F: Future<Output = CommandAnswer> + Send,
     {
         let id = command.id.clone();
         if !self
@@ -156,7 +156,7 @@ impl Desk {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .clone();
-            if let (Some(answer), Some(to)) = (answer, to) {
+            if let Some(to) = to {
                 // Nobody is connected: the collector asks again, and the journal has the answer.
                 let _ = to
                     .send(ListenRequest {

@@ -34,74 +34,75 @@ const LOOK: Duration = Duration::from_millis(200);
 const PROCESSES: usize = 20_000;
 
 impl Remote {
-    /// Does what is asked, once, and says what came of it. `None`: it is being done already.
-    pub(super) async fn perform(&self, command: Command) -> Option<CommandAnswer> {
-        let (id, bundle) = (command.id.clone(), String::new());
+    /// Does what is asked, once, and says what came of it.
+    pub(super) async fn perform(&self, command: Command) -> CommandAnswer {
         let said = |answer| CommandAnswer {
-            id: id.clone(),
+            id: command.id.clone(),
             answer: Some(answer),
             time_ns: WallTime::now().0,
-            bundle: bundle.clone(),
+            bundle: String::new(),
         };
+        let (id, who) = (&command.id, &command.who);
         let what = match self.acceptable(&command) {
             Ok(what) => what,
-            Err(answer) => {
-                tracing::warn!(id, who = command.who, "the collector asked in vain: {answer:?}");
-                return Some(said(answer));
+            Err(why) => {
+                tracing::warn!(id, who, "the collector asked in vain: {why}");
+                return said(Answer::Refused(why));
             }
         };
         if matches!(what, What::Snapshot(_)) {
             // It changes nothing, and may be as large as the journal.
-            return Some(said(self.answer(&command, what).await));
+            return said(self.answer(&command, what).await);
         }
         match self.begin(&command).await {
             Ok(Known::New) => {}
-            Ok(Known::Answered(answer)) => return Some(*answer),
-            Ok(Known::Begun) => return Some(said(interrupted())),
-            Err(why) => return Some(said(Answer::Failed(why))),
+            Ok(Known::Answered(answer)) => return *answer,
+            Ok(Known::Begun) => return said(interrupted()),
+            Err(why) => return said(Answer::Failed(why)),
         }
-        if command.expires_ns <= WallTime::now().0 {
-            let late = said(Answer::Failed(
-                "it expired before this host heard of it".to_owned(),
-            ));
-            self.finish(late.clone()).await;
-            return Some(late);
-        }
-        tracing::info!(
-            id,
-            who = command.who,
-            "asked by the collector: {}",
-            in_words(&what)
-        );
-        let mut answer = said(self.answer(&command, what).await);
-        if command.what.as_ref().is_some_and(collects) {
-            answer = self.until_collected(answer, &command).await;
-        }
+        let answer = self.begun(&command, what, said).await;
         self.finish(answer.clone()).await;
-        Some(answer)
+        answer
     }
 
-    /// Whether it may be asked of this host.
-    fn acceptable(&self, command: &Command) -> Result<What, Answer> {
-        let refused = |why: String| Err(Answer::Refused(why));
+    /// Does what is in the journal, unless its time is over.
+    async fn begun(
+        &self,
+        command: &Command,
+        what: What,
+        said: impl Fn(Answer) -> CommandAnswer,
+    ) -> CommandAnswer {
+        let (id, who) = (&command.id, &command.who);
+        if command.expires_ns <= WallTime::now().0 {
+            return said(Answer::Failed(
+                "it expired before this host heard of it".to_owned(),
+            ));
+        }
+        tracing::info!(id, who, "asked by the collector: {}", in_words(&what));
+        let makes_bundle = collects(&what);
+        let answer = said(self.answer(command, what).await);
+        match makes_bundle {
+            true => self.until_collected(answer, command).await,
+            false => answer,
+        }
+    }
+
+    /// What is asked, or why it may not be asked of this host.
+    fn acceptable(&self, command: &Command) -> Result<What, String> {
+        const UNKNOWN: &str = "this agent does not know what that is; it may be older than the collector";
         let is_id = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
         if !(1..=64).contains(&command.id.len()) || !command.id.bytes().all(is_id) {
-            return refused("its id is not 1 to 64 letters, digits and hyphens".to_owned());
+            return Err("its id is not 1 to 64 letters, digits and hyphens".to_owned());
         }
         if command.who.len() > TEXT_MAX || command.why.len() > TEXT_MAX {
-            return refused(format!("who asks, or why, is longer than {TEXT_MAX} bytes"));
+            return Err(format!("who asks, or why, is longer than {TEXT_MAX} bytes"));
         }
-        let unknown = || {
-            Answer::Refused(
-                "this agent does not know what that is; it may be older than the collector".to_owned(),
-            )
-        };
-        let what = command.what.clone().ok_or_else(unknown)?;
-        let needed = Permission::needed(&what).ok_or_else(unknown)?;
+        let what = command.what.clone().ok_or(UNKNOWN)?;
+        let needed = Permission::needed(&what).ok_or(UNKNOWN)?;
         if self.allow.contains(&needed) {
             return Ok(what);
         }
-        refused(format!(
+        Err(format!(
             "this host does not allow its collector to ask for that: [remote] allow has no \"{needed}\""
         ))
     }
