@@ -1,7 +1,15 @@
-//! What the command line offers, a file for each command.
+//! The collector's command line, a file for each subject.
 
-pub(crate) mod connect;
-pub(crate) mod hosts;
-pub(crate) mod incidents;
-pub(crate) mod query;
-pub(crate) mod serve;
+pub mod audit;
+pub mod bundles;
+pub mod command;
+mod connect;
+pub mod enroll;
+pub mod hosts;
+pub mod identities;
+pub mod incidents;
+pub mod query;
+pub mod revoke;
+pub mod serve;
+
+pub use connect::{Place, harmless};

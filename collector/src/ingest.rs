@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sensor_proto::v1::{
     Ack, DeliverRequest, DeliverResponse, Welcome, deliver_response::Frame, ingest_server::Ingest,
 };
+use sensor_trust::Name;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -12,6 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::{
     fleet::{Fleet, Present},
     session::{CREDIT, FrameError, Session, Step, StreamId},
+    trust::{Peer, service::peer},
     writer::{WriteError, Writer},
 };
 
@@ -48,13 +50,12 @@ impl Ingest for IngestService {
             writer: self.writer.clone(),
             fleet: self.fleet.clone(),
             present: None,
+            name: peer(&request)?.speaks_for().cloned(),
             answers,
             stored,
             acks,
         };
-        let peer = request
-            .remote_addr()
-            .map_or_else(|| "an agent".to_owned(), |address| address.to_string());
+        let peer = peer(&request)?.clone();
         tokio::spawn(delivery.run(request.into_inner(), self.stopping.clone(), peer));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
@@ -66,6 +67,8 @@ struct Delivery {
     writer: Writer,
     fleet: Fleet,
     present: Option<Present>,
+    /// The host that the agent's certificate is of; `None` without TLS.
+    name: Option<Name>,
     answers: mpsc::Sender<Result<DeliverResponse, Status>>,
     /// Where the writer says what became of a batch. Bounded by the credit.
     stored: mpsc::UnboundedSender<Result<u64, WriteError>>,
@@ -77,7 +80,7 @@ impl Delivery {
         mut self,
         mut frames: Streaming<DeliverRequest>,
         mut stopping: watch::Receiver<bool>,
-        peer: String,
+        peer: Peer,
     ) {
         let result = self.serve(&mut frames, &mut stopping).await;
         let stream = Arc::clone(&self.stream);
@@ -139,6 +142,7 @@ impl Delivery {
                 agent_version,
                 compression,
             } => {
+                self.check_name(&stream.host)?;
                 self.stream = Arc::new(stream);
                 let stored = self
                     .writer
@@ -170,6 +174,16 @@ impl Delivery {
                 }))
                 .await
             }
+        }
+    }
+
+    /// An agent speaks as itself only.
+    fn check_name(&self, host: &str) -> Result<(), Status> {
+        match &self.name {
+            Some(name) if name.as_str() != host => Err(Status::permission_denied(format!(
+                "this agent says that it is host {host:?}, and its certificate is of {name}; set host.name = \"{name}\" there, or enrol it as {host:?}"
+            ))),
+            _ => Ok(()),
         }
     }
 

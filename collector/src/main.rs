@@ -1,13 +1,14 @@
 //! The collector's command line.
 
-mod cli;
-
 use std::{
     io::{self, IsTerminal},
     process::ExitCode,
 };
 
 use clap::{Parser, Subcommand};
+use collector::cli::{
+    audit, bundles, command, enroll, hosts, identities, incidents, query, revoke, serve,
+};
 use tracing_subscriber::EnvFilter;
 
 /// Accepts Sensor's agents, keeps what they send, and serves it.
@@ -20,14 +21,17 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Listen for agents and consumers until SIGTERM or SIGINT.
-    Serve(cli::serve::Serve),
-    /// The hosts that have reported, and how they are.
-    Hosts(cli::hosts::Hosts),
-    /// Incidents of all hosts.
-    Incidents(cli::incidents::Incidents),
-    /// Ask in SQL what is stored.
-    Query(cli::query::Query),
+    Serve(serve::ServeArgs),
+    Enroll(enroll::EnrollArgs),
+    Revoke(revoke::RevokeArgs),
+    Identities(identities::IdentitiesArgs),
+    Audit(audit::AuditArgs),
+    Hosts(hosts::HostsArgs),
+    Incidents(incidents::IncidentsArgs),
+    Query(query::QueryArgs),
+    Command(command::CommandArgs),
+    Commands(command::CommandsArgs),
+    Bundles(bundles::BundlesArgs),
 }
 
 #[tokio::main]
@@ -40,16 +44,20 @@ async fn main() -> ExitCode {
         .with_writer(io::stderr)
         .init();
     let result = match command {
-        Command::Serve(args) => cli::serve::run(args).await,
-        Command::Hosts(args) => cli::hosts::run(args).await,
-        Command::Incidents(args) => cli::incidents::run(args).await,
-        Command::Query(args) => cli::query::run(args).await,
+        Command::Serve(args) => serve::run(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Enroll(args) => enroll::run(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Revoke(args) => revoke::run(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Identities(args) => identities::run(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Audit(args) => audit::run(args).await,
+        Command::Hosts(args) => hosts::run(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Incidents(args) => incidents::run(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Query(args) => query::run(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Command(args) => command::run(args).await,
+        Command::Commands(args) => command::list(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Bundles(args) => bundles::run(args).await.map(|()| ExitCode::SUCCESS),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("collector: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    result.unwrap_or_else(|error| {
+        eprintln!("collector: {error:#}");
+        ExitCode::FAILURE
+    })
 }

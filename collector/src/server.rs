@@ -4,16 +4,19 @@ use std::{io, net::SocketAddr, path::PathBuf, thread, time::Duration};
 
 use sensor_proto::{
     DESCRIPTORS, MESSAGE_BYTES_MAX,
-    v1::{collector_server::CollectorServer, ingest_server::IngestServer},
+    v1::{
+        collector_server::CollectorServer, control_server::ControlServer, ingest_server::IngestServer,
+        response_server::ResponseServer, trust_server::TrustServer,
+    },
 };
 use tokio::{net::TcpListener, sync::watch};
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::transport::server::Router;
+use tonic::service::Routes;
 
 use crate::lake::keeper::Keeping;
 use crate::{
     admin::Admin,
     consumers::CollectorService,
+    control::{ControlService, Desk, ResponseService},
     fleet::{Fleet, watch as fleet_watch},
     ingest::{IngestService, stopped},
     lake::{
@@ -22,8 +25,15 @@ use crate::{
     },
     query::{Engine, Limits, QueryError},
     store::{Reader, Store, StoreError},
+    trust::{AccessLayer, Trust, TrustError, TrustService, Trusting, admin_socket, door, keep_fresh},
     writer::{Published, Writer},
 };
+
+/// Streams of one connection at once.
+const STREAMS: u32 = 256;
+
+/// Longest message about who may come: strangers send them.
+const TRUST_BYTES_MAX: usize = 64 << 10;
 
 /// How long connections may take to end when the collector stops; then they are cut.
 const DRAIN: Duration = Duration::from_millis(1500);
@@ -40,6 +50,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Directory for database and lake; made where it is missing.
     pub data: PathBuf,
+    /// Who may connect.
+    pub trust: Trust,
     /// Address for metrics and health; none for no such.
     pub admin: Option<SocketAddr>,
     /// What is kept, and for how long.
@@ -51,10 +63,11 @@ pub struct Config {
 impl Config {
     /// With everything else as it is where nobody says otherwise.
     #[must_use]
-    pub fn new(listen: SocketAddr, data: PathBuf) -> Self {
+    pub fn new(listen: SocketAddr, data: PathBuf, trust: Trust) -> Self {
         Self {
             listen,
             data,
+            trust,
             admin: None,
             keeping: Keeping::default(),
             limits: Limits::default(),
@@ -78,6 +91,9 @@ pub enum ServerError {
     /// The data directory or the database cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// It cannot be told who may come.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// No thread could be started.
     #[error("cannot start the thread that writes: {0}; there may be too many processes on this host")]
     Thread(io::Error),
@@ -108,6 +124,7 @@ pub struct Server {
     keeper: Keeper,
     engine: Engine,
     admin: Option<(TcpListener, SocketAddr)>,
+    trusting: Trusting,
 }
 
 impl Server {
@@ -121,7 +138,9 @@ impl Server {
             Some(address) => Some(listen(address, "--admin").await?),
             None => None,
         };
+        // It holds the lock of the directory, in which the others are.
         let store = Store::open(&config.data)?;
+        let trusting = Trusting::open(&config.data, &config.trust, address)?;
         let published = Published::default();
         let (writer, thread) = Writer::start(store, published.clone()).map_err(ServerError::Thread)?;
         let leases = Leases::default();
@@ -144,6 +163,7 @@ impl Server {
             thread,
             published,
             leases,
+            trusting,
             data: config.data.clone(),
         })
     }
@@ -172,13 +192,15 @@ impl Server {
             thread,
             published,
             leases,
+            trusting,
             data,
             keeper,
             engine,
             admin,
             ..
         } = self;
-        let (stopping, mut watcher) = watch::channel(false);
+        let owners = admin_socket(&data).map_err(TrustError::from)?;
+        let (stopping, watcher) = watch::channel(false);
         let fleet = Fleet::default();
         let watching = tokio::spawn(fleet_watch::run(fleet.clone(), writer.clone(), watcher.clone()));
         let administration = Admin {
@@ -190,6 +212,11 @@ impl Server {
         };
         let administering =
             admin.map(|(listener, _)| tokio::spawn(administration.serve(listener, watcher.clone())));
+        let desk = Desk::new(
+            trusting.register.database.clone(),
+            data.join("bundles"),
+            watcher.clone(),
+        );
         let collector = CollectorService::new(
             writer.clone(),
             fleet,
@@ -198,11 +225,19 @@ impl Server {
             leases,
             data,
         );
-        let router = services(writer, collector, watcher.clone()).await?;
-        let incoming = TcpListenerStream::new(listener);
-        let mut served = Box::pin(
-            router.serve_with_incoming_shutdown(incoming, async move { stopped(&mut watcher).await }),
-        );
+        let routes = services(writer, collector, trusting.clone(), desk.clone(), watcher.clone()).await?;
+        let fresh = tokio::spawn(keep_fresh(trusting.clone()));
+        let house = tokio::spawn(desk.keep_house());
+        let end = |mut watcher: watch::Receiver<bool>| async move { stopped(&mut watcher).await };
+        let network = transport()
+            .layer(AccessLayer)
+            .add_routes(routes.clone())
+            .serve_with_incoming_shutdown(door::open(listener, trusting), end(watcher.clone()));
+        let local = transport()
+            .layer(AccessLayer)
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(owners, end(watcher));
+        let mut served = Box::pin(async { tokio::try_join!(network, local).map(|_| ()) });
         let early = tokio::select! {
             result = &mut served => Some(result),
             () = stop => None,
@@ -217,6 +252,8 @@ impl Server {
             },
         }
         drop(served);
+        fresh.abort();
+        house.abort();
         engine.release();
         let _ = watching.await;
         if let Some(administering) = administering {
@@ -247,11 +284,20 @@ async fn listen(address: SocketAddr, option: &'static str) -> Result<(TcpListene
     Ok((listener, address))
 }
 
+fn transport() -> tonic::transport::Server {
+    tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .max_concurrent_streams(Some(STREAMS))
+}
+
 async fn services(
     writer: Writer,
     collector: CollectorService,
+    trusting: Trusting,
+    desk: Desk,
     stopping: watch::Receiver<bool>,
-) -> Result<Router, ServerError> {
+) -> Result<Routes, ServerError> {
     let ingest = IngestServer::new(IngestService {
         writer,
         fleet: collector.fleet.clone(),
@@ -259,6 +305,12 @@ async fn services(
     })
     .max_decoding_message_size(MESSAGE_BYTES_MAX);
     let collector = CollectorServer::new(collector).max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let trust = TrustServer::new(TrustService(trusting)).max_decoding_message_size(TRUST_BYTES_MAX);
+    let control =
+        ControlServer::new(ControlService(desk.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let response = ResponseServer::new(ResponseService(desk))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
 
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<IngestServer<IngestService>>().await;
@@ -269,14 +321,16 @@ async fn services(
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .with_service_name("sensor.v1.Ingest")
             .with_service_name("sensor.v1.Collector")
+            .with_service_name("sensor.v1.Trust")
+            .with_service_name("sensor.v1.Control")
+            .with_service_name("sensor.v1.Response")
             .with_service_name("grpc.health.v1.Health")
     };
-    Ok(tonic::transport::Server::builder()
-        .tcp_nodelay(true)
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE))
-        .add_service(ingest)
+    Ok(Routes::new(ingest)
         .add_service(collector)
+        .add_service(trust)
+        .add_service(control)
+        .add_service(response)
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?))

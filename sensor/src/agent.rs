@@ -17,6 +17,7 @@ use std::{
 };
 
 use rustix::event::{EventfdFlags, eventfd};
+use sensor_trust::OnConnecting;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
@@ -25,6 +26,7 @@ use crate::{
     cli::json::to_json,
     config::Config,
     detect::{Detector, Incident},
+    enroll,
     export::{
         Converter, Entry, Hub, LocalError, LocalServer, LocalService, OutputError, Outputs, Spool, Uplink,
         UplinkConfig, UplinkError, Users, spool, uplink::OnConnecting,
@@ -38,6 +40,7 @@ use crate::{
     preflight::{self, Unfit},
     privacy::{KeyError, Policy},
     reload::{self, Reloader},
+    remote::{Remote, Wiring},
     respond::{Responder, Tell},
     rules::RuleSet,
     session::Sessions,
@@ -86,9 +89,9 @@ pub async fn run(
     let users = Arc::new(Users::default());
     let policy = Policy::new(&config.privacy)?;
     let converter = Converter::new(name.clone(), Arc::clone(&users)).with_policy(policy);
-    let uplink = uplink(&config, &name, &hub, &converter, &links)?;
+    let on_connecting = note_links(&links);
+    let uplink = uplink(&config, &name, &hub, &converter, &on_connecting)?;
     let monitor = uplink.as_ref().map(Uplink::monitor);
-    let on_connecting = on_connecting(&links);
     let outputs = Outputs::start(
         &config.export.outputs,
         &hub,
@@ -122,6 +125,7 @@ pub async fn run(
         orders: Some(orders),
         book: Some(book),
     };
+    let listening = tokio::spawn(remote(&config, &service, &on_connecting));
     let serving = tokio::spawn(local.serve(service));
     let delivering = tokio::spawn(async move {
         if let Some(uplink) = uplink {
@@ -130,9 +134,12 @@ pub async fn run(
     });
 
     let reloading = tokio::spawn(reload_on_hangup(reloader));
+    let renewing = tokio::spawn(renewal(&config, on_connecting));
 
     stop.await;
     reloading.abort();
+    renewing.abort();
+    listening.abort();
     tracing::info!("stopping");
     let stopped = tokio::task::spawn_blocking(move || pipeline.stop()).await;
     if !matches!(stopped, Ok(Ok(()))) {
@@ -175,7 +182,7 @@ fn uplink(
     host: &str,
     hub: &Hub,
     converter: &Converter,
-    links: &Arc<OwnLinks>,
+    on_connecting: &OnConnecting,
 ) -> Result<Option<Uplink>, UplinkError> {
     if config.uplink.collector.is_empty() {
         return Ok(None);
@@ -189,18 +196,19 @@ fn uplink(
     Uplink::new(
         UplinkConfig {
             choice: config.uplink.choice(),
+            security: config.security(),
             ..UplinkConfig::new(&config.uplink.collector, seed(host))
         },
         hub,
         converter.clone(),
         open,
-        on_connecting(links),
+        Arc::clone(on_connecting),
     )
     .map(Some)
 }
 
-/// What the agent's own connections carry is not reported.
-fn on_connecting(links: &Arc<OwnLinks>) -> OnConnecting {
+/// What the agent's own connections carry is not reported: each is noted before it is made.
+fn note_links(links: &Arc<OwnLinks>) -> OnConnecting {
     let links = Arc::clone(links);
     Arc::new(move |link| links.add(link.local_port, link.remote))
 }
@@ -210,6 +218,42 @@ fn seed(host: &str) -> u64 {
     host.bytes().fold(WallTime::now().0, |seed, byte| {
         seed.rotate_left(5) ^ u64::from(byte)
     })
+}
+
+/// Does what the collector asks and this host allows, as long as it runs.
+fn remote(
+    config: &Config,
+    service: &LocalService,
+    on_connecting: &OnConnecting,
+) -> impl Future<Output = ()> + use<> {
+    let remote = match (config.uplink.collector.parse(), state_directory(config)) {
+        (Ok(address), Some(state)) if !config.remote.allow.is_empty() => Some(Remote::new(Wiring {
+            address,
+            security: config.security(),
+            on_connecting: Arc::clone(on_connecting),
+            allow: config.remote.allow.clone(),
+            service: service.clone(),
+            state: state.to_owned(),
+        })),
+        _ => None,
+    };
+    async move {
+        match remote {
+            Some(Ok(remote)) => remote.run().await,
+            Some(Err(error)) => tracing::warn!("{error}"),
+            None => {}
+        }
+    }
+}
+
+/// Renews this host's certificate as long as it runs.
+fn renewal(config: &Config, on_connecting: OnConnecting) -> impl Future<Output = ()> + use<> {
+    let (address, security) = (config.uplink.collector.parse(), config.security());
+    async move {
+        if let Ok(address) = address {
+            enroll::keep_fresh(&address, &security, &on_connecting).await;
+        }
+    }
 }
 
 /// SIGHUP is the old way to say `sensor reload`.

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod connect;
 pub mod doctor;
+pub mod enroll;
 pub mod events;
 pub mod feedback;
 pub mod forensics;

@@ -15,6 +15,7 @@ use std::{
 use ipnet::IpNet;
 use sensor_behaviour::novelty::Learning;
 use sensor_common::Signal;
+use sensor_trust::{Security, credentials::Place};
 use serde::{Deserialize, Serialize};
 
 pub use error::ConfigError;
@@ -27,6 +28,7 @@ use crate::{
     export::choice::{Choice, Least, Names},
     host::Profiling,
     privacy::{Field, Kind},
+    remote::Permission,
     respond::{ActionKind, Actions, Mode, ResponseRule},
 };
 
@@ -52,6 +54,8 @@ pub struct Config {
     pub export: Export,
     /// To the collector.
     pub uplink: Uplink,
+    /// From the collector.
+    pub remote: Remote,
 }
 
 /// Files that tell an intruder how to stay or to go on: secrets of logins, and who may become whom.
@@ -454,8 +458,17 @@ impl Default for Export {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Uplink {
-    /// Where the collector is, e.g. `http://10.0.0.5:7443`; empty: nowhere.
+    /// Where the collector is, e.g. `https://collector.example.org:7443`; empty: nowhere.
     pub collector: String,
+    /// Whether `http://`, which is neither encrypted nor says who is who, may leave this host.
+    pub insecure: bool,
+    /// Files in PEM of an authority of your own, all three or none: whom to trust, this host's certificate, its key. Empty: what
+    /// `sensor enroll` has put into `host.state`.
+    pub ca: PathBuf,
+    /// The certificate.
+    pub cert: PathBuf,
+    /// The key.
+    pub key: PathBuf,
     /// Bytes that may wait for the collector, in the state directory; when there are more, what matters least is let go first.
     /// 64 KiB to 1 TiB.
     #[serde(deserialize_with = "values::bounded::<_, _, 65_536, 1_099_511_627_776>")]
@@ -481,6 +494,10 @@ impl Default for Uplink {
     fn default() -> Self {
         Self {
             collector: String::new(),
+            insecure: false,
+            ca: PathBuf::new(),
+            cert: PathBuf::new(),
+            key: PathBuf::new(),
             queue_bytes: 512 << 20,
             signals: Names::default(),
             severity: Least::default(),
@@ -488,7 +505,43 @@ impl Default for Uplink {
     }
 }
 
+/// From the collector.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Remote {
+    /// What may be asked of this host by way of its collector: `approve` (and deny) what waits, `undo`, `status`, `reload`, `rules`, and
+    /// actions by their names.
+    pub allow: Vec<Permission>,
+}
+
+impl Default for Remote {
+    fn default() -> Self {
+        Self {
+            allow: Permission::USUAL.into(),
+        }
+    }
+}
+
 impl Config {
+    /// As whom this host speaks to its collector.
+    #[must_use]
+    pub fn security(&self) -> Security {
+        let Uplink { ca, cert, key, .. } = &self.uplink;
+        let place = if ca.as_os_str().is_empty() {
+            Place::Enrolled(self.host.state.clone())
+        } else {
+            Place::Files {
+                authority: ca.clone(),
+                certificate: cert.clone(),
+                key: key.clone(),
+            }
+        };
+        Security::Known {
+            place,
+            plain_anywhere: self.uplink.insecure,
+        }
+    }
+
     /// Reads a file.
     ///
     /// # Errors
@@ -540,6 +593,12 @@ impl Config {
         if max_exited > max_processes {
             let message = format!("{max_exited} is more than max_processes, {max_processes}");
             return Some(("host", "max_exited", message));
+        }
+        let Uplink { ca, cert, key, .. } = &self.uplink;
+        let given = [ca, cert, key].map(|file| !file.as_os_str().is_empty());
+        if given.contains(&true) && given.contains(&false) {
+            let message = "ca, cert and key belong together: give all three, or none";
+            return Some(("uplink", "ca", message.to_owned()));
         }
         let wrong = self.export.outputs.iter().find_map(Output::contradiction);
         wrong.map(|(key, message)| ("[export.outputs]", key, message))

@@ -16,6 +16,7 @@ pub mod uplink;
 pub mod users;
 
 pub use choice::Choice;
+pub(crate) use convert::kind_meant;
 pub use convert::{Converter, escape};
 pub use entry::{Entry, Loss};
 pub use hub::Hub;

@@ -6,8 +6,8 @@ use clap::{Parser, Subcommand};
 use sensor::{
     agent::AgentError,
     cli::{
-        audit, doctor, events, feedback, forensics, incidents, models, privacy, record, reload, replay,
-        respond, rules, run, sequences, status,
+        audit, doctor, enroll, events, feedback, forensics, incidents, models, privacy, record, reload,
+        replay, respond, rules, run, sequences, status,
     },
     config::ConfigError,
     priority::DELIVERY,
@@ -25,6 +25,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Run(run::RunArgs),
+    Enroll(enroll::EnrollArgs),
     Events(events::EventsArgs),
     Status(status::StatusArgs),
     Reload(reload::ReloadArgs),
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         Command::Rules(args) => return rules::run(&args),
         Command::Forensics(args) => return ended(block_on(forensics::run(args))),
         Command::Run(args) => block_on(run::run(args)),
+        Command::Enroll(args) => block_on(enroll::run(args)),
         Command::Events(args) => block_on(events::run(args)),
         Command::Sequences(args) => sequences::run(&args),
         Command::Status(args) => block_on(status::run(args)),

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use collector::{Config, Server};
+use collector::{Config, Server, trust::Trust};
 use prost::Message;
 use sensor::{
     export::{Converter, Entry, Hub, Loss, Spool, Uplink, UplinkConfig, UplinkMonitor, Users},
@@ -50,7 +50,7 @@ struct Collector {
 impl Collector {
     async fn start(data: &Path, listen: SocketAddr) -> Self {
         let runtime = Runtime::new().expect("a runtime");
-        let config = Config::new(listen, data.to_owned());
+        let config = Config::new(listen, data.to_owned(), Trust::Insecure);
         let server = runtime
             .spawn(async move {
                 let until = Instant::now() + PATIENCE;

@@ -176,6 +176,7 @@ async fn the_command_follows_it_up_to_its_limit() {
         limit: Some(3),
         socket: SocketArgs { socket: path.clone() },
         collector: None,
+        identity: "/nonexistent".into(),
     };
     let following = tokio::spawn(events::run(args));
     while !following.is_finished() {

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use collector::{Config, Server};
+use collector::{Config, Server, trust::Trust};
 use prost::Message;
 use sensor::{
     export::{Converter, Entry, Hub, Loss, Spool, Uplink, UplinkConfig, Users},
@@ -56,10 +56,8 @@ fn messages<M: Message + Default>(mut recorded: &[u8]) -> Vec<M> {
 #[tokio::test]
 async fn an_older_agent_is_served_as_before() {
     let data = tempfile::tempdir().expect("a directory");
-    let config = Config {
-        listen: "127.0.0.1:0".parse().expect("an address"),
-        data: data.path().to_owned(),
-    };
+    let listen = "127.0.0.1:0".parse().expect("an address");
+    let config = Config::new(listen, data.path().to_owned(), Trust::Insecure);
     let server = Server::bind(&config).await.expect("binds");
     let url = format!("http://{}", server.address());
     let (stop, stopped) = oneshot::channel::<()>();

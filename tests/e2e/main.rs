@@ -30,6 +30,7 @@ mod sequence;
 mod session;
 mod tcp;
 mod tls;
+mod trust;
 mod udp;
 mod uring;
 
@@ -76,6 +77,7 @@ fn trials() -> Vec<Trial> {
         delivery::trials(),
         operations::trials(),
         orders::trials(),
+        trust::trials(),
         mute::trials(),
         pressure::trials(),
         paths::trials(),

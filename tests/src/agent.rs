@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::Write as _,
+    io::{Seek as _, Write as _},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -12,6 +12,7 @@ use sensor_proto::v1::Status;
 use tempfile::TempDir;
 
 use crate::{
+    collector::Collector,
     command::sensor,
     daemon::Daemon,
     patience::{patience, wait_for},
@@ -36,6 +37,37 @@ impl Agent {
         let mut agent = Self { daemon, folder };
         agent.wait_until_ready(collector.is_some())?;
         agent.note_rungs()?;
+        Ok(agent)
+    }
+
+    /// Starts one that has enrolled with a collector over TLS, under this name.
+    ///
+    /// # Errors
+    /// If it is not let in, or does not come up.
+    pub fn start_enrolled(config: &str, collector: &Collector, host: &str) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let enrolled = Command::new(sensor()?)
+            .args([
+                "enroll",
+                "--collector",
+                &collector.address(),
+                "--token",
+                "-",
+                "--state",
+            ])
+            .arg(folder.path().join("state"))
+            .env("SENSOR_CONFIG", "/dev/null")
+            .stdin(input(&collector.token(host)?)?)
+            .output()?;
+        ensure!(
+            enrolled.status.success(),
+            "{}",
+            String::from_utf8_lossy(&enrolled.stderr)
+        );
+        let config = format!("{config}\n[host]\nname = \"{host}\"\n");
+        let daemon = launch(folder.path(), &config, Some(&collector.address()))?;
+        let mut agent = Self { daemon, folder };
+        agent.wait_until_ready(true)?;
         Ok(agent)
     }
 
@@ -181,6 +213,14 @@ pub fn without_rules(config: &str) -> String {
         "\n[rules]\nbuiltin = false\n"
     };
     format!("{config}{rules}")
+}
+
+/// A text as what a program reads.
+fn input(text: &str) -> Result<fs::File> {
+    let mut file = tempfile::tempfile()?;
+    file.write_all(text.as_bytes())?;
+    file.rewind()?;
+    Ok(file)
 }
 
 fn launch(folder: &Path, config: &str, collector: Option<&str>) -> Result<Daemon> {

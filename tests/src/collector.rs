@@ -22,17 +22,35 @@ pub struct Collector {
     daemon: Daemon,
     port: u16,
     folder: TempDir,
+    secure: bool,
 }
 
 impl Collector {
-    /// Starts one on a free port and waits until it listens.
+    /// Starts one on a free port, without TLS, and waits until it listens.
     ///
     /// # Errors
     /// If it does not come up.
     pub fn start() -> Result<Self> {
+        Self::begin(false)
+    }
+
+    /// The same with TLS and an authority of its own.
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub fn start_secure() -> Result<Self> {
+        Self::begin(true)
+    }
+
+    fn begin(secure: bool) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let (daemon, port) = serve(folder.path(), 0)?;
-        Ok(Self { daemon, port, folder })
+        let (daemon, port) = serve(folder.path(), 0, secure)?;
+        Ok(Self {
+            daemon,
+            port,
+            folder,
+            secure,
+        })
     }
 
     /// Ends it without notice and starts it again: same port, same data.
@@ -41,7 +59,7 @@ impl Collector {
     /// If it does not come up.
     pub fn crash_and_restart(&mut self) -> Result<()> {
         self.daemon.kill()?;
-        let (daemon, port) = serve(self.folder.path(), self.port)?;
+        let (daemon, port) = serve(self.folder.path(), self.port, self.secure)?;
         (self.daemon, self.port) = (daemon, port);
         Ok(())
     }
@@ -49,7 +67,35 @@ impl Collector {
     /// Where agents and readers find it.
     #[must_use]
     pub fn address(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        let scheme = if self.secure { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", self.port)
+    }
+
+    /// What one of its commands says, and whether that ended well, as who owns its data.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn ask(&self, arguments: &[&str]) -> Result<(bool, String)> {
+        let mut command = Command::new(program("COLLECTOR_BIN", "collector")?);
+        let output = command
+            .args(arguments)
+            .env("COLLECTOR_DATA", self.data())
+            .output()?;
+        let said = [output.stdout, output.stderr].concat();
+        Ok((
+            output.status.success(),
+            String::from_utf8_lossy(&said).into_owned(),
+        ))
+    }
+
+    /// A token for a host.
+    ///
+    /// # Errors
+    /// If it gives none.
+    pub fn token(&self, host: &str) -> Result<String> {
+        let (good, said) = self.ask(&["enroll", "--host", host])?;
+        ensure!(good, "{said}");
+        Ok(said.lines().next().unwrap_or_default().to_owned())
     }
 
     /// Its port.
@@ -100,7 +146,7 @@ impl Collector {
     }
 }
 
-fn serve(folder: &Path, port: u16) -> Result<(Daemon, u16)> {
+fn serve(folder: &Path, port: u16, secure: bool) -> Result<(Daemon, u16)> {
     let port_file = folder.join("port");
     let _ = fs::remove_file(&port_file);
     let mut command = Command::new(program("COLLECTOR_BIN", "collector")?);
@@ -108,6 +154,9 @@ fn serve(folder: &Path, port: u16) -> Result<(Daemon, u16)> {
         .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--data"])
         .arg(folder.join("data"));
     command.arg("--port-file").arg(&port_file);
+    if !secure {
+        command.arg("--insecure");
+    }
     let mut daemon = Daemon::start("collector", &mut command, folder)?;
     let port = wait_for("the collector to listen", patience(15), || {
         daemon.check()?;

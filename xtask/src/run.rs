@@ -101,7 +101,7 @@ fn follow(programs: &Programs, folder: &Path, events: &[String], stop: &AtomicBo
 fn start_collector(programs: &Programs, folder: &Path) -> Result<Child> {
     let mut collector = Command::new(&programs.collector);
     collector
-        .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+        .args(["serve", "--insecure", "--listen", "127.0.0.1:0", "--data"])
         .arg(folder.join("data"));
     collector.arg("--port-file").arg(folder.join("port"));
     Child::start("collector serve", collector, folder)

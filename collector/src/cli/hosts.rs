@@ -2,24 +2,31 @@
 
 use std::io::Write as _;
 
-use collector::query::print::columns;
 use jiff::Timestamp;
 use sensor_proto::v1::{Host, HostState, ListHostsRequest};
 
-use super::connect::Connect;
+use super::connect::{Place, said};
+use crate::query::print::columns;
 
-#[derive(Debug, clap::Args)]
-pub(crate) struct Hosts {
+/// The hosts that have reported, and how they are.
+#[derive(Clone, Debug, clap::Args)]
+pub struct HostsArgs {
+    /// Which collector.
     #[command(flatten)]
-    connect: Connect,
+    place: Place,
     /// Only those of which there is something to say.
     #[arg(long)]
     unwell: bool,
 }
 
-pub(crate) async fn run(args: Hosts) -> anyhow::Result<()> {
-    let mut client = args.connect.client().await?;
-    let mut hosts = client.list_hosts(ListHostsRequest {}).await?.into_inner().hosts;
+/// Prints what the collector answers.
+///
+/// # Errors
+/// If there is no answer.
+pub async fn run(args: HostsArgs) -> anyhow::Result<()> {
+    let mut client = args.place.client().await?;
+    let response = client.list_hosts(ListHostsRequest {}).await;
+    let mut hosts = response.map_err(|status| said(&status))?.into_inner().hosts;
     hosts.retain(|host| !args.unwell || host.state() != HostState::Alive);
     let mut lines = vec![
         ["HOST", "STATE", "LAST SEEN", "ENTRIES", "AGENT", ""]

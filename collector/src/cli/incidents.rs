@@ -2,15 +2,20 @@
 
 use std::io::Write as _;
 
-use collector::query::print::columns;
 use sensor_proto::v1::{HostIncident, ListFleetIncidentsRequest, Severity};
 
-use super::{connect::Connect, hosts::time};
+use super::{
+    connect::{Place, said},
+    hosts::time,
+};
+use crate::query::print::columns;
 
-#[derive(Debug, clap::Args)]
-pub(crate) struct Incidents {
+/// Incidents of all hosts.
+#[derive(Clone, Debug, clap::Args)]
+pub struct IncidentsArgs {
+    /// Which collector.
     #[command(flatten)]
-    connect: Connect,
+    place: Place,
     /// Only those that go on.
     #[arg(long)]
     open: bool,
@@ -25,6 +30,7 @@ pub(crate) struct Incidents {
     limit: u32,
 }
 
+/// The severities.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum Least {
     Low,
@@ -44,15 +50,20 @@ impl From<Least> for Severity {
     }
 }
 
-pub(crate) async fn run(args: Incidents) -> anyhow::Result<()> {
-    let mut client = args.connect.client().await?;
+/// Prints what the collector answers.
+///
+/// # Errors
+/// If there is no answer.
+pub async fn run(args: IncidentsArgs) -> anyhow::Result<()> {
+    let mut client = args.place.client().await?;
     let request = ListFleetIncidentsRequest {
         open: args.open,
         host: args.host,
         severity: Severity::from(args.severity).into(),
         limit: args.limit,
     };
-    let incidents = client.list_fleet_incidents(request).await?.into_inner().incidents;
+    let response = client.list_fleet_incidents(request).await;
+    let incidents = response.map_err(|status| said(&status))?.into_inner().incidents;
     let mut lines = vec![
         ["HOST", "UPDATED", "SEVERITY", "STATE", "ID", "WHAT"]
             .map(str::to_owned)

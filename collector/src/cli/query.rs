@@ -1,30 +1,29 @@
 //! `collector query`: SQL about what is stored, asked of a running collector or of a directory that none has open.
 
-use std::{io::Write as _, path::PathBuf};
+use std::io::Write as _;
 
 use anyhow::{Context as _, bail};
 use arrow::{array::RecordBatch, ipc::reader::StreamReader};
-use collector::{
-    lake::lease::Leases,
-    query::{Engine, Limits, print, service},
-    store::Store,
-};
 use sensor_proto::v1::{QueryFormat, QueryRequest, QueryResponse};
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::Status;
 
-use super::connect::Connect;
+use super::connect::{Place, said};
+use crate::{
+    lake::lease::Leases,
+    query::{Engine, Limits, print, service},
+    store::Store,
+};
 
 /// Rows that are shown as a table, where nobody says otherwise: all of them are held to align them.
 const TABLE_ROWS: u64 = 1000;
 
-#[derive(Debug, clap::Args)]
-pub(crate) struct Query {
+/// Ask in SQL what is stored: a running collector, or a data directory that none has open.
+#[derive(Clone, Debug, clap::Args)]
+pub struct QueryArgs {
+    /// Which collector.
     #[command(flatten)]
-    connect: Connect,
-    /// Directory of a collector that does not run, to be asked instead.
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
+    place: Place,
     /// How rows are written.
     #[arg(short, long, value_enum, default_value = "table")]
     output: Output,
@@ -48,7 +47,11 @@ enum Output {
 /// What an answer ended with.
 type End = QueryResponse;
 
-pub(crate) async fn run(args: Query) -> anyhow::Result<()> {
+/// Prints what the collector answers.
+///
+/// # Errors
+/// If there is no answer.
+pub async fn run(args: QueryArgs) -> anyhow::Result<()> {
     let request = QueryRequest {
         sql: args.sql.clone(),
         format: match args.output {
@@ -61,17 +64,17 @@ pub(crate) async fn run(args: Query) -> anyhow::Result<()> {
             0
         }),
     };
-    let end = match &args.data {
+    let end = match args.place.unattended().await {
         None => {
-            let mut client = args.connect.client().await?;
-            let responses = client.query(request).await.map_err(told)?.into_inner();
-            show(responses, args.output).await?
+            let mut client = args.place.client().await?;
+            let responses = client.query(request).await.map_err(|status| said(&status))?;
+            show(responses.into_inner(), args.output).await?
         }
         Some(data) => {
             // Held until the answer is there: no collector begins to write meanwhile.
             let store = Store::open(data)?;
             let engine = Engine::new(data, Leases::default(), None, Limits::default())?;
-            let responses = service::query(&engine, request).await.map_err(told)?;
+            let responses = service::query(&engine, request).await.map_err(|status| said(&status))?;
             let end = show(responses, args.output).await?;
             drop(store);
             end
@@ -91,10 +94,6 @@ pub(crate) async fn run(args: Query) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn told(status: Status) -> anyhow::Error {
-    anyhow::anyhow!("{}", status.message())
-}
-
 async fn show(
     mut responses: impl Stream<Item = Result<QueryResponse, Status>> + Unpin,
     output: Output,
@@ -103,7 +102,7 @@ async fn show(
     let mut end = None;
     let mut out = std::io::stdout().lock();
     while let Some(response) = responses.next().await {
-        let response = response.map_err(told)?;
+        let response = response.map_err(|status| said(&status))?;
         match output {
             Output::Table => whole.extend_from_slice(&response.arrow),
             Output::Arrow => out.write_all(&response.arrow)?,

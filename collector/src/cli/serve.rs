@@ -1,18 +1,29 @@
-//! `collector serve`: the collector itself.
+//! `collector serve`.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::Context as _;
-use collector::{Config, Server, lake::keeper::Keeping};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
-#[derive(Debug, clap::Args)]
-pub(crate) struct Serve {
+use crate::{
+    Config, Server,
+    lake::keeper::Keeping,
+    trust::{OwnFiles, TlsConfig, Trust},
+};
+
+/// Listen for agents and consumers until SIGTERM or SIGINT.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ServeArgs {
     /// Address to listen on; port 0 lets the kernel choose one.
     #[arg(long, default_value = "127.0.0.1:7443", value_name = "ADDR")]
     listen: SocketAddr,
-    /// Directory for database and lake; made, for its owner only, where it is missing.
-    #[arg(long, value_name = "DIR")]
+    /// Directory for databases and lake; made, for its owner only, where it is missing.
+    #[arg(long, value_name = "DIR", env = "COLLECTOR_DATA")]
     data: PathBuf,
     /// File to write the address to, once it is listened on.
     #[arg(long, value_name = "PATH")]
@@ -29,24 +40,80 @@ pub(crate) struct Serve {
     /// Seconds after which events become files of the lake, however few they are.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     fresh_seconds: u64,
+    /// A name or address under which agents find this collector, for its certificate, beside those of this host; may be given several times.
+    #[arg(long = "name", value_name = "NAME")]
+    names: Vec<String>,
+    /// How long certificates are valid, such as 30d; they renew themselves after two thirds of it.
+    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = humantime_serde::re::humantime::parse_duration)]
+    lifetime: Duration,
+    /// Certificates of an authority of your own, PEM: the collector's certificate and those of all who come are of it.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    ca: Option<PathBuf>,
+    /// Key of that authority, to give certificates by `collector enroll`; without it, you give them.
+    #[arg(long, value_name = "FILE", requires = "ca")]
+    ca_key: Option<PathBuf>,
+    /// The collector's certificate, PEM, with others between it and the authority behind it.
+    #[arg(long, value_name = "FILE", requires_all = ["ca", "key"])]
+    cert: Option<PathBuf>,
+    /// Its key, PEM.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+    /// Serve without TLS, to this host only: whoever is on it may deliver and read.
+    #[arg(long, conflicts_with_all = ["names", "ca", "cert"])]
+    insecure: bool,
 }
 
-pub(crate) async fn run(args: Serve) -> anyhow::Result<()> {
+impl ServeArgs {
+    fn keeping(&self) -> Keeping {
+        Keeping {
+            fresh_for: Duration::from_secs(self.fresh_seconds),
+            days: self.keep_days,
+            bytes: self.keep_gib.map(|gib| gib.saturating_mul(1 << 30)),
+        }
+    }
+
+    fn trust(&self) -> Trust {
+        if self.insecure {
+            return Trust::Insecure;
+        }
+        let own = match (&self.ca, &self.cert, &self.key) {
+            (Some(authority), Some(certificate), Some(key)) => Some(OwnFiles {
+                authority: authority.clone(),
+                authority_key: self.ca_key.clone(),
+                certificate: certificate.clone(),
+                key: key.clone(),
+            }),
+            _ => None,
+        };
+        Trust::Tls(TlsConfig {
+            names: self.names.clone(),
+            lifetime: self.lifetime.max(Duration::from_secs(1)),
+            own,
+        })
+    }
+}
+
+/// Serves until it is told to end.
+///
+/// # Errors
+/// If it cannot.
+pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     // Before the address is known to anyone, so that a signal in between is not lost.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut config = Config::new(args.listen, args.data);
-    config.keeping = Keeping {
-        fresh_for: Duration::from_secs(args.fresh_seconds),
-        days: args.keep_days,
-        bytes: args.keep_gib.map(|gib| gib.saturating_mul(1 << 30)),
-    };
+    use_all_descriptors();
+    let mut config = Config::new(args.listen, args.data.clone(), args.trust());
+    config.keeping = args.keeping();
     config.admin = args.admin;
     let server = Server::bind(&config).await?;
     if let Some(address) = server.admin() {
         tracing::info!("metrics and health at http://{address}");
     }
-    tracing::info!("listening on {}", server.address());
+    tracing::info!(
+        "listening on {}{}",
+        server.address(),
+        if args.insecure { ", without TLS" } else { "" }
+    );
     if let Some(path) = &args.port_file {
         write_whole(path, &server.address().to_string())?;
     }
@@ -62,9 +129,17 @@ pub(crate) async fn run(args: Serve) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A connection is a descriptor, and the usual limit of 1,024 is for programs that use `select`.
+fn use_all_descriptors() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Then with what there is.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
 /// Whoever waits for the file never sees half of it.
-fn write_whole(path: &PathBuf, text: &str) -> anyhow::Result<()> {
-    let mut partial = path.clone().into_os_string();
+fn write_whole(path: &Path, text: &str) -> anyhow::Result<()> {
+    let mut partial = path.as_os_str().to_owned();
     partial.push(".partial");
     std::fs::write(&partial, text)
         .and_then(|()| std::fs::rename(&partial, path))

@@ -1,9 +1,14 @@
 //! The way to an agent or a collector, for the commands that ask one.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::{Context, anyhow};
 use hyper_util::rt::TokioIo;
+use sensor_trust::{Address, OnConnecting, Security, credentials::Place, dial};
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 
@@ -56,16 +61,20 @@ impl SocketArgs {
     }
 }
 
-/// Connects to a collector.
+/// Connects to a collector, as whom the certificate in the directory `identity` is of; without TLS if the address says so.
 ///
 /// # Errors
-/// If the address makes no sense, or nobody answers there.
-pub async fn collector(address: &str) -> anyhow::Result<Channel> {
-    let endpoint = Endpoint::from_shared(address.to_owned())
-        .with_context(|| format!("\"{address}\" is not an address of a collector; write http://HOST:PORT"))?;
-    endpoint.connect().await.with_context(|| {
+/// If the address makes no sense, nobody answers there, or one of the two does not want the other.
+pub async fn collector(address: &str, identity: &Path) -> anyhow::Result<Channel> {
+    let collector: Address = address.parse()?;
+    let security = Security::Known {
+        place: Place::Enrolled(identity.to_owned()),
+        plain_anywhere: false,
+    };
+    let nobody: OnConnecting = Arc::new(|_| {});
+    dial(&collector, &security, &nobody).await.with_context(|| {
         format!(
-            "no collector answers on {address}; start it with `collector serve`, or name it with --collector"
+            "no way to the collector {address}; start it with `collector serve`, or name it with --collector"
         )
     })
 }
@@ -96,12 +105,12 @@ mod tests {
     #[tokio::test]
     async fn an_absent_collector_is_named_with_what_to_do() {
         // Nothing listens on port 1 of this address; if something does, it is no collector of ours.
-        let error = collector("http://127.0.0.1:1")
+        let error = collector("http://127.0.0.1:1", Path::new("/nonexistent"))
             .await
             .expect_err("nobody is there")
             .to_string();
         assert!(
-            error.starts_with("no collector answers on http://127.0.0.1:1; start it"),
+            error.starts_with("no way to the collector http://127.0.0.1:1; start it"),
             "{error}"
         );
     }

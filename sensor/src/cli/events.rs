@@ -3,6 +3,7 @@
 use std::{
     env,
     io::{self, ErrorKind, IsTerminal, Write},
+    path::PathBuf,
     process,
     time::Duration,
 };
@@ -58,9 +59,17 @@ pub struct EventsArgs {
     /// Which agent to follow.
     #[command(flatten)]
     pub socket: SocketArgs,
-    /// Follow all hosts of a collector instead, http://HOST:PORT.
+    /// Follow all hosts of a collector instead, https://HOST:PORT.
     #[arg(long, value_name = "ADDR")]
     pub collector: Option<String>,
+    /// Directory of your certificate for that, as `sensor enroll --identity` made it.
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "SENSOR_IDENTITY",
+        default_value = "/var/lib/sensor"
+    )]
+    pub identity: PathBuf,
 }
 
 /// Why following ended.
@@ -138,7 +147,7 @@ impl EventsArgs {
         };
         let response = match &self.collector {
             Some(address) => {
-                let client = CollectorClient::new(collector(address).await?);
+                let client = CollectorClient::new(collector(address, &self.identity).await?);
                 client
                     .max_decoding_message_size(MESSAGE_BYTES_MAX)
                     .subscribe(request)

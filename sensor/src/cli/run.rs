@@ -8,6 +8,7 @@ use crate::{
     agent,
     capture::Level,
     config::{Config, ConfigError},
+    remote::RULES,
 };
 
 /// Where the configuration is, where nobody says otherwise.
@@ -22,7 +23,7 @@ pub struct RunArgs {
     /// Where to put the socket of the local service, instead of where the configuration says.
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// Where to deliver to (http://HOST:PORT), instead of where the configuration says.
+    /// Where to deliver to (https://HOST:PORT), instead of where the configuration says.
     #[arg(long, value_name = "URL")]
     collector: Option<String>,
     /// Where to keep what outlives the agent, instead of where the configuration says.
@@ -70,6 +71,11 @@ fn configure(args: &RunArgs) -> Result<Config, ConfigError> {
     }
     if let Some(max_rung) = args.max_rung {
         config.capture.max_rung = max_rung;
+    }
+    // What the collector sent is read with what the configuration names.
+    let sent = config.host.state.join(RULES);
+    if sent.is_dir() {
+        config.rules.paths.push(sent);
     }
     Ok(config)
 }

@@ -51,7 +51,9 @@ fn values() {
 fn messages() {
     assert_snapshot!(error("[respond]\nmode = \"kill\"\n"), @"/etc/sensor/sensor.toml:2: [respond] mode: unknown variant `kill`, expected one of `observe`, `ask`, `act`");
     assert_snapshot!(error("[respond]\n\nmodus = \"act\"\n"), @"/etc/sensor/sensor.toml:3: [respond] modus: unknown field `modus`, expected one of `mode`, `action`, `block_for`, `isolate_for`, `isolate_allow`, `block_executables`, `bpffs`, `cgroup`, `ask_within`, `min_severity`, `protected`, `protect_ancestors`, `max_kills_per_minute`, `max_kills_per_day`, `rules`");
-    assert_snapshot!(error("[response]\n"), @"/etc/sensor/sensor.toml:1: unknown field `response`, expected one of `capture`, `host`, `session`, `detect`, `rules`, `respond`, `privacy`, `export`, `uplink`");
+    assert_snapshot!(error("[response]\n"), @"/etc/sensor/sensor.toml:1: unknown field `response`, expected one of `capture`, `host`, `session`, `detect`, `rules`, `respond`, `privacy`, `export`, `uplink`, `remote`");
+    assert_snapshot!(error("[uplink]\ncert = \"/x\"\n"), @"/etc/sensor/sensor.toml:1: [uplink] ca: ca, cert and key belong together: give all three, or none");
+    assert_snapshot!(error("[remote]\nallow = [\"shell\"]\n"), @r#"/etc/sensor/sensor.toml:2: [remote] allow: nothing that may be asked is called "shell"; there are approve, undo, status, reload, rules, kill, kill_tree, suspend, resume, disconnect, reconnect, block, unblock, isolate, release, revoke, reinstate, quarantine, restore, collect"#);
     assert_snapshot!(error("[capture]\nring_bytes_bulk = 100000\n"), @"/etc/sensor/sensor.toml:2: [capture] ring_bytes_bulk: 100000 is not a power of two; the nearest are 65536 and 131072");
     assert_snapshot!(error("[capture]\nring_bytes_critical = 1\n"), @"/etc/sensor/sensor.toml:2: [capture] ring_bytes_critical: 1 is not allowed; allowed are 4096 to 268435456");
     assert_snapshot!(error("[capture]\nreorder_window = \"1h\"\n"), @"/etc/sensor/sensor.toml:2: [capture] reorder_window: 3600s is not allowed; allowed are 0s to 1s");

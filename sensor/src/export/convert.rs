@@ -14,7 +14,8 @@ use sensor_common::{record::FlowEnd, sequence::OTHER};
 use sensor_proto::v1;
 use syscalls::x86_64::Sysno;
 
-pub(super) use self::response::{convert_action, kind_meant};
+pub(super) use self::response::convert_action;
+pub(crate) use self::response::kind_meant;
 use self::{
     incident::{acting_thread, convert_origin, convert_rule, ending, tactics},
     response::convert_outcome,

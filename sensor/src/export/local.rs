@@ -337,9 +337,19 @@ impl Agent for LocalService {
     }
 
     async fn respond(&self, request: Request<RespondRequest>) -> Result<Response<RespondResponse>, Status> {
-        let orders = self.orders()?;
         let name = caller(&request, &self.converter)?;
-        let request = request.into_inner();
+        self.fulfil(request.into_inner(), name).await.map(Response::new)
+    }
+}
+
+impl LocalService {
+    /// Does what `name` wishes, who may.
+    pub(crate) async fn fulfil(
+        &self,
+        request: RespondRequest,
+        name: Box<str>,
+    ) -> Result<RespondResponse, Status> {
+        let orders = self.orders()?;
         let wish = wish(&request)?;
         let person = Person {
             name,
@@ -351,11 +361,9 @@ impl Agent for LocalService {
             Answer::Begun(number) => respond_response::Answer::Begun(number),
             Answer::Plan(plan) => respond_response::Answer::Plan(plan),
         };
-        Ok(Response::new(RespondResponse { answer: Some(answer) }))
+        Ok(RespondResponse { answer: Some(answer) })
     }
-}
 
-impl LocalService {
     /// An action as it may leave the host; likewise an outcome and a sentence.
     fn action(&self, action: &crate::respond::Action) -> v1::Action {
         let mut action = convert_action(action);

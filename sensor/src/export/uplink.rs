@@ -4,7 +4,6 @@
 //! At least once: a batch leaves the spool when the collector says that it is on disk, and what was on the way when
 //! the line broke is sent again; the collector knows what it has by number.
 
-mod connect;
 mod frames;
 mod pack;
 mod send;
@@ -16,17 +15,17 @@ use std::{
 };
 
 use sensor_proto::v1::{Count, UplinkStatus};
+use sensor_trust::{Address, Security, credentials::Place, dial::AddressError};
+pub use sensor_trust::{Link, OnConnecting};
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
 };
-use tonic::transport::Uri;
 
 use super::{
     Choice, Converter, Hub, Spool,
     spool::{Gauge, Keeper, Keeping, Usage},
 };
-pub use connect::{Link, OnConnecting};
 
 /// Entries that wait to be packed, where nobody says otherwise.
 pub const QUEUE: usize = 16_384;
@@ -37,8 +36,10 @@ const CLOSING: Duration = Duration::from_secs(2);
 /// What the uplink needs to know.
 #[derive(Clone, Debug)]
 pub struct UplinkConfig {
-    /// Address of the collector, `http://host:port`.
+    /// Address of the collector, `https://host:port`, or `http://host:port` on loopback.
     pub collector: String,
+    /// As whom to deliver.
+    pub security: Security,
     /// Entries that wait to be packed, at most.
     pub queue: usize,
     /// Seed of the jitter between attempts, so that the hosts of a fleet do not all come back at once.
@@ -50,11 +51,15 @@ pub struct UplinkConfig {
 }
 
 impl UplinkConfig {
-    /// A configuration with the usual bounds.
+    /// A configuration with the usual bounds, for an agent that has not enrolled.
     #[must_use]
     pub fn new(collector: impl Into<String>, seed: u64) -> Self {
         Self {
             collector: collector.into(),
+            security: Security::Known {
+                place: Place::Enrolled("/var/lib/sensor".into()),
+                plain_anywhere: false,
+            },
             queue: QUEUE,
             seed,
             choice: Choice::default(),
@@ -67,13 +72,8 @@ impl UplinkConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum UplinkError {
     /// Not an address that can be delivered to.
-    #[error("\"{address}\" is not an address of a collector: {problem}; write http://HOST:PORT")]
-    Address {
-        /// What was given.
-        address: String,
-        /// What is wrong with it.
-        problem: String,
-    },
+    #[error(transparent)]
+    Address(#[from] AddressError),
     /// No thread could be started.
     #[error(
         "cannot start the thread that keeps the spool: {0}; there may be too many processes on this host"
@@ -84,7 +84,7 @@ pub enum UplinkError {
 /// Delivers the hub's entries to the collector.
 pub struct Uplink {
     config: UplinkConfig,
-    uri: Uri,
+    address: Address,
     reader: sensor_proto::fanout::Reader<super::Entry>,
     converter: Converter,
     on_connecting: OnConnecting,
@@ -125,7 +125,7 @@ impl Uplink {
         spool: impl FnOnce() -> Spool + Send + 'static,
         on_connecting: OnConnecting,
     ) -> Result<Self, UplinkError> {
-        let uri = parse(&config.collector)?;
+        let address = config.collector.parse()?;
         let (keeper, keeping) = Keeper::start(spool).map_err(UplinkError::Thread)?;
         let shared = Shared {
             collector: config.collector.clone(),
@@ -136,7 +136,7 @@ impl Uplink {
         let reader = hub.uplink(config.queue, config.choice.clone());
         Ok(Self {
             config,
-            uri,
+            address,
             reader,
             converter,
             on_connecting,
@@ -156,7 +156,7 @@ impl Uplink {
     pub async fn run(self) {
         let Self {
             config,
-            uri,
+            address,
             reader,
             converter,
             on_connecting,
@@ -168,7 +168,8 @@ impl Uplink {
         let packer = pack::Packer::new(converter, keeper.clone(), Arc::clone(&shared));
         let packer = tokio::spawn(packer.run(reader));
         let sender = send::Sender {
-            uri,
+            address,
+            security: config.security.clone(),
             host,
             on_connecting,
             keeper,
@@ -251,44 +252,5 @@ impl Shared {
     async fn packed(&self) {
         // It cannot fail: the sender lives in `self`.
         let _ = self.packed.subscribe().wait_for(|packed| *packed).await;
-    }
-}
-
-fn parse(address: &str) -> Result<Uri, UplinkError> {
-    let refuse = |problem: &str| UplinkError::Address {
-        address: address.to_owned(),
-        problem: problem.into(),
-    };
-    let uri: Uri = address
-        .parse()
-        .map_err(|error: tonic::codegen::http::uri::InvalidUri| refuse(&error.to_string()))?;
-    match (uri.scheme_str(), uri.host(), uri.port_u16()) {
-        (Some("http"), Some(_), Some(_)) => Ok(uri),
-        (Some("https"), ..) => Err(refuse("this version has no TLS")),
-        (Some("http"), Some(_), None) => Err(refuse("it has no port")),
-        _ => Err(refuse("it does not begin with http://")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_checked() {
-        assert!(parse("http://127.0.0.1:7443").is_ok());
-        assert!(parse("http://[::1]:7443").is_ok());
-        for (address, problem) in [
-            ("127.0.0.1:7443", "does not begin"),
-            ("https://a:1", "no TLS"),
-            ("http://a", "no port"),
-            ("http://a b:1", "invalid"),
-        ] {
-            let error = parse(address).expect_err("is refused").to_string();
-            assert!(
-                error.contains(problem) && error.contains("http://HOST:PORT"),
-                "{error}"
-            );
-        }
     }
 }

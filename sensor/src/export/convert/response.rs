@@ -58,7 +58,7 @@ fn convert_kind(kind: ActionKind) -> v1::ActionKind {
 }
 
 /// What a consumer means; `None` where this agent does not know it.
-pub(in crate::export) fn kind_meant(wire: v1::ActionKind) -> Option<ActionKind> {
+pub(crate) fn kind_meant(wire: v1::ActionKind) -> Option<ActionKind> {
     ActionKind::ALL
         .into_iter()
         .find(|kind| convert_kind(*kind) == wire)

@@ -7,18 +7,16 @@ use sensor_proto::{
     MESSAGE_BYTES_MAX, PROTOCOL,
     v1::{Compression, DeliverRequest, DeliverResponse, Hello, deliver_request, deliver_response::Frame},
 };
+use sensor_trust::{Address, DialError, Security, dial};
 use tokio::{
     sync::mpsc,
     time::{sleep, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{
-    Code, Request, Status, Streaming, client::Grpc, codegen::http::uri::PathAndQuery, transport::Uri,
-};
+use tonic::{Code, Request, Status, Streaming, client::Grpc, codegen::http::uri::PathAndQuery};
 
 use super::{
     OnConnecting, Shared,
-    connect::connect,
     frames::{FrameCodec, Outgoing},
 };
 use crate::export::{
@@ -34,7 +32,8 @@ const CREDIT_MAX: u32 = 64;
 
 /// Sends.
 pub(super) struct Sender {
-    pub(super) uri: Uri,
+    pub(super) address: Address,
+    pub(super) security: Security,
     pub(super) host: String,
     pub(super) on_connecting: OnConnecting,
     pub(super) keeper: Keeper,
@@ -44,8 +43,10 @@ pub(super) struct Sender {
 /// Why a stream ended before all was delivered.
 #[derive(Debug, thiserror::Error)]
 enum SendError {
-    #[error("{}", causes(_0))]
-    Connect(#[from] tonic::transport::Error),
+    #[error(transparent)]
+    Connect(#[from] DialError),
+    #[error("the connection has ended: {0}")]
+    Gone(#[from] tonic::transport::Error),
     #[error("the collector says: {}", _0.message())]
     Refused(#[from] Status),
     #[error("the collector ended the stream")]
@@ -193,7 +194,7 @@ impl Sender {
     }
 
     async fn greet(&self) -> Result<Stream, SendError> {
-        let channel = connect(self.uri.clone(), Arc::clone(&self.on_connecting)).await?;
+        let channel = dial(&self.address, &self.security, &self.on_connecting).await?;
         // Room for every batch that credit allows, so that sending never waits.
         let (frames, stream) = mpsc::channel(CREDIT_MAX as usize + 1);
         let epoch = self.keeper.epoch().await?;

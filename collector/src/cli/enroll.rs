@@ -1,0 +1,60 @@
+//! `collector enroll`: a token for somebody.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use sensor_proto::v1::{InviteRequest, trust_client::TrustClient};
+
+use super::connect::{Place, said};
+use crate::trust::database::clock;
+
+/// Make a token, good once and soon, with which a host, a person or a program gets a certificate.
+#[derive(Clone, Debug, clap::Args)]
+pub struct EnrollArgs {
+    /// Name of the host, as its agent calls it.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["role", "name"])]
+    host: Option<String>,
+    /// For a person or a program: viewer, responder or admin.
+    #[arg(long, value_name = "ROLE", requires = "name")]
+    role: Option<String>,
+    /// What they are called.
+    #[arg(long, value_name = "NAME", requires = "role")]
+    name: Option<String>,
+    /// How long the token is good, 7 days at most.
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime_serde::re::humantime::parse_duration)]
+    valid: Duration,
+    /// Which collector.
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Makes it, and prints it on a line of its own; what to do with it goes to standard error.
+///
+/// # Errors
+/// If no collector answers, or it does not do it.
+pub async fn run(args: EnrollArgs) -> anyhow::Result<()> {
+    let (role, name) = match (args.host, args.role, args.name) {
+        (Some(host), ..) => ("agent".to_owned(), host),
+        (None, Some(role), Some(name)) => (role, name),
+        _ => bail!("for whom? Name a host with --host, or a person or program with --role and --name"),
+    };
+    let mut client = TrustClient::new(args.place.connect().await?);
+    let request = InviteRequest {
+        role: role.clone(),
+        name: name.clone(),
+        seconds: args.valid.as_secs().max(1),
+    };
+    let response = client
+        .invite(request)
+        .await
+        .map_err(|status| said(&status))?
+        .into_inner();
+    println!("{}", response.token);
+    let until = clock(response.expires_ns.cast_signed());
+    let then = match role.as_str() {
+        "agent" => "sensor enroll --collector https://HOST:PORT --token TOKEN, as root",
+        _ => "sensor enroll --collector https://HOST:PORT --identity DIR --token TOKEN",
+    };
+    eprintln!("good once, until {until}, for {role} {name}. There: {then}");
+    Ok(())
+}

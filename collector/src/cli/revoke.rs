@@ -1,0 +1,54 @@
+//! `collector revoke`: somebody is let in no more.
+
+use anyhow::bail;
+use sensor_proto::v1::{RevokeRequest, trust_client::TrustClient};
+
+use super::connect::{Place, said};
+
+/// Let a host, a person or a program in no more: connections end at once, certificates and tokens are of no use any more.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RevokeArgs {
+    /// Name of the host.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["role", "name"])]
+    host: Option<String>,
+    /// Of a person or a program: viewer, responder or admin.
+    #[arg(long, value_name = "ROLE", requires = "name")]
+    role: Option<String>,
+    /// What they are called.
+    #[arg(long, value_name = "NAME", requires = "role")]
+    name: Option<String>,
+    /// Why, for the audit.
+    #[arg(long, default_value = "")]
+    why: String,
+    /// Which collector.
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Does it and says what it came to.
+///
+/// # Errors
+/// If no collector answers, or it does not do it.
+pub async fn run(args: RevokeArgs) -> anyhow::Result<()> {
+    let (role, name) = match (args.host, args.role, args.name) {
+        (Some(host), ..) => ("agent".to_owned(), host),
+        (None, Some(role), Some(name)) => (role, name),
+        _ => bail!("whom? Name a host with --host, or a person or program with --role and --name"),
+    };
+    let mut client = TrustClient::new(args.place.connect().await?);
+    let request = RevokeRequest {
+        role: role.clone(),
+        name: name.clone(),
+        why: args.why,
+    };
+    let response = client
+        .revoke(request)
+        .await
+        .map_err(|status| said(&status))?
+        .into_inner();
+    println!(
+        "{role} {name} is revoked: {} certificates that were valid, {} connections ended",
+        response.certificates, response.connections
+    );
+    Ok(())
+}

@@ -1,0 +1,5 @@
+//! Between a host and its collector over TLS: the agent's real ends.
+
+mod enroll;
+mod remote;
+mod world;

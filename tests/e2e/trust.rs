@@ -1,0 +1,133 @@
+//! A host, its collector and those who ask things of it, over TLS, as the programs that people run.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::Trial;
+use sensor_tests::{
+    agent::Agent,
+    collector::Collector,
+    command::{sensor, spawn, wait},
+    patience::{patience, wait_for},
+};
+
+use crate::case;
+
+/// What the host is called.
+const HOST: &str = "web-7.example.org";
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        case("trust::a_host_enrols_delivers_and_is_revoked", revoked),
+        case("trust::what_is_asked_is_done_if_the_host_allows_it", commands),
+        case("trust::evidence_that_was_asked_for_comes_whole", evidence),
+    ]
+}
+
+fn revoked() -> Result<()> {
+    let collector = Collector::start_secure()?;
+    let agent = Agent::start_enrolled("", &collector, HOST)?;
+    wait_for("a batch to be stored", patience(20), || {
+        let uplink = agent.status()?.uplink.unwrap_or_default();
+        Ok((uplink.batches_acked > 0).then_some(()))
+    })?;
+    let (_, listed) = collector.ask(&["identities"])?;
+    ensure!(
+        listed.starts_with(&format!("agent {HOST}: certificate until 2")) && listed.contains(", connected"),
+        "{listed}"
+    );
+    let (good, said) = collector.ask(&["revoke", "--host", HOST])?;
+    ensure!(good && said.contains("1 certificates that were valid"), "{said}");
+    wait_for("the agent to say that it is revoked", patience(20), || {
+        let uplink = agent.status()?.uplink.unwrap_or_default();
+        let told =
+            uplink.last_error == "it has revoked this certificate; to come back, enrol with a new token";
+        Ok((!uplink.connected && told).then_some(()))
+    })?;
+    agent.nothing_lost()
+}
+
+fn commands() -> Result<()> {
+    let collector = Collector::start_secure()?;
+    let agent = Agent::start_enrolled("[remote]\nallow = [\"kill\", \"status\"]\n", &collector, HOST)?;
+    let mut victim = spawn(Command::new("/bin/sleep").arg("1000"))?;
+    let pid = victim.id().to_string();
+    let (good, said) = collector.ask(&["command", HOST, "kill", &pid, "--id", "k1", "--why", "a test"])?;
+    ensure!(good && said.contains(": done"), "{said}");
+    let ended = wait(&mut victim)?;
+    ensure!(!ended.success(), "it ended with {ended}");
+    let (good, again) = collector.ask(&["command", HOST, "kill", &pid, "--id", "k1", "--why", "a test"])?;
+    ensure!(good && again == said, "{again}");
+
+    let (good, said) = collector.ask(&["command", HOST, "isolate"])?;
+    ensure!(
+        !good && said.contains("refused: this host does not allow its collector to ask for that: [remote] allow has no \"isolate\""),
+        "{said}"
+    );
+    let (good, said) = collector.ask(&["command", HOST, "status"])?;
+    let line = format!("{:>8} ", agent.pid());
+    ensure!(good && said.lines().any(|text| text.starts_with(&line)), "{said}");
+
+    // Who asked stands on both ends.
+    let audit = Command::new(sensor()?)
+        .args(["audit", "list"])
+        .arg(agent.state().join("audit.jsonl"))
+        .output()?;
+    let audit = String::from_utf8_lossy(&audit.stdout).into_owned();
+    ensure!(
+        audit.contains("uid 0 on the collector's host by the collector"),
+        "{audit}"
+    );
+    let (good, said) = collector.ask(&["audit"])?;
+    ensure!(
+        good && said.contains(&format!(
+            "asked agent {HOST} by uid 0 on the collector's host: k1: kill process {pid}"
+        )),
+        "{said}"
+    );
+    agent.nothing_lost()
+}
+
+fn evidence() -> Result<()> {
+    let collector = Collector::start_secure()?;
+    let agent = Agent::start_enrolled("", &collector, HOST)?;
+    let mut suspect = spawn(Command::new("/bin/sleep").arg("1000").stdin(Stdio::null()))?;
+    let pid = suspect.id().to_string();
+    let (good, said) = collector.ask(&["command", HOST, "collect", &pid, "--wait", "60s"])?;
+    ensure!(good && said.contains(": done"), "{said}");
+    let sha256 = said
+        .trim()
+        .rsplit("the bundle is ")
+        .next()
+        .context("no bundle")?
+        .to_owned();
+    wait_for("the bundle to come", patience(30), || {
+        let (_, listed) = collector.ask(&["bundles", "list"])?;
+        Ok(listed.contains("whole since").then_some(()))
+    })?;
+    let file = agent.folder().join("bundle");
+    let (good, said) =
+        collector.ask(&["bundles", "get", &sha256, "--output", &file.display().to_string()])?;
+    ensure!(good, "{said}");
+    let key = Command::new(sensor()?)
+        .args(["forensics", "key", "--state"])
+        .arg(agent.state())
+        .output()?;
+    let verified = Command::new(sensor()?)
+        .args([
+            "forensics",
+            "verify",
+            "--key",
+            String::from_utf8_lossy(&key.stdout).trim(),
+        ])
+        .arg(&file)
+        .output()?;
+    ensure!(
+        verified.status.success(),
+        "{}",
+        String::from_utf8_lossy(&verified.stdout)
+    );
+    let _ = suspect.kill();
+    wait(&mut suspect)?;
+    Ok(())
+}
