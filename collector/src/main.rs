@@ -6,9 +6,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use collector::cli::{
-    audit, bundles, command, enroll, hosts, identities, incidents, query, revoke, serve,
-};
+use collector::cli::{audit, bundles, command, enroll, hosts, identities, incidents, query, revoke, serve};
 use tracing_subscriber::EnvFilter;
 
 /// Accepts Sensor's agents, keeps what they send, and serves it.

@@ -37,7 +37,7 @@ impl Collector {
             Command::new(program)
         };
         command
-            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .args(["serve", "--insecure", "--listen", "127.0.0.1:0", "--data"])
             .arg(folder.path().join("data"));
         let child = command
             .arg("--port-file")

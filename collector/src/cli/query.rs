@@ -74,7 +74,9 @@ pub async fn run(args: QueryArgs) -> anyhow::Result<()> {
             // Held until the answer is there: no collector begins to write meanwhile.
             let store = Store::open(data)?;
             let engine = Engine::new(data, Leases::default(), None, Limits::default())?;
-            let responses = service::query(&engine, request).await.map_err(|status| said(&status))?;
+            let responses = service::query(&engine, request)
+                .await
+                .map_err(|status| said(&status))?;
             let end = show(responses, args.output).await?;
             drop(store);
             end
