@@ -99,7 +99,7 @@ struct Sent {
 /// Whoever takes lines.
 enum Sink {
     File(FileSink),
-    Otlp(OtlpSink),
+    Otlp(Box<OtlpSink>),
     Syslog(SyslogSink),
     Webhook(WebhookSink),
 }
@@ -112,7 +112,7 @@ impl Sink {
     ) -> Result<Self, OutputError> {
         Ok(match config.kind {
             OutputKind::File => Self::File(FileSink::new(&config.path, config.max_bytes, config.max_files)),
-            OutputKind::Otlp => Self::Otlp(OtlpSink::new(config, converter.host(), on_connecting)?),
+            OutputKind::Otlp => Self::Otlp(Box::new(OtlpSink::new(config, converter.host(), on_connecting)?)),
             OutputKind::Syslog => Self::Syslog(SyslogSink::new(config, on_connecting)?),
             OutputKind::Webhook => Self::Webhook(WebhookSink::new(config, on_connecting)?),
         })

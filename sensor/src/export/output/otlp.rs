@@ -145,6 +145,5 @@ fn text(key: &str, value: &str) -> KeyValue {
     KeyValue {
         key: key.to_owned(),
         value: Some(string(value)),
-        ..KeyValue::default()
     }
 }

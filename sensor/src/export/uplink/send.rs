@@ -159,14 +159,19 @@ impl Sender {
         }
         let mut stream = self.greet().await?;
         stream.suspicion = *suspicion;
-        let end = self.deliver(&mut stream, backoff).await;
+        let welcomed = stream.acked;
+        let end = self.deliver(&mut stream).await;
+        // One that welcomes and refuses is not asked more and more often.
+        if stream.acked > welcomed || !matches!(end, Err(SendError::Refused(_))) {
+            backoff.reset();
+        }
         if let Err(error) = &end {
             *suspicion = suspicion.after(error, &stream);
         }
         end
     }
 
-    async fn deliver(&self, stream: &mut Stream, backoff: &mut Backoff) -> Result<End, SendError> {
+    async fn deliver(&self, stream: &mut Stream) -> Result<End, SendError> {
         {
             let mut link = self.shared.link();
             link.connected = true;
