@@ -14,11 +14,11 @@ use tracing_subscriber::EnvFilter;
 #[command(version)]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: Verb,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum Verb {
     Serve(serve::ServeArgs),
     Enroll(enroll::EnrollArgs),
     Revoke(revoke::RevokeArgs),
@@ -42,17 +42,17 @@ async fn main() -> ExitCode {
         .with_writer(io::stderr)
         .init();
     let result = match command {
-        Command::Serve(args) => serve::run(args).await.map(|()| ExitCode::SUCCESS),
-        Command::Enroll(args) => enroll::run(args).await.map(|()| ExitCode::SUCCESS),
-        Command::Revoke(args) => revoke::run(args).await.map(|()| ExitCode::SUCCESS),
-        Command::Identities(args) => identities::run(args).await.map(|()| ExitCode::SUCCESS),
-        Command::Audit(args) => audit::run(args).await,
-        Command::Hosts(args) => hosts::run(args).await.map(|()| ExitCode::SUCCESS),
-        Command::Incidents(args) => incidents::run(args).await.map(|()| ExitCode::SUCCESS),
-        Command::Query(args) => query::run(args).await.map(|()| ExitCode::SUCCESS),
-        Command::Command(args) => command::run(args).await,
-        Command::Commands(args) => command::list(args).await.map(|()| ExitCode::SUCCESS),
-        Command::Bundles(args) => bundles::run(args).await.map(|()| ExitCode::SUCCESS),
+        Verb::Serve(args) => serve::run(args).await.map(|()| ExitCode::SUCCESS),
+        Verb::Enroll(args) => enroll::run(args).await.map(|()| ExitCode::SUCCESS),
+        Verb::Revoke(args) => revoke::run(args).await.map(|()| ExitCode::SUCCESS),
+        Verb::Identities(args) => identities::run(args).await.map(|()| ExitCode::SUCCESS),
+        Verb::Audit(args) => audit::run(args).await,
+        Verb::Hosts(args) => hosts::run(args).await.map(|()| ExitCode::SUCCESS),
+        Verb::Incidents(args) => incidents::run(args).await.map(|()| ExitCode::SUCCESS),
+        Verb::Query(args) => query::run(args).await.map(|()| ExitCode::SUCCESS),
+        Verb::Command(args) => command::run(args).await,
+        Verb::Commands(args) => command::list(args).await.map(|()| ExitCode::SUCCESS),
+        Verb::Bundles(args) => bundles::run(args).await.map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
         eprintln!("collector: {error:#}");

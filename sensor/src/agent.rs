@@ -29,7 +29,7 @@ use crate::{
     enroll,
     export::{
         Converter, Entry, Hub, LocalError, LocalServer, LocalService, OutputError, Outputs, Spool, Uplink,
-        UplinkConfig, UplinkError, Users, spool, uplink::OnConnecting,
+        UplinkConfig, UplinkError, Users, spool,
     },
     host::{CgroupMount, Host, Listener, Profiles, Profiling, WallClock},
     knowledge::Knowledge,

@@ -45,7 +45,7 @@ const EXHAUSTED: Duration = Duration::from_millis(100);
 const READY: usize = 64;
 
 /// Refusals that are logged in each [`PERIOD`]; beyond, they are counted.
-const LOGGED: u64 = 50;
+const LOGGED: u64 = 20;
 const PERIOD: Duration = Duration::from_secs(10);
 
 /// Connections, ready to be served, until what is returned is dropped.
@@ -192,7 +192,11 @@ impl Guarded {
         if self.ended.is_none() {
             self.ended = self.reason_to_end(context);
             if let Some(why) = self.ended {
-                tracing::info!(peer = %self.peer, "a connection is ended: {why}");
+                match self.peer {
+                    // They could fill a disk by coming again and again.
+                    Peer::Stranger(_) => tracing::debug!(peer = %self.peer, "a connection is ended: {why}"),
+                    _ => tracing::info!(peer = %self.peer, "a connection is ended: {why}"),
+                }
             }
         }
         match self.ended {

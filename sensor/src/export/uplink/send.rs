@@ -20,7 +20,7 @@ use super::{
     frames::{FrameCodec, Outgoing},
 };
 use crate::export::{
-    backoff::{Backoff, FIRST, causes},
+    backoff::{Backoff, FIRST},
     spool::{Keeper, KeeperError},
 };
 
