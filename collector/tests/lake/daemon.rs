@@ -160,7 +160,13 @@ fn spawn(folder: &Path, data: &Path, port: u16, options: &[String]) -> (Child, u
         .unwrap();
     let until = Instant::now() + PATIENCE;
     let mut child = Command::new(env!("CARGO_BIN_EXE_collector"))
-        .args(["serve", "--insecure", "--listen", &format!("127.0.0.1:{port}"), "--data"])
+        .args([
+            "serve",
+            "--insecure",
+            "--listen",
+            &format!("127.0.0.1:{port}"),
+            "--data",
+        ])
         .arg(data)
         .arg("--port-file")
         .arg(&port_file)
