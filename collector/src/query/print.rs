@@ -114,10 +114,10 @@ mod tests {
         let counts: ArrayRef = Arc::new(UInt64Array::from(vec![1, 20, 300]));
         let rows = RecordBatch::try_from_iter([("executable", names), ("count", counts)]).expect("rows");
         insta::assert_snapshot!(table(&[rows]).expect("shows"), @r"
-        executable     count
-        /bin/sh        1
-        a\u{1b}[2Jb    20
-                       300
+        executable   count
+        /bin/sh      1
+        a\u{1b}[2Jb  20
+                     300
         ");
     }
 }

@@ -8,7 +8,7 @@ use crate::{
 };
 
 const PEERS: usize = 3;
-const BATCHES: u64 = 4000;
+const BATCHES_A_ROUND: u64 = 30;
 
 /// Rounds; `SENSOR_CRASH_ROUNDS` says how many, where not 20.
 fn rounds() -> u32 {
@@ -19,7 +19,7 @@ fn rounds() -> u32 {
 async fn whatever_was_acknowledged_is_in_the_lake_once() {
     let mut daemon = Daemon::start(&["--fresh-seconds", "0"]);
     let rounds = rounds();
-    let batches = BATCHES.max(u64::from(rounds) * 100);
+    let batches = u64::from(rounds) * BATCHES_A_ROUND;
     let peers: Vec<_> = (0..PEERS)
         .map(|peer| {
             let mut peer = Peer::new(&daemon.url(), &format!("host{peer}"));

@@ -14,7 +14,7 @@ impl<'a> Tmpfs<'a> {
     fn mount(path: &'a Path) -> Option<Self> {
         fs::create_dir_all(path).unwrap();
         let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"])
+            .args(["-t", "tmpfs", "-o", "size=128m", "tmpfs"])
             .arg(path)
             .output();
         mount
@@ -31,7 +31,7 @@ impl Drop for Tmpfs<'_> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_costs_nothing_but_time() {
-    const BATCHES: u64 = 3000;
+    const BATCHES: u64 = 2000;
     let home = tempfile::tempdir().unwrap();
     let place = home.path().join("small");
     let Some(_tmpfs) = Tmpfs::mount(&place) else {
@@ -39,7 +39,7 @@ async fn a_full_disk_costs_nothing_but_time() {
         return;
     };
     let filler = place.join("filler");
-    fs::write(&filler, vec![1; 18 << 20]).unwrap();
+    fs::write(&filler, vec![1; 120 << 20]).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let mut daemon = Daemon::start_in(folder, place.join("data"), &["--fresh-seconds", "0"]);
     let mut peer = Peer::new(&daemon.url(), "web1");

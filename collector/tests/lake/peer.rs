@@ -141,6 +141,8 @@ impl Peer {
         };
         if number % 5 == 0 {
             event.process = Some(Process {
+                comm: std::mem::take(&mut event.comm),
+                tid: std::mem::take(&mut event.tid),
                 args: vec![self.host.clone(), format!("exec-{number}")],
                 ..self.process(9)
             });

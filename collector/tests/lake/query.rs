@@ -14,7 +14,7 @@ async fn questions_are_answered_from_files_and_from_what_is_fresh() {
     wait("a file", async || (!daemon.files().is_empty()).then_some(())).await;
     wait("nothing to be fresh", async || {
         let database = rusqlite::Connection::open(daemon.data().join("collector.db")).unwrap();
-        let count: u64 = database
+        let count: i64 = database
             .query_row("SELECT count(*) FROM batches", [], |row| row.get(0))
             .unwrap();
         (count == 0).then_some(())

@@ -95,7 +95,10 @@ async fn filters_and_expressions_select() {
 #[tokio::test]
 async fn what_retention_took_is_told_exactly() {
     let daemon = Daemon::start(&["--fresh-seconds", "0", "--keep-gib", "0"]);
-    Peer::new(&daemon.url(), "web1").deliver(4).await;
+    let mut peer = Peer::new(&daemon.url(), "web1");
+    peer.deliver(4).await;
+    // Stays, so that nobody misses it.
+    let _there = peer.connect().await.unwrap();
     wait("retention to take all", async || {
         daemon.messages().contains("are taken").then_some(())
     })
