@@ -361,7 +361,11 @@ mod tests {
             [0; 0],
             "it was booted again"
         );
-        assert_eq!(moves(&[(10, u64::MAX / SECOND), (11, 0)]).len(), 1, "whatever is said");
+        assert_eq!(
+            moves(&[(10, u64::MAX / SECOND), (11, 0)]).len(),
+            1,
+            "whatever is said"
+        );
     }
 
     #[test]

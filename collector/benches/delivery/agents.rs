@@ -52,6 +52,7 @@ async fn deliver(url: String, host: String, begun: Instant, time: Duration) -> a
         host,
         epoch: 7,
         agent_version: "0.1.0".to_owned(),
+        ..Hello::default()
     };
     frames.send(frame(deliver_request::Frame::Hello(hello))).await?;
     let mut answers = client.deliver(ReceiverStream::new(stream)).await?.into_inner();

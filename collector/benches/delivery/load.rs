@@ -98,6 +98,7 @@ async fn deliver(
         host,
         epoch: 7,
         agent_version: "0.1.0".to_owned(),
+        ..Hello::default()
     };
     let frame = |frame| DeliverRequest { frame: Some(frame) };
     frames.send(frame(deliver_request::Frame::Hello(hello))).await?;

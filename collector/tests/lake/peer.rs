@@ -60,6 +60,7 @@ impl Peer {
             host: self.host.clone(),
             epoch: self.epoch,
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..Hello::default()
         };
         frames
             .send(frame(deliver_request::Frame::Hello(hello)))
@@ -139,7 +140,7 @@ impl Peer {
             tid: 5,
             ..Event::default()
         };
-        if number % 5 == 0 {
+        if number.is_multiple_of(5) {
             event.process = Some(Process {
                 comm: std::mem::take(&mut event.comm),
                 tid: std::mem::take(&mut event.tid),

@@ -256,6 +256,7 @@ impl Stream {
             host: host.to_owned(),
             epoch: 5,
             agent_version: "test".into(),
+            ..Hello::default()
         };
         let hello = DeliverRequest {
             frame: Some(Frame::Hello(hello)),

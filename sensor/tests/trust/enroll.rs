@@ -8,7 +8,7 @@ use std::{
 
 use sensor::{
     enroll,
-    export::{Converter, Entry, Hub, Loss, MemorySpool, Uplink, UplinkConfig, UplinkMonitor, Users},
+    export::{Converter, Entry, Hub, Loss, Spool, Uplink, UplinkConfig, UplinkMonitor, Users},
     time::WallTime,
 };
 use sensor_proto::v1::UplinkStatus;
@@ -30,7 +30,7 @@ impl Agent {
             security: security(state),
             ..UplinkConfig::new(collector.url(), 7)
         };
-        let uplink = Uplink::new(config, &hub, converter, MemorySpool::new(99, 16 << 20), silent())
+        let uplink = Uplink::new(config, &hub, converter, || Spool::in_memory(16 << 20), silent())
             .expect("an address");
         Self {
             hub,

@@ -12,7 +12,7 @@ use std::{
 };
 
 use sensor::{
-    export::{Converter, Hub, LocalService, Users},
+    export::{Converter, Hub, LocalService, OutputMonitor, Users},
     orders::Orders,
     pipeline,
     remote::{Permission, Remote, Wiring},
@@ -110,6 +110,7 @@ impl Host {
                 ..Status::default()
             }),
             uplink: None,
+            outputs: OutputMonitor::default(),
             reloader: None,
             orders: Some(pipeline(Arc::clone(&done), bundle.to_owned())),
             book: None,
