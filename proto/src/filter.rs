@@ -35,7 +35,6 @@ pub const SIGNAL_NAMES: &[&str] = &[
     "bpf",
     "kexec",
     "raw_socket",
-    "sequence",
     "credential",
     "process_signal",
     "sysctl",
