@@ -53,7 +53,7 @@ async fn whatever_was_acknowledged_is_in_the_lake_once() {
     let partial: Vec<_> = daemon
         .files()
         .into_iter()
-        .filter(|file| !file.extension().is_some_and(|it| it == "parquet"))
+        .filter(|file| file.extension().is_none_or(|it| it != "parquet"))
         .collect();
     assert!(partial.is_empty(), "{partial:?}");
     assert!(memory < 512 << 10, "{memory} KiB");

@@ -139,7 +139,7 @@ impl Peer {
             tid: 5,
             ..Event::default()
         };
-        if number % 5 == 0 {
+        if number.is_multiple_of(5) {
             event.process = Some(Process {
                 comm: std::mem::take(&mut event.comm),
                 tid: std::mem::take(&mut event.tid),
