@@ -64,7 +64,7 @@ struct Live {
 struct Clock {
     boot_ns: u64,
     /// Time of day at boot, as it was reckoned then.
-    offset_ns: i64,
+    offset_ns: i128,
 }
 
 /// Something about a host that has to be told.
@@ -253,12 +253,14 @@ impl Live {
 
     /// Compares both clocks with what they were. A boot time that is much earlier is that of another boot.
     fn tick(&mut self, boot_ns: u64, time_ns: u64, now: Instant) {
-        let offset_ns = time_ns.cast_signed().wrapping_sub(boot_ns.cast_signed());
+        let offset_ns = i128::from(time_ns) - i128::from(boot_ns);
         let step = CLOCK_STEP.as_nanos() as u64;
         if let Some(before) = self.clock
             && boot_ns.saturating_add(step) >= before.boot_ns
         {
-            let by_ns = offset_ns.wrapping_sub(before.offset_ns);
+            let by_ns = offset_ns - before.offset_ns;
+            // Sixty-four bits are three centuries.
+            let by_ns = i64::try_from(by_ns).unwrap_or(if by_ns < 0 { i64::MIN } else { i64::MAX });
             if by_ns.unsigned_abs() >= step {
                 self.moved = Some((by_ns, now));
                 self.moved_told = false;

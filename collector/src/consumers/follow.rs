@@ -121,7 +121,7 @@ impl Follower {
         }
         if self.next < floor {
             self.taken += floor.0 - self.next.0;
-            self.next = floor;
+            self.reach(floor);
         }
         if let Some(run) = snapshot.runs().iter().find(|run| run.past > self.next) {
             let past = run.past;

@@ -43,8 +43,7 @@ async fn whatever_was_acknowledged_is_in_the_lake_once() {
     let total = batches * EACH * PEERS as u64;
     check(&daemon, total, "running");
     wait("everything to be in files", async || {
-        let fresh = daemon.query("select count(*) as n from events").unwrap();
-        (fresh.contains(&total.to_string()) && !daemon.files().is_empty()).then_some(())
+        daemon.is_settled().then_some(())
     })
     .await;
     daemon.stop();

@@ -106,6 +106,15 @@ impl Daemon {
         files
     }
 
+    /// Whether all entries are in files.
+    pub fn is_settled(&self) -> bool {
+        let database = rusqlite::Connection::open(self.data.join("collector.db")).unwrap();
+        let count: i64 = database
+            .query_row("SELECT count(*) FROM batches", [], |row| row.get(0))
+            .unwrap();
+        count == 0
+    }
+
     /// A query of the command line.
     pub fn query(&self, sql: &str) -> Result<String, String> {
         command(&["query", "--collector", &self.url(), "-o", "json", sql])

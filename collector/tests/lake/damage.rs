@@ -15,14 +15,7 @@ async fn a_damaged_file_is_set_aside_and_the_rest_is_answered() {
         (daemon.files().len() >= 2).then_some(())
     })
     .await;
-    wait("nothing to be fresh", async || {
-        let database = rusqlite::Connection::open(daemon.data().join("collector.db")).unwrap();
-        let count: i64 = database
-            .query_row("SELECT count(*) FROM batches", [], |row| row.get(0))
-            .unwrap();
-        (count == 0).then_some(())
-    })
-    .await;
+    wait("nothing to be fresh", async || daemon.is_settled().then_some(())).await;
     let files = |ending: &str| -> Vec<_> {
         let files = daemon.files().into_iter();
         files

@@ -12,14 +12,7 @@ async fn questions_are_answered_from_files_and_from_what_is_fresh() {
     let mut daemon = Daemon::start(&["--fresh-seconds", "0"]);
     Peer::new(&daemon.url(), "web1").deliver(4).await;
     wait("a file", async || (!daemon.files().is_empty()).then_some(())).await;
-    wait("nothing to be fresh", async || {
-        let database = rusqlite::Connection::open(daemon.data().join("collector.db")).unwrap();
-        let count: i64 = database
-            .query_row("SELECT count(*) FROM batches", [], |row| row.get(0))
-            .unwrap();
-        (count == 0).then_some(())
-    })
-    .await;
+    wait("nothing to be fresh", async || daemon.is_settled().then_some(())).await;
     daemon.stop();
 
     let mut daemon = restart_without_keeping(daemon);
