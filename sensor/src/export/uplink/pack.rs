@@ -91,10 +91,7 @@ impl Packer {
                     self.add(&item).await?;
                 }
             }
-            // What matters most is on disk first.
-            for class in Class::ALL.into_iter().rev() {
-                self.close(class).await?;
-            }
+            self.close_all().await?;
             if taken == 0 {
                 return self.keeper.flush().await;
             }
@@ -121,6 +118,14 @@ impl Packer {
         open.entries += 1;
         *open.names.entry(item.name()).or_default() += 1;
         if open.is_full() {
+            self.close_all().await?;
+        }
+        Ok(())
+    }
+
+    /// Hands on what is gathered, of all classes, what matters least first: what a process did is with the collector before its end is.
+    async fn close_all(&mut self) -> Result<(), KeeperError> {
+        for class in Class::ALL {
             self.close(class).await?;
         }
         Ok(())
