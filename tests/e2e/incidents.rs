@@ -127,7 +127,7 @@ fn damaged() -> Result<()> {
     ensure!(ask(&agent, &["incidents", "list"])?.contains("no incidents"));
     let mut names = fs::read_dir(agent.state())?.filter_map(std::result::Result::ok);
     ensure!(
-        names.any(|entry| entry.file_name().to_string_lossy().contains("damaged")),
+        names.any(|entry| entry.file_name().to_string_lossy().contains(".corrupt-")),
         "it was not set aside"
     );
     Ok(())
