@@ -38,7 +38,7 @@ fn revoked() -> Result<()> {
     );
     let (good, said) = collector.ask(&["revoke", "--host", HOST])?;
     ensure!(good && said.contains("1 certificates that were valid"), "{said}");
-    wait_for("the agent to say that it is revoked", patience(20), || {
+    wait_for("the agent to say that it is revoked", patience(60), || {
         let uplink = agent.status()?.uplink.unwrap_or_default();
         let told =
             uplink.last_error == "it has revoked this certificate; to come back, enrol with a new token";
