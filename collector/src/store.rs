@@ -13,12 +13,12 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use prost::Message as _;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use sensor_proto::v1::{Batch, Entry, Host, HostIncident, Incident, ListFleetIncidentsRequest, entry};
+use sensor_storage::{Opened, Plan, StorageError, now};
 
 use crate::session::{StreamId, TakenBatch};
 
@@ -30,8 +30,14 @@ mod tables;
 pub use lake::{Change, LakeFile, Run};
 pub use reader::{Extent, Reader, StoredBatch};
 
+/// What the database is to be.
+const PLAN: Plan = Plan {
+    probe,
+    ..Plan::new(&tables::MIGRATIONS)
+};
+
 /// Version of the schema, kept in SQLite's `user_version`.
-pub const SCHEMA: i64 = tables::MIGRATIONS.len() as i64;
+pub const SCHEMA: i64 = PLAN.schema();
 
 /// Place of an entry among all that were ever stored here, from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,9 +48,6 @@ impl std::fmt::Display for Position {
         self.0.fmt(f)
     }
 }
-
-/// How long to wait for somebody else who reads or backs up the database.
-const BUSY: Duration = Duration::from_secs(5);
 
 /// The numbering of what the collector itself says of a host. An agent draws its own at random; one that drew this would be in nobody's way but its own.
 const COLLECTOR_EPOCH: u64 = 0;
@@ -94,6 +97,31 @@ pub enum StoreError {
     },
 }
 
+impl From<StorageError> for StoreError {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::File { path, cause } => Self::Directory { path, cause },
+            StorageError::Newer { path, found, .. } => Self::Newer { path, found },
+            StorageError::Database { path, cause } => Self::Database { path, cause },
+        }
+    }
+}
+
+/// Reads what every later write needs, so that damage there shows now. Reading all would take too long.
+fn probe(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row(
+        "SELECT count(*) FROM hosts, streams WHERE host = hosts.id",
+        [],
+        |_| Ok(()),
+    )?;
+    let latest = connection.query_row(
+        "SELECT length(body) FROM batches ORDER BY position DESC LIMIT 1",
+        [],
+        |_| Ok(()),
+    );
+    latest.optional().map(|_| ())
+}
+
 /// What became of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stored {
@@ -120,18 +148,14 @@ impl Store {
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         let lock = lock(directory)?;
         let path = directory.join("collector.db");
-        let connection = match connect(&path) {
-            Err(StoreError::Database { cause, .. }) if is_corrupt(&cause) => {
-                let aside = set_aside(&path)?;
-                tracing::error!(
-                    "database {} is corrupt ({cause}): set aside as {}, a new one is begun",
-                    path.display(),
-                    aside.display()
-                );
-                connect(&path)?
-            }
-            result => result?,
-        };
+        let Opened { connection, aside } = sensor_storage::open_or_renew(&path, &PLAN)?;
+        if let Some((aside, cause)) = aside {
+            tracing::error!(
+                "database {} is corrupt ({cause}): set aside as {}, a new one is begun",
+                path.display(),
+                aside.display()
+            );
+        }
         Ok(Self {
             connection,
             path,
@@ -401,89 +425,6 @@ fn lock(directory: &Path) -> Result<File, StoreError> {
         Err(TryLockError::WouldBlock) => Err(StoreError::Locked { path }),
         Err(TryLockError::Error(cause)) => Err(StoreError::Directory { path, cause }),
     }
-}
-
-fn connect(path: &Path) -> Result<Connection, StoreError> {
-    // SQLite would make it readable for everyone that the umask allows.
-    File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(|cause| StoreError::Directory {
-            path: path.to_owned(),
-            cause,
-        })?;
-    let prepare = || -> rusqlite::Result<(Connection, i64)> {
-        let mut connection = Connection::open(path)?;
-        connection.busy_timeout(BUSY)?;
-        // A commit returns when it is on disk (FULL); readers do not stop the writer (WAL).
-        connection.pragma_update(None, "journal_mode", "wal")?;
-        connection.pragma_update(None, "synchronous", "full")?;
-        connection.pragma_update(None, "foreign_keys", true)?;
-        let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        if found < SCHEMA {
-            tables::migrate(&mut connection, found)?;
-        }
-        // Reads what every later write needs, so that damage there shows now. Reading all would take too long.
-        connection.query_row(
-            "SELECT count(*) FROM hosts, streams WHERE host = hosts.id",
-            [],
-            |_| Ok(()),
-        )?;
-        connection
-            .query_row(
-                "SELECT length(body) FROM batches ORDER BY position DESC LIMIT 1",
-                [],
-                |_| Ok(()),
-            )
-            .optional()?;
-        Ok((connection, found))
-    };
-    let (connection, found) = prepare().map_err(|cause| StoreError::Database {
-        path: path.to_owned(),
-        cause,
-    })?;
-    if found > SCHEMA {
-        return Err(StoreError::Newer {
-            path: path.to_owned(),
-            found,
-        });
-    }
-    Ok(connection)
-}
-
-fn is_corrupt(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
-    )
-}
-
-/// Renames the database and what belongs to it, and returns its new name.
-fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
-    let named = |suffix: &str, stamp: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(stamp);
-        name.push(suffix);
-        PathBuf::from(name)
-    };
-    let stamp = format!(".corrupt-{}", now());
-    for suffix in ["-wal", "-shm", ""] {
-        let from = named(suffix, "");
-        match fs::rename(&from, named(suffix, &stamp)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            result => result.map_err(|cause| StoreError::Directory { path: from, cause })?,
-        }
-    }
-    Ok(named("", &stamp))
-}
-
-/// Nanoseconds since the Unix epoch, as SQLite holds them: until the year 2262.
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

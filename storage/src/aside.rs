@@ -3,12 +3,11 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use rusqlite::ErrorCode;
 
-use crate::StorageError;
+use crate::{StorageError, now};
 
 /// Why something is set aside that is damaged, as part of its new name.
 pub const CORRUPT: &str = "corrupt";
@@ -28,8 +27,7 @@ pub fn is_damaged(error: &rusqlite::Error) -> bool {
 /// # Errors
 /// If it cannot be renamed.
 pub fn set_aside(path: &Path, why: &str) -> Result<PathBuf, StorageError> {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let stamp = format!(".{why}-{}", since.as_nanos());
+    let stamp = format!(".{why}-{}", now());
     let named = |stamp: &str, suffix: &str| {
         let mut name = path.as_os_str().to_owned();
         name.push(stamp);

@@ -10,8 +10,10 @@ mod aside;
 mod error;
 mod open;
 mod plan;
+mod time;
 
 pub use aside::{CORRUPT, is_damaged, set_aside};
 pub use error::StorageError;
 pub use open::{Opened, check, in_memory, open, open_or_renew};
 pub use plan::{Durability, Plan};
+pub use time::{nanoseconds, now};

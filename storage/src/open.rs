@@ -27,11 +27,11 @@ pub fn open(path: &Path, plan: &Plan) -> Result<Connection, StorageError> {
     prepare_file(path)?;
     let failed = StorageError::database(path);
     let (connection, found) = prepare(path, plan).map_err(failed)?;
-    if found > plan.schema {
+    if found > plan.schema() {
         return Err(StorageError::Newer {
             path: path.to_owned(),
             found,
-            known: plan.schema,
+            known: plan.schema(),
         });
     }
     (plan.probe)(&connection).map_err(StorageError::database(path))?;
@@ -60,8 +60,8 @@ pub fn open_or_renew(path: &Path, plan: &Plan) -> Result<Opened, StorageError> {
 /// # Errors
 /// If there is no memory for it, or the plan's tables are none.
 pub fn in_memory(plan: &Plan) -> rusqlite::Result<Connection> {
-    let connection = Connection::open_in_memory()?;
-    connection.execute_batch(plan.tables)?;
+    let mut connection = Connection::open_in_memory()?;
+    bring_up(&mut connection, plan, 0)?;
     Ok(connection)
 }
 
@@ -96,13 +96,20 @@ fn prepare(path: &Path, plan: &Plan) -> rusqlite::Result<(Connection, i64)> {
     connection.pragma_update(None, "cache_size", -plan.cache_kib)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if found == 0 {
-        let transaction = connection.transaction()?;
-        transaction.execute_batch(plan.tables)?;
-        transaction.pragma_update(None, "user_version", plan.schema)?;
-        transaction.commit()?;
+    if found < plan.schema() {
+        bring_up(&mut connection, plan, found)?;
     }
     Ok((connection, found))
+}
+
+/// Brings a database of version `found` to the present one, all at once or not at all.
+fn bring_up(connection: &mut Connection, plan: &Plan, found: i64) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    for step in plan.steps.iter().skip(usize::try_from(found).unwrap_or(0)) {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "user_version", plan.schema())?;
+    transaction.commit()
 }
 
 /// SQLite would make it readable for everyone that the umask allows.
@@ -132,15 +139,19 @@ mod tests {
     use super::*;
 
     const PLAN: Plan = Plan {
-        schema: 3,
-        tables: "CREATE TABLE things (name TEXT NOT NULL) STRICT;",
         durability: crate::Durability::Normal,
         cache_kib: 64,
         busy: std::time::Duration::from_secs(1),
-        exclusive: false,
         shrinks: true,
         probe: |connection| connection.query_row("SELECT count(*) FROM things", [], |_| Ok(())),
+        ..Plan::new(STEPS)
     };
+
+    const STEPS: &[&str] = &[
+        "CREATE TABLE things (name TEXT NOT NULL) STRICT;",
+        "ALTER TABLE things ADD COLUMN size INTEGER;",
+        "UPDATE things SET size = 1;",
+    ];
 
     #[test]
     fn it_is_for_its_owner_only() {
@@ -151,6 +162,29 @@ mod tests {
         assert_eq!(mode(&home.path().join("new")), 0o700);
         assert_eq!(mode(&path), 0o600);
         assert_eq!(mode(&home.path().join("new/some.db-wal")), 0o600);
+    }
+
+    #[test]
+    fn what_an_older_version_wrote_is_brought_up_to_date() {
+        let home = tempfile::tempdir().expect("a directory");
+        let path = home.path().join("some.db");
+        let older = Plan {
+            steps: &STEPS[..1],
+            ..PLAN
+        };
+        let connection = open(&path, &older).expect("opens");
+        connection
+            .execute("INSERT INTO things VALUES ('a')", [])
+            .expect("inserts");
+        drop(connection);
+        let connection = open(&path, &PLAN).expect("opens again");
+        let size: i64 = connection
+            .query_row("SELECT size FROM things WHERE name = 'a'", [], |row| row.get(0))
+            .expect("is there");
+        let found: i64 = connection
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+            .expect("is said");
+        assert_eq!((size, found), (1, 3));
     }
 
     #[test]

@@ -22,13 +22,11 @@ impl Durability {
     }
 }
 
-/// What a database is to be. `Plan { schema, tables, ..Plan::default() }` is one that others may read while it is written.
+/// What a database is to be. [`Plan::new`] is one that others may read while it is written.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// Version of the schema, in SQLite's `user_version`; above 0.
-    pub schema: i64,
-    /// What makes the tables of a new one.
-    pub tables: &'static str,
+    /// What makes each version of the schema of the one before; the first makes the tables of a new one.
+    pub steps: &'static [&'static str],
     /// When a commit returns.
     pub durability: Durability,
     /// Pages that are held in memory, in KiB.
@@ -43,11 +41,12 @@ pub struct Plan {
     pub probe: fn(&Connection) -> rusqlite::Result<()>,
 }
 
-impl Default for Plan {
-    fn default() -> Self {
+impl Plan {
+    /// One that is made by these steps; a commit of it is on disk.
+    #[must_use]
+    pub const fn new(steps: &'static [&'static str]) -> Self {
         Self {
-            schema: 1,
-            tables: "",
+            steps,
             durability: Durability::Full,
             cache_kib: 2_048,
             busy: Duration::from_secs(5),
@@ -55,5 +54,11 @@ impl Default for Plan {
             shrinks: false,
             probe: |_| Ok(()),
         }
+    }
+
+    /// Version of the schema that the steps lead to, kept in SQLite's `user_version`.
+    #[must_use]
+    pub const fn schema(&self) -> i64 {
+        self.steps.len() as i64
     }
 }

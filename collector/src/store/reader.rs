@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{BUSY, KnownHost, Position, Run, StoreError, lake};
+use super::{KnownHost, PLAN, Position, Run, StoreError, lake};
 use crate::lake::Day;
 
 /// A read-only connection.
@@ -62,7 +62,7 @@ impl Reader {
         let open = || -> rusqlite::Result<Connection> {
             let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let connection = Connection::open_with_flags(&path, flags)?;
-            connection.busy_timeout(BUSY)?;
+            connection.busy_timeout(PLAN.busy)?;
             Ok(connection)
         };
         match open() {

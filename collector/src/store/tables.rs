@@ -2,8 +2,6 @@
 //!
 //! Numbers that may exceed what SQLite's signed integers hold (`epoch`) are stored bit for bit.
 
-use rusqlite::Connection;
-
 /// What makes each version of the schema of the one before.
 pub(super) const MIGRATIONS: [&str; 3] = [
     "
@@ -79,13 +77,3 @@ CREATE TABLE incidents (
 CREATE INDEX incidents_by_time ON incidents (updated_ns);
 ",
 ];
-
-/// Brings a database of version `found` to the present one, all at once or not at all.
-pub(super) fn migrate(connection: &mut Connection, found: i64) -> rusqlite::Result<()> {
-    let transaction = connection.transaction()?;
-    for step in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
-        transaction.execute_batch(step)?;
-    }
-    transaction.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?;
-    transaction.commit()
-}

@@ -2,21 +2,22 @@
 //! them nor be lost with them. A commit is on disk (WAL, `synchronous = FULL`); one writer at a time.
 
 use std::{
-    fs::File,
-    io,
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
+use sensor_storage::{Plan, StorageError};
+pub use sensor_storage::{nanoseconds, now};
 
-/// Version of the schema, kept in SQLite's `user_version`.
-const SCHEMA: i64 = 1;
-
-/// How long to wait for somebody else who reads or backs up the database.
-const BUSY: Duration = Duration::from_secs(5);
+const PLAN: Plan = Plan {
+    probe: |connection| {
+        connection.query_row("SELECT count(*) FROM revoked, certificates, tokens", [], |_| {
+            Ok(())
+        })
+    },
+    ..Plan::new(&[TABLES])
+};
 
 const TABLES: &str = "
 CREATE TABLE tokens (
@@ -78,16 +79,23 @@ CREATE TABLE bundles (
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "each says itself what happened")]
 pub enum DatabaseError {
-    #[error("cannot use {}: {cause}", path.display())]
-    File { path: PathBuf, cause: io::Error },
-    #[error("{} has schema {found}, this collector knows {SCHEMA}; use a newer collector", path.display())]
-    Newer { path: PathBuf, found: i64 },
     #[error("database {}: {cause}; who may come cannot be told without it: put a copy of it back, or move it away to begin anew", path.display())]
     Open { path: PathBuf, cause: rusqlite::Error },
+    #[error(transparent)]
+    Unusable(StorageError),
     #[error("the database of who may come failed: {0}")]
     Failed(#[from] rusqlite::Error),
     #[error("the collector is stopping")]
     Stopping,
+}
+
+impl From<StorageError> for DatabaseError {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Database { path, cause } => Self::Open { path, cause },
+            error => Self::Unusable(error),
+        }
+    }
 }
 
 /// The database, shared.
@@ -100,26 +108,7 @@ impl Database {
     /// # Errors
     /// If it cannot be used.
     pub fn open(data: &Path) -> Result<Self, DatabaseError> {
-        let path = data.join("trust.db");
-        // SQLite would make it readable for everyone that the umask allows.
-        let mut options = File::options();
-        let made = options
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path);
-        made.map_err(|cause| DatabaseError::File {
-            path: path.clone(),
-            cause,
-        })?;
-        let (connection, found) = prepare(&path).map_err(|cause| DatabaseError::Open {
-            path: path.clone(),
-            cause,
-        })?;
-        if found > SCHEMA {
-            return Err(DatabaseError::Newer { path, found });
-        }
+        let connection = sensor_storage::open(&data.join("trust.db"), &PLAN)?;
         Ok(Self(Arc::new(Mutex::new(connection))))
     }
 
@@ -157,37 +146,6 @@ impl Database {
         let done = tokio::task::spawn_blocking(move || database.now(work)).await;
         done.unwrap_or_else(|_| Err(E::from(DatabaseError::Stopping)))
     }
-}
-
-fn prepare(path: &Path) -> rusqlite::Result<(Connection, i64)> {
-    let mut connection = Connection::open(path)?;
-    connection.busy_timeout(BUSY)?;
-    connection.pragma_update(None, "journal_mode", "wal")?;
-    connection.pragma_update(None, "synchronous", "full")?;
-    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if found == 0 {
-        let transaction = connection.transaction()?;
-        transaction.execute_batch(TABLES)?;
-        transaction.pragma_update(None, "user_version", SCHEMA)?;
-        transaction.commit()?;
-    }
-    connection.query_row("SELECT count(*) FROM revoked, certificates, tokens", [], |_| {
-        Ok(())
-    })?;
-    Ok((connection, found))
-}
-
-/// Nanoseconds since the epoch, as SQLite holds them: until the year 2262.
-#[must_use]
-pub fn nanoseconds(time: SystemTime) -> i64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
-}
-
-/// Now, likewise.
-#[must_use]
-pub fn now() -> i64 {
-    nanoseconds(SystemTime::now())
 }
 
 /// A time as people read it, in UTC.

@@ -1,9 +1,6 @@
 //! The database.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
 
 use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
@@ -15,14 +12,9 @@ use crate::{detect::Incident, time::WallTime};
 
 /// What is written last may be lost with the host's power, and nothing else.
 const PLAN: Plan = Plan {
-    schema: 1,
-    tables: TABLES,
     durability: Durability::Normal,
     cache_kib: 256,
-    busy: Duration::from_secs(5),
-    exclusive: false,
-    shrinks: false,
-    probe: |_| Ok(()),
+    ..Plan::new(&[TABLES])
 };
 
 /// Incidents that are listed at once where nobody says.

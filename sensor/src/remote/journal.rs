@@ -4,8 +4,6 @@
 //! at most [`ROWS`] of them. Bundles that are yet to be sent are beside them.
 
 use std::{
-    fs::{DirBuilder, File},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -14,6 +12,7 @@ use std::{
 use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use sensor_proto::v1::{CommandAnswer, OfferBundleRequest};
+use sensor_storage::{Plan, StorageError};
 
 use crate::time::WallTime;
 
@@ -23,7 +22,7 @@ const KEPT: Duration = Duration::from_secs(8 * 86_400);
 /// Most rows.
 const ROWS: i64 = 20_000;
 
-const SCHEMA: i64 = 1;
+const PLAN: Plan = Plan::new(&[TABLES]);
 
 const TABLES: &str = "
 CREATE TABLE commands (
@@ -52,7 +51,16 @@ pub enum JournalError {
     #[error(
         "nothing that is asked by the collector is done, since it could not be done only once: {0}; set host.state to where it can be kept"
     )]
-    File(#[from] std::io::Error),
+    File(StorageError),
+}
+
+impl From<StorageError> for JournalError {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Database { cause, .. } => Self::Database(cause),
+            error => Self::File(error),
+        }
+    }
 }
 
 /// What is known of an id.
@@ -85,26 +93,7 @@ impl Journal {
     /// # Errors
     /// If it cannot be used.
     pub fn open(state: &Path) -> Result<Self, JournalError> {
-        DirBuilder::new().recursive(true).mode(0o700).create(state)?;
-        let path = state.join("remote.db");
-        let mut options = File::options();
-        options
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path)?;
-        let mut connection = Connection::open(&path)?;
-        connection.busy_timeout(Duration::from_secs(5))?;
-        connection.pragma_update(None, "journal_mode", "wal")?;
-        connection.pragma_update(None, "synchronous", "full")?;
-        let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        if found == 0 {
-            let transaction = connection.transaction()?;
-            transaction.execute_batch(TABLES)?;
-            transaction.pragma_update(None, "user_version", SCHEMA)?;
-            transaction.commit()?;
-        }
+        let connection = sensor_storage::open(&state.join("remote.db"), &PLAN)?;
         Ok(Self(Arc::new(Mutex::new(connection))))
     }
 

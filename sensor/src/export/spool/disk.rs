@@ -13,7 +13,7 @@ use std::{collections::VecDeque, path::Path, time::Duration};
 
 use prost::bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
-use sensor_storage::{Durability, Plan, StorageError};
+use sensor_storage::{Plan, StorageError};
 
 use super::{
     Class, Package,
@@ -24,14 +24,12 @@ use crate::time::WallTime;
 
 /// A commit returns when it is on disk: what is sent must be there whatever happens. Several batches share one.
 const PLAN: Plan = Plan {
-    schema: 1,
-    tables: TABLES,
-    durability: Durability::Full,
     cache_kib: 512,
     busy: Duration::from_secs(2),
     exclusive: true,
     shrinks: true,
     probe,
+    ..Plan::new(&[TABLES])
 };
 
 const TABLES: &str = "
