@@ -32,13 +32,12 @@ pub(crate) fn programs(toolchain: Toolchain, profile: &str) -> Result<Programs> 
     Ok(Programs::in_folder(&cargo::target().join(profile)))
 }
 
-/// Builds the end-to-end tests and what they test. All of the workspace each time: were it parts of it, dependencies would have other features,
-/// and be built once more.
+/// Builds the end-to-end tests and what they test. All of the workspace, and programs together with a test: otherwise dependencies would have other
+/// features than for the unit tests, and be built once more.
 pub(crate) fn end_to_end(toolchain: Toolchain) -> Result<EndToEnd> {
-    cargo::run(&mut static_cargo(toolchain, "build"))?;
     Ok(EndToEnd {
+        tests: programs_and_tests(toolchain)?,
         programs: Programs::in_folder(&static_folder().join(TARGET).join("e2e")),
-        tests: tests(toolchain)?,
     })
 }
 
@@ -56,10 +55,11 @@ impl Programs {
     }
 }
 
-fn tests(toolchain: Toolchain) -> Result<PathBuf> {
-    let mut build = static_cargo(toolchain, "test");
+/// Where the tests are.
+fn programs_and_tests(toolchain: Toolchain) -> Result<PathBuf> {
+    let mut build = static_cargo(toolchain, "build");
     build.args([
-        "--no-run",
+        "--bins",
         "--test",
         "e2e",
         "--message-format=json-render-diagnostics",
