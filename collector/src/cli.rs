@@ -11,5 +11,7 @@ pub mod incidents;
 pub mod query;
 pub mod revoke;
 pub mod serve;
+mod who;
 
 pub use connect::{Place, harmless};
+pub use who::Who;

@@ -7,6 +7,7 @@ mod compressed;
 pub mod fanout;
 mod filter;
 mod response;
+pub mod text;
 
 pub use batch::DanglingProcess;
 pub use compressed::{Compressor, DecompressError, decompress};

@@ -13,7 +13,6 @@ pub mod enforce;
 pub mod enroll;
 pub mod export;
 pub mod forensics;
-pub mod hex;
 pub mod host;
 pub mod knowledge;
 pub mod links;
@@ -33,3 +32,5 @@ pub mod session;
 pub mod state;
 pub mod status;
 pub mod time;
+
+pub use sensor_trust::hex;

@@ -63,7 +63,7 @@ impl Certificate {
         }
         let validity = parsed.validity();
         Ok(Self {
-            serial: hex::text(parsed.raw_serial()).into(),
+            serial: hex::hex(parsed.raw_serial()).into(),
             begins: time(validity.not_before.timestamp()),
             ends: time(validity.not_after.timestamp()),
             fingerprint: Fingerprint::of(parsed.public_key().raw),

@@ -5,7 +5,7 @@
 //! use from the next one on. A channel is one connection: when that ends, so does the channel.
 
 use std::{
-    error::Error as _,
+    error::Error,
     fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     str::FromStr,
@@ -277,7 +277,8 @@ async fn attempt(remote: SocketAddr, on_connecting: &OnConnecting) -> io::Result
 }
 
 /// An error and what it came from: tonic's own text is only "transport error".
-fn causes(error: &tonic::transport::Error) -> String {
+#[must_use]
+pub fn causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

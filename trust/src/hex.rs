@@ -3,12 +3,16 @@
 use std::fmt::{self, Write as _};
 
 /// Writes two digits for each byte.
-pub(crate) fn write(bytes: &[u8], f: &mut impl fmt::Write) -> fmt::Result {
+///
+/// # Errors
+/// As `f` fails.
+pub fn write(bytes: &[u8], f: &mut impl fmt::Write) -> fmt::Result {
     bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
 }
 
 /// `bytes` as digits.
-pub(crate) fn text(bytes: &[u8]) -> String {
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         // A string takes everything.
         let _ = write!(text, "{byte:02x}");
@@ -17,7 +21,8 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 }
 
 /// Exactly `N` bytes, of lower-case digits.
-pub(crate) fn parse<const N: usize>(text: &str) -> Option<[u8; N]> {
+#[must_use]
+pub fn parse<const N: usize>(text: &str) -> Option<[u8; N]> {
     let text = text.as_bytes();
     if text.len() != 2 * N {
         return None;

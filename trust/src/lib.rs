@@ -13,7 +13,7 @@ pub mod certificate;
 pub mod credentials;
 pub mod dial;
 mod fingerprint;
-mod hex;
+pub mod hex;
 mod identity;
 mod pinned;
 pub mod request;
@@ -22,7 +22,7 @@ mod token;
 
 pub use certificate::{Certificate, CertificateError};
 pub use credentials::{Credentials, CredentialsError};
-pub use dial::{Address, DialError, Link, OnConnecting, Security, dial};
+pub use dial::{Address, DialError, Link, OnConnecting, Security, causes, dial};
 pub use fingerprint::Fingerprint;
 pub use identity::{Identity, IdentityError, Name, Role};
 pub use token::{Secret, Token, TokenError};

@@ -92,7 +92,7 @@ impl Token {
     /// As it is handed over. Whoever reads it can enrol: it is not for a log.
     #[must_use]
     pub fn reveal(&self) -> String {
-        format!("{FORM}.{}.{}", hex::text(self.secret.bytes()), self.authority)
+        format!("{FORM}.{}.{}", hex::hex(self.secret.bytes()), self.authority)
     }
 }
 

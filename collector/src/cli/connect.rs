@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use hyper_util::rt::TokioIo;
-use sensor_proto::{MESSAGE_BYTES_MAX, v1::collector_client::CollectorClient};
+use sensor_proto::{MESSAGE_BYTES_MAX, text::is_harmful, v1::collector_client::CollectorClient};
 use sensor_trust::{Address, Security, credentials, dial};
 use tokio::net::UnixStream;
 use tonic::{
@@ -111,12 +111,7 @@ pub fn said(status: &Status) -> anyhow::Error {
 pub fn harmless(text: &str) -> String {
     let shown = |char: char| match char {
         '\n' => ' ',
-        char if char.is_control()
-            || ('\u{202a}'..='\u{202e}').contains(&char)
-            || ('\u{2066}'..='\u{2069}').contains(&char) =>
-        {
-            '\u{fffd}'
-        }
+        char if is_harmful(char) => '\u{fffd}',
         char => char,
     };
     text.chars().map(shown).collect()

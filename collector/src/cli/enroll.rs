@@ -5,21 +5,18 @@ use std::time::Duration;
 use anyhow::bail;
 use sensor_proto::v1::{InviteRequest, trust_client::TrustClient};
 
-use super::connect::{Place, said};
+use super::{
+    Who,
+    connect::{Place, said},
+};
 use crate::trust::database::clock;
 
 /// Make a token, good once and soon, with which a host, a person or a program gets a certificate.
 #[derive(Clone, Debug, clap::Args)]
 pub struct EnrollArgs {
-    /// Name of the host, as its agent calls it.
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["role", "name"])]
-    host: Option<String>,
-    /// For a person or a program: viewer, responder or admin.
-    #[arg(long, value_name = "ROLE", requires = "name")]
-    role: Option<String>,
-    /// What they are called.
-    #[arg(long, value_name = "NAME", requires = "role")]
-    name: Option<String>,
+    /// Whom.
+    #[command(flatten)]
+    who: Who,
     /// How long the token is good, 7 days at most.
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime_serde::re::humantime::parse_duration)]
     valid: Duration,
@@ -33,10 +30,8 @@ pub struct EnrollArgs {
 /// # Errors
 /// If no collector answers, or it does not do it.
 pub async fn run(args: EnrollArgs) -> anyhow::Result<()> {
-    let (role, name) = match (args.host, args.role, args.name) {
-        (Some(host), ..) => ("agent".to_owned(), host),
-        (None, Some(role), Some(name)) => (role, name),
-        _ => bail!("for whom? Name a host with --host, or a person or program with --role and --name"),
+    let Some((role, name)) = args.who.named() else {
+        bail!("for whom? Name a host with --host, or a person or program with --role and --name");
     };
     let mut client = TrustClient::new(args.place.connect().await?);
     let request = InviteRequest {

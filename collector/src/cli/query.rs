@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use anyhow::{Context as _, bail};
 use arrow::{array::RecordBatch, ipc::reader::StreamReader};
+use sensor_proto::text::harmless_json;
 use sensor_proto::v1::{QueryFormat, QueryRequest, QueryResponse};
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::Status;
@@ -108,7 +109,11 @@ async fn show(
         match output {
             Output::Table => whole.extend_from_slice(&response.arrow),
             Output::Arrow => out.write_all(&response.arrow)?,
-            Output::Json => out.write_all(response.json.as_bytes())?,
+            Output::Json => {
+                for line in response.json.lines() {
+                    writeln!(out, "{}", harmless_json(line.to_owned()))?;
+                }
+            }
         }
         end = Some(response);
     }

@@ -3,20 +3,17 @@
 use anyhow::bail;
 use sensor_proto::v1::{RevokeRequest, trust_client::TrustClient};
 
-use super::connect::{Place, said};
+use super::{
+    Who,
+    connect::{Place, said},
+};
 
 /// Let a host, a person or a program in no more: connections end at once, certificates and tokens are of no use any more.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RevokeArgs {
-    /// Name of the host.
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["role", "name"])]
-    host: Option<String>,
-    /// Of a person or a program: viewer, responder or admin.
-    #[arg(long, value_name = "ROLE", requires = "name")]
-    role: Option<String>,
-    /// What they are called.
-    #[arg(long, value_name = "NAME", requires = "role")]
-    name: Option<String>,
+    /// Whom.
+    #[command(flatten)]
+    who: Who,
     /// Why, for the audit.
     #[arg(long, default_value = "")]
     why: String,
@@ -30,10 +27,8 @@ pub struct RevokeArgs {
 /// # Errors
 /// If no collector answers, or it does not do it.
 pub async fn run(args: RevokeArgs) -> anyhow::Result<()> {
-    let (role, name) = match (args.host, args.role, args.name) {
-        (Some(host), ..) => ("agent".to_owned(), host),
-        (None, Some(role), Some(name)) => (role, name),
-        _ => bail!("whom? Name a host with --host, or a person or program with --role and --name"),
+    let Some((role, name)) = args.who.named() else {
+        bail!("whom? Name a host with --host, or a person or program with --role and --name");
     };
     let mut client = TrustClient::new(args.place.connect().await?);
     let request = RevokeRequest {

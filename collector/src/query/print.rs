@@ -7,6 +7,7 @@ use arrow::{
     error::ArrowError,
     util::display::{ArrayFormatter, FormatOptions},
 };
+use sensor_proto::text::is_harmful;
 
 /// Widest column in characters; what is longer is cut.
 const WIDTH_MAX: usize = 80;
@@ -77,7 +78,7 @@ fn aligned(lines: &[Vec<String>]) -> String {
     text
 }
 
-/// On one line, without control characters, and not too long.
+/// On one line, harmless, and not too long.
 fn shown(text: &str) -> String {
     let mut shown = String::new();
     for (count, character) in text.chars().enumerate() {
@@ -85,9 +86,7 @@ fn shown(text: &str) -> String {
             shown.push('…');
             break;
         }
-        if character.is_control()
-            || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-        {
+        if is_harmful(character) {
             let _ = write!(shown, "{}", character.escape_unicode());
         } else {
             shown.push(character);

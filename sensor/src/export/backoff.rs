@@ -1,6 +1,6 @@
-//! When to try again, and what to say of why.
+//! When to try again.
 
-use std::{error::Error, time::Duration};
+use std::time::Duration;
 
 /// First and longest time between attempts.
 pub(super) const FIRST: Duration = Duration::from_millis(250);
@@ -38,21 +38,6 @@ impl Backoff {
         bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((bits ^ (bits >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
     }
-}
-
-/// An error and what it came from: tonic's own text is only "transport error".
-pub(super) fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

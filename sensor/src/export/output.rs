@@ -18,18 +18,14 @@ use std::{
 };
 
 use sensor_proto::{fanout::Reader, v1};
+use sensor_trust::causes;
 use tokio::{
     task::JoinHandle,
     time::{sleep, timeout},
 };
 
 use self::{file::FileSink, otlp::OtlpSink, syslog::SyslogSink, webhook::WebhookSink};
-use super::{
-    Converter, Entry, Hub, Loss,
-    backoff::{Backoff, causes},
-    format::Format,
-    uplink::OnConnecting,
-};
+use super::{Converter, Entry, Hub, Loss, backoff::Backoff, format::Format, uplink::OnConnecting};
 use crate::{
     config::{Output, OutputKind},
     time::WallTime,
