@@ -3,21 +3,15 @@
 use std::time::{Duration, Instant};
 
 use prost::Message as _;
-use sensor_proto::{
-    PROTOCOL,
-    v1::{
-        Batch, DeliverRequest, Entry, Event, Fork, Hello, Process, ProcessId, deliver_request,
-        deliver_response::Frame, entry, event, ingest_client::IngestClient,
-    },
+use sensor_proto::v1::{
+    Batch, Entry, Event, Fork, Process, ProcessId, deliver_response::Frame, entry, event,
 };
 use tokio::{
-    sync::mpsc,
     task::JoinSet,
     time::{interval, sleep},
 };
-use tokio_stream::wrappers::ReceiverStream;
 
-use crate::load::Outcome;
+use crate::{line::Line, load::Outcome};
 
 const EVENTS: u64 = 20;
 
@@ -44,19 +38,7 @@ pub(crate) async fn run(url: &str, agents: u32, time: Duration) -> anyhow::Resul
 }
 
 async fn deliver(url: String, host: String, begun: Instant, time: Duration) -> anyhow::Result<Vec<Duration>> {
-    let mut client = IngestClient::connect(url).await?;
-    let (frames, stream) = mpsc::channel(4);
-    let frame = |frame| DeliverRequest { frame: Some(frame) };
-    let hello = Hello {
-        protocol: PROTOCOL,
-        host,
-        epoch: 7,
-        agent_version: "0.1.0".to_owned(),
-        ..Hello::default()
-    };
-    frames.send(frame(deliver_request::Frame::Hello(hello))).await?;
-    let mut answers = client.deliver(ReceiverStream::new(stream)).await?.into_inner();
-    answers.message().await?;
+    let mut line = Line::open(url, host).await?;
     let mut second = interval(Duration::from_secs(1));
     let mut acks = Vec::new();
     for sequence in 1.. {
@@ -65,13 +47,9 @@ async fn deliver(url: String, host: String, begun: Instant, time: Duration) -> a
             break;
         }
         let sent = Instant::now();
-        frames
-            .send(frame(deliver_request::Frame::Batch(
-                batch(sequence).encode_to_vec().into(),
-            )))
-            .await?;
+        line.send(batch(sequence).encode_to_vec()).await?;
         loop {
-            match answers.message().await?.and_then(|answer| answer.frame) {
+            match line.answers.message().await?.and_then(|answer| answer.frame) {
                 Some(Frame::Ack(ack)) if ack.sequence == sequence => break,
                 Some(Frame::Ack(_)) => {}
                 _ => anyhow::bail!("no acknowledgement"),

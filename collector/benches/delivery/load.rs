@@ -12,16 +12,13 @@ use std::{
 
 use anyhow::Context as _;
 use prost::Message as _;
-use sensor_proto::{
-    PROTOCOL,
-    v1::{
-        Batch, DeliverRequest, Entry, Event, Exec, Exit, FlowClose, Fork, Hello, Operation, Process,
-        ProcessId, Tuple, deliver_request, deliver_response::Frame, entry, event,
-        ingest_client::IngestClient,
-    },
+use sensor_proto::v1::{
+    Batch, Entry, Event, Exec, Exit, FlowClose, Fork, Operation, Process, ProcessId, Tuple,
+    deliver_response::Frame, entry, event,
 };
-use tokio::{sync::mpsc, task::JoinSet, time::timeout};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::{task::JoinSet, time::timeout};
+
+use crate::line::Line;
 
 /// Entries in a batch.
 pub(crate) const EACH: u64 = 512;
@@ -91,38 +88,21 @@ async fn deliver(
     time: Duration,
     left: &AtomicU64,
 ) -> anyhow::Result<Vec<Duration>> {
-    let mut client = IngestClient::connect(url).await?;
-    let (frames, stream) = mpsc::channel(64);
-    let hello = Hello {
-        protocol: PROTOCOL,
-        host,
-        epoch: 7,
-        agent_version: "0.1.0".to_owned(),
-        ..Hello::default()
-    };
-    let frame = |frame| DeliverRequest { frame: Some(frame) };
-    frames.send(frame(deliver_request::Frame::Hello(hello))).await?;
-    let mut answers = client.deliver(ReceiverStream::new(stream)).await?.into_inner();
-    let welcome = answers.message().await?.and_then(|answer| answer.frame);
-    let Some(Frame::Welcome(welcome)) = welcome else {
-        anyhow::bail!("no welcome")
-    };
-    let credit = u64::from(welcome.credit);
+    let mut line = Line::open(url, host).await?;
+    let credit = u64::from(line.welcome.credit);
     let (mut sent, mut acknowledged) = (0, 0);
     let mut on_the_way = VecDeque::new();
     let mut acks = Vec::new();
     loop {
         while sent - acknowledged < credit && begun.elapsed() < time && take(left) {
             sent += 1;
-            frames
-                .send(frame(deliver_request::Frame::Batch(numbered(sent).into())))
-                .await?;
+            line.send(numbered(sent)).await?;
             on_the_way.push_back(Instant::now());
         }
         if sent == acknowledged {
             return Ok(acks);
         }
-        let answer = timeout(Duration::from_secs(60), answers.message()).await??;
+        let answer = timeout(Duration::from_secs(60), line.answers.message()).await??;
         let Some(Frame::Ack(ack)) = answer.and_then(|answer| answer.frame) else {
             anyhow::bail!("no acknowledgement")
         };

@@ -1,10 +1,10 @@
 //! What a collector can take, and how soon it answers: `cargo bench -p collector --bench delivery -- --output FILE`.
 //!
 //! A collector in a process of its own, on one processor; agents, who only have what they need of one, on the others. Numbers are added to
-//! those in FILE. `--events` says how many events queries are asked about (50 million take a quarter of an hour to make), `--rounds` how often
-//! the collector is killed.
+//! those in FILE. `--events` says how many events queries are asked about (50 million take a quarter of an hour to make).
 
 mod agents;
+mod line;
 mod load;
 mod process;
 mod report;

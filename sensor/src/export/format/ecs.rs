@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 
 use super::{
     parts::{
-        Direction, file_name, folder, level, path, process_uid, success, time, timestamp, traffic, transport,
-        tuple,
+        Direction, file_name, folder, level, path, process_uid, success, techniques, time, timestamp,
+        traffic, transport, tuple,
     },
     without_empty,
 };
@@ -373,13 +373,7 @@ fn add_incident(fields: &mut Map<String, Value>, incident: &v1::Incident) {
         fields.insert("user".into(), user(acting));
         fields.insert("container".into(), json!({ "id": acting.container_id }));
     }
-    let mut techniques: Vec<_> = incident
-        .signals
-        .iter()
-        .flat_map(|signal| &signal.techniques)
-        .collect();
-    techniques.sort_unstable();
-    techniques.dedup();
+    let techniques = techniques(incident);
     fields.insert(
         "event".into(),
         json!({

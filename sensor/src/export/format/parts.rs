@@ -23,6 +23,15 @@ pub(super) fn path(text: &str) -> &str {
     if text.starts_with('/') { text } else { "" }
 }
 
+/// The techniques of all that was found, each once.
+pub(super) fn techniques(incident: &v1::Incident) -> Vec<&String> {
+    let found = incident.signals.iter().flat_map(|signal| &signal.techniques);
+    let mut techniques: Vec<_> = found.collect();
+    techniques.sort_unstable();
+    techniques.dedup();
+    techniques
+}
+
 /// Names a process for good, on its host.
 pub(super) fn process_uid(id: Option<&v1::ProcessId>) -> String {
     id.map_or_else(String::new, |id| format!("{}-{}", id.tgid, id.start_time_ns))

@@ -8,7 +8,7 @@ use super::{
     class::Class,
     objects::{actor, process},
 };
-use crate::export::format::parts::{level, time, timestamp};
+use crate::export::format::parts::{level, techniques, time, timestamp};
 
 fn severity_id(severity: Severity) -> u64 {
     match severity {
@@ -87,13 +87,7 @@ pub(super) fn of_incident(incident: &v1::Incident) -> Made {
     };
     let mut made = Made::new(Class::DetectionFinding, activity);
     made.severity = severity_id(incident.severity());
-    let mut techniques: Vec<_> = incident
-        .signals
-        .iter()
-        .flat_map(|signal| &signal.techniques)
-        .collect();
-    techniques.sort_unstable();
-    techniques.dedup();
+    let techniques = techniques(incident);
     made.set(
         "finding_info",
         json!({
