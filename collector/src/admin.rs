@@ -10,13 +10,12 @@ use std::{
 };
 
 use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
-use sensor_proto::v1::HostState;
+use sensor_proto::{metrics::Page, v1::HostState};
 use tokio::{net::TcpListener, sync::watch, time::timeout};
 
 use crate::{
     fleet::Fleet,
     lake::keeper,
-    metrics::Page,
     store::{KnownHost, Reader},
     writer::{Published, Writer},
 };
@@ -150,7 +149,7 @@ impl Admin {
             (HostState::OutOfDate, "out_of_date"),
         ] {
             let count = states.iter().filter(|other| **other == state).count();
-            page.sample(name, Some(("state", label)), count as u64);
+            page.sample(name, &[("state", label)], count as u64);
         }
     }
 

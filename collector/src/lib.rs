@@ -12,7 +12,6 @@ pub mod control;
 pub mod fleet;
 pub mod ingest;
 pub mod lake;
-pub mod metrics;
 pub mod priority;
 pub mod query;
 pub mod server;

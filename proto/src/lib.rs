@@ -1,11 +1,12 @@
 //! Sensor's public wire contract, generated from `sensor/v1/*.proto`, and what both ends of a stream
 //! need to agree on: [`Filter`](v1::Filter) matching, the bounds of messages, and how one publisher's
-//! entries reach many readers ([`fanout`]).
+//! entries reach many readers ([`fanout`]). And how both tell people of themselves: [`text`], [`metrics`].
 
 mod batch;
 mod compressed;
 pub mod fanout;
 mod filter;
+pub mod metrics;
 mod response;
 pub mod text;
 

@@ -21,6 +21,7 @@ use sensor_trust::OnConnecting;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
+    admin::{Admin, AdminError},
     book::{Book, Keeping},
     capture::{self, Capture, FlowTimes, LoadError, RingSizes},
     cli::json::to_json,
@@ -66,6 +67,8 @@ pub enum AgentError {
     #[error(transparent)]
     Output(#[from] OutputError),
     #[error(transparent)]
+    Admin(#[from] AdminError),
+    #[error(transparent)]
     Privacy(#[from] KeyError),
     #[error("cannot start the agent's thread: {0}")]
     Thread(#[source] io::Error),
@@ -83,6 +86,10 @@ pub async fn run(
 ) -> Result<(), AgentError> {
     preflight::require()?;
     let local = LocalServer::bind(&config.export.socket)?;
+    let admin = match config.export.admin {
+        Some(address) => Some(Admin::bind(address).await?),
+        None => None,
+    };
     let hub = Hub::new(config.export.subscriber_queue);
     let links = Arc::new(OwnLinks::default());
     let name = host_name(&config);
@@ -126,6 +133,7 @@ pub async fn run(
         book: Some(book),
     };
     let listening = tokio::spawn(remote(&config, &service, &on_connecting));
+    let looking = admin.map(|admin| tokio::spawn(admin.serve(service.clone())));
     let serving = tokio::spawn(local.serve(service));
     let delivering = tokio::spawn(async move {
         if let Some(uplink) = uplink {
@@ -140,6 +148,9 @@ pub async fn run(
     reloading.abort();
     renewing.abort();
     listening.abort();
+    if let Some(looking) = looking {
+        looking.abort();
+    }
     tracing::info!("stopping");
     let stopped = tokio::task::spawn_blocking(move || pipeline.stop()).await;
     if !matches!(stopped, Ok(Ok(()))) {

@@ -8,6 +8,7 @@ mod outputs;
 mod values;
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -440,6 +441,9 @@ pub struct Export {
     /// Entries that wait for a slow subscriber before it loses the next. 1 to 1,048,576.
     #[serde(deserialize_with = "values::bounded::<_, _, 1, 1_048_576>")]
     pub subscriber_queue: usize,
+    /// Where metrics and health are asked for, over plain HTTP.
+    #[serde(serialize_with = "values::address_text", deserialize_with = "values::address")]
+    pub admin: Option<SocketAddr>,
     /// Other ways out than the collector, as `[[export.outputs]]`.
     pub outputs: Vec<Output>,
 }
@@ -449,6 +453,7 @@ impl Default for Export {
         Self {
             socket: "/run/sensor/sensor.sock".into(),
             subscriber_queue: 8_192,
+            admin: None,
             outputs: Vec::new(),
         }
     }

@@ -3,6 +3,7 @@
 //! [`pipeline`] takes a record through the stages, [`agent`] composes them. What an operator may set is in [`config`],
 //! what they may ask in [`cli`].
 
+pub mod admin;
 pub mod agent;
 pub mod book;
 pub mod capture;

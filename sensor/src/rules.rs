@@ -7,7 +7,7 @@
 //! Invariants:
 //! - One bad rule never stops the others: it is a [`Fault`] with file, line and remedy.
 //! - Rules are untrusted: files, their number and their nesting are bounded ([`source`]), and so is what correlations remember ([`sigma`]).
-//! - The engine is behind a trait of our own; nothing outside [`document`], [`reach`] and [`sigma`] knows which one it is.
+//! - The engine is behind a trait of our own; nothing outside [`document`], [`reach`], [`index`] and [`sigma`] knows which one it is.
 
 mod audit;
 mod builtin;
@@ -17,6 +17,7 @@ pub mod documentation;
 mod engine;
 mod fault;
 mod field;
+mod index;
 mod literals;
 mod pattern;
 mod reach;

@@ -1,6 +1,11 @@
 //! From the agent to whoever reads: what is lost is said, and what is stored is stored once.
 
-use std::{collections::HashMap, process::Command};
+use std::{
+    collections::HashMap,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
@@ -26,7 +31,37 @@ pub(crate) fn trials() -> Vec<Trial> {
             collector_crash,
         ),
         case("delivery::collector_knows_its_hosts", hosts),
+        case("delivery::metrics_and_health_are_answered", looked_after),
     ]
+}
+
+fn looked_after() -> Result<()> {
+    // Taken for a moment: nobody else gets it so soon.
+    let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let agent = Agent::start(&format!("[export]\nadmin = \"{address}\"\n"), None)?;
+    let ask = |path: &str| -> Result<String> {
+        let mut stream = TcpStream::connect(address)?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: agent\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    for (path, says) in [("/healthz", "alive"), ("/readyz", "ready")] {
+        let answer = ask(path)?;
+        ensure!(
+            answer.starts_with("HTTP/1.1 200") && answer.trim_end().ends_with(says),
+            "{path}: {answer}"
+        );
+    }
+    succeed(&mut Command::new("/bin/true"))?;
+    let sample = "sensor_events_total{signal=\"exec\",became=\"delivered\"} ";
+    wait_for("an exec to be counted", patience(10), || {
+        let page = ask("/metrics")?;
+        let count = page.lines().find_map(|line| line.strip_prefix(sample));
+        Ok(count.is_some_and(|count| count != "0").then_some(()))
+    })?;
+    ensure!(ask("/other")?.starts_with("HTTP/1.1 404"), "another path");
+    agent.nothing_lost()
 }
 
 fn slow_reader() -> Result<()> {

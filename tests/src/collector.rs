@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -22,7 +23,39 @@ pub struct Collector {
     daemon: Daemon,
     port: u16,
     folder: TempDir,
-    secure: bool,
+    place: Place,
+}
+
+/// Where a collector is, and who may speak to it.
+#[derive(Clone, Debug)]
+enum Place {
+    /// On this host, without TLS.
+    Open,
+    /// On this host.
+    Here,
+    /// In a network namespace, at this address.
+    Namespace(String, IpAddr),
+}
+
+impl Place {
+    fn address(&self) -> IpAddr {
+        match self {
+            Self::Open | Self::Here => Ipv4Addr::LOCALHOST.into(),
+            Self::Namespace(_, address) => *address,
+        }
+    }
+
+    fn command(&self) -> Result<Command> {
+        let program = program("COLLECTOR_BIN", "collector")?;
+        Ok(match self {
+            Self::Open | Self::Here => Command::new(program),
+            Self::Namespace(name, _) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", name]).arg(program);
+                command
+            }
+        })
+    }
 }
 
 impl Collector {
@@ -31,7 +64,7 @@ impl Collector {
     /// # Errors
     /// If it does not come up.
     pub fn start() -> Result<Self> {
-        Self::begin(false)
+        Self::begin(tempfile::tempdir()?, Place::Open)
     }
 
     /// The same with TLS and an authority of its own.
@@ -39,17 +72,24 @@ impl Collector {
     /// # Errors
     /// If it does not come up.
     pub fn start_secure() -> Result<Self> {
-        Self::begin(true)
+        Self::begin(tempfile::tempdir()?, Place::Here)
     }
 
-    fn begin(secure: bool) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let (daemon, port) = serve(folder.path(), 0, secure)?;
+    /// The same in a network namespace, at an address that hosts reach it at, with a folder that is its own.
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub fn start_in(namespace: &str, address: IpAddr, folder: TempDir) -> Result<Self> {
+        Self::begin(folder, Place::Namespace(namespace.to_owned(), address))
+    }
+
+    fn begin(folder: TempDir, place: Place) -> Result<Self> {
+        let (daemon, port) = serve(folder.path(), 0, &place)?;
         Ok(Self {
             daemon,
             port,
             folder,
-            secure,
+            place,
         })
     }
 
@@ -59,7 +99,7 @@ impl Collector {
     /// If it does not come up.
     pub fn crash_and_restart(&mut self) -> Result<()> {
         self.daemon.kill()?;
-        let (daemon, port) = serve(self.folder.path(), self.port, self.secure)?;
+        let (daemon, port) = serve(self.folder.path(), self.port, &self.place)?;
         (self.daemon, self.port) = (daemon, port);
         Ok(())
     }
@@ -67,8 +107,11 @@ impl Collector {
     /// Where agents and readers find it.
     #[must_use]
     pub fn address(&self) -> String {
-        let scheme = if self.secure { "https" } else { "http" };
-        format!("{scheme}://127.0.0.1:{}", self.port)
+        let scheme = match self.place {
+            Place::Open => "http",
+            Place::Here | Place::Namespace(..) => "https",
+        };
+        format!("{scheme}://{}", SocketAddr::new(self.place.address(), self.port))
     }
 
     /// What one of its commands says, and whether that ended well, as who owns its data.
@@ -146,16 +189,23 @@ impl Collector {
     }
 }
 
-fn serve(folder: &Path, port: u16, secure: bool) -> Result<(Daemon, u16)> {
+fn serve(folder: &Path, port: u16, place: &Place) -> Result<(Daemon, u16)> {
     let port_file = folder.join("port");
     let _ = fs::remove_file(&port_file);
-    let mut command = Command::new(program("COLLECTOR_BIN", "collector")?);
+    let mut command = place.command()?;
+    let address = SocketAddr::new(place.address(), port);
     command
-        .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--data"])
+        .args(["serve", "--listen", &address.to_string(), "--data"])
         .arg(folder.join("data"));
     command.arg("--port-file").arg(&port_file);
-    if !secure {
-        command.arg("--insecure");
+    match place {
+        Place::Open => {
+            command.arg("--insecure");
+        }
+        Place::Here => {}
+        Place::Namespace(_, address) => {
+            command.args(["--name", &address.to_string()]);
+        }
     }
     let mut daemon = Daemon::start("collector", &mut command, folder)?;
     let port = wait_for("the collector to listen", patience(15), || {

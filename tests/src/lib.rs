@@ -13,6 +13,7 @@ pub mod command;
 pub mod daemon;
 pub mod helper;
 pub mod history;
+pub mod numbers;
 pub mod patience;
 pub mod scenario;
 pub mod stack;

@@ -44,11 +44,18 @@ enum Bench {
         #[arg(long)]
         cost: bool,
     },
-    /// What the spool takes; writes `target/bench/delivery.json`.
+    /// What the spool takes, what a collector takes and answers, and what is left of it all when it is killed again and again; writes
+    /// `target/bench/delivery.json`.
     Delivery {
         /// A smoke run: its numbers mean little.
         #[arg(long)]
         quick: bool,
+        /// Only this part: spool, ingest, agents, query or faults. May be given several times.
+        #[arg(long)]
+        only: Vec<String>,
+        /// Events that queries are asked about; all of them have to be made first.
+        #[arg(long)]
+        events: Option<u64>,
     },
 }
 
@@ -57,7 +64,7 @@ pub(crate) fn main(args: &Args) -> Result<()> {
         Bench::Capture { quick, only } => capture(*quick, only),
         Bench::Detect { cost } => detect(*cost),
         Bench::Respond { quick, cost } => respond(*quick, *cost),
-        Bench::Delivery { quick } => delivery(*quick),
+        Bench::Delivery { quick, only, events } => delivery(*quick, only, *events),
     }
 }
 
@@ -125,20 +132,48 @@ fn respond(quick: bool, cost: bool) -> Result<()> {
     bench("sensor-tests", "respond", Some(programs))
 }
 
-/// Each benchmark adds its numbers to those of the others: a line here for each.
-fn delivery(quick: bool) -> Result<()> {
+/// The spool's numbers are the agent's, those of faults come from both, all others are the collector's.
+fn delivery(quick: bool, only: &[String], events: Option<u64>) -> Result<()> {
+    const COLLECTOR: [&str; 3] = ["ingest", "agents", "query"];
+    let is_wanted = |part: &str| only.is_empty() || only.iter().any(|only| only == part);
+    if is_wanted("faults") && !is_root() {
+        return Err(Remedy::error(
+            "only root can load kernel programs and cut wires: run `cargo xtask bench` as root, or with --only for the other parts",
+        ));
+    }
     let toolchain = setup::for_build()?;
     let folder = folder()?;
-    let mut bench = cargo::cargo(Some(toolchain));
-    bench.args(["bench", "-p", "sensor", "--bench", "spool", "--", "--output"]);
-    bench
-        .arg(folder.join("delivery.json"))
-        .arg("--folder")
-        .arg(&folder);
-    if quick {
-        bench.arg("--quick");
+    let bench = |package: &str, name: &str| {
+        let mut bench = cargo::cargo(Some(toolchain));
+        bench.args(["bench", "-p", package, "--bench", name, "--", "--output"]);
+        bench.arg(folder.join("delivery.json"));
+        if quick {
+            bench.arg("--quick");
+        }
+        bench
+    };
+    if is_wanted("spool") {
+        cargo::run(bench("sensor", "spool").arg("--folder").arg(&folder))?;
     }
-    cargo::run(&mut bench)
+    if COLLECTOR.into_iter().any(is_wanted) {
+        let mut bench = bench("collector", "delivery");
+        for part in COLLECTOR.into_iter().filter(|part| is_wanted(part)) {
+            bench.args(["--only", part]);
+        }
+        if let Some(events) = events {
+            bench.args(["--events", &events.to_string()]);
+        }
+        cargo::run(&mut bench)?;
+    }
+    if is_wanted("faults") {
+        let programs = binaries::programs(toolchain, "release")?;
+        let mut bench = bench("sensor-tests", "faults");
+        bench
+            .env("SENSOR_BIN", &programs.sensor)
+            .env("COLLECTOR_BIN", &programs.collector);
+        cargo::run(&mut bench)?;
+    }
+    Ok(())
 }
 
 fn capture(quick: bool, only: &[String]) -> Result<()> {

@@ -46,6 +46,11 @@ pub(crate) fn unit_tests(toolchain: Toolchain) -> Command {
     static_cargo(toolchain, "test")
 }
 
+/// The lints, which need the same build scripts and macros as the programs.
+pub(crate) fn lints(toolchain: Toolchain) -> Command {
+    static_cargo(toolchain, "clippy")
+}
+
 impl Programs {
     fn in_folder(folder: &Path) -> Self {
         Self {

@@ -65,13 +65,16 @@ fn set_up() -> (Outcome, Option<Toolchain>) {
 
 /// "All targets" are those that `cargo test` takes by default; the end-to-end tests are not among them.
 fn clippy(toolchain: Option<Toolchain>) -> Result<()> {
+    let mut lints = match toolchain {
+        Some(toolchain) => binaries::lints(toolchain),
+        None => {
+            let mut lints = cargo::cargo(None);
+            lints.arg("clippy");
+            lints
+        }
+    };
     let targets = ["--all-targets", "--test", "e2e"];
-    cargo::run(
-        cargo::cargo(toolchain)
-            .arg("clippy")
-            .args(targets)
-            .args(["--", "-D", "warnings"]),
-    )
+    cargo::run(lints.args(targets).args(["--", "-D", "warnings"]))
 }
 
 fn unit_tests(toolchain: Option<Toolchain>, filter: Option<&str>) -> Result<()> {

@@ -248,7 +248,7 @@ mod tests {
         what the kernel would refuse when told to (docs/response.md)
         note     refuse programs   ended before their first instruction
                                    better, but refused: denied before they begin: Operation not permitted
-        note     refuse networks   not here: there is no unified hierarchy
+        note     refuse networks   not here: verdicts on the network need a cgroup (v2): there is no unified hierarchy
         ");
     }
 }

@@ -1,6 +1,7 @@
 //! Values that are checked as they are read.
 
 use std::{
+    net::SocketAddr,
     path::{Component, PathBuf},
     time::Duration,
 };
@@ -72,6 +73,29 @@ pub(super) fn absolute<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Pat
     Err(D::Error::custom(format!(
         "{path:?} is not allowed; allowed is an absolute path"
     )))
+}
+
+/// `ADDRESS:PORT`, or nothing.
+pub(super) fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| {
+        D::Error::custom(format!(
+            "{text:?} is not allowed; allowed is an address with a port, as \"127.0.0.1:9465\" or \"[::1]:9465\", or \"\""
+        ))
+    })
+}
+
+pub(super) fn address_text<S: Serializer>(
+    address: &Option<SocketAddr>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match address {
+        Some(address) => serializer.collect_str(address),
+        None => serializer.serialize_str(""),
+    }
 }
 
 pub(super) fn signals<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Signal>, D::Error> {

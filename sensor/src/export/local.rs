@@ -279,12 +279,7 @@ impl Agent for LocalService {
     }
 
     async fn get_status(&self, _request: Request<GetStatusRequest>) -> Result<Response<AgentStatus>, Status> {
-        let mut status = self.status.status();
-        status.subscribers = self.hub.subscribers() as u64;
-        status.subscriber_dropped = self.hub.dropped();
-        status.uplink = self.uplink.as_ref().map(UplinkMonitor::status);
-        status.outputs = self.outputs.status();
-        Ok(Response::new(status))
+        Ok(Response::new(self.own_status()))
     }
 
     async fn reload(&self, _request: Request<ReloadRequest>) -> Result<Response<ReloadResponse>, Status> {
@@ -343,6 +338,17 @@ impl Agent for LocalService {
 }
 
 impl LocalService {
+    /// How the agent is, with how its readers are.
+    pub(crate) fn own_status(&self) -> AgentStatus {
+        AgentStatus {
+            subscribers: self.hub.subscribers() as u64,
+            subscriber_dropped: self.hub.dropped(),
+            uplink: self.uplink.as_ref().map(UplinkMonitor::status),
+            outputs: self.outputs.status(),
+            ..self.status.status()
+        }
+    }
+
     /// Does what `name` wishes, who may.
     pub(crate) async fn fulfil(
         &self,

@@ -1,72 +1,16 @@
-//! What a regular expression cannot match without: texts of which each of its matches holds at least one.
-//!
-//! The engine looks rules up by the texts that they need, and does not find those of an expression with alternatives; such a rule would be evaluated
-//! for every event. So each expression is given a companion that asks for the texts: what both say together is what the expression
-//! says alone (but for the long s and the sign of the Kelvin, which are no s and k here).
+//! What a regular expression cannot match without: texts of which each of its matches holds at least one (but for the long s and the sign of the
+//! Kelvin, which are no s and k here).
 
 use regex_syntax::hir::{Class, Hir, HirKind};
-use rsigma_parser::{
-    Detection, DetectionItem, Detections, FieldSpec, Modifier, SigmaString, SigmaValue, StringPart,
-};
 
-/// Texts of an expression, at most; one with more has no companion.
+/// Texts of an expression, at most; one with more has none that tell anything.
 const TEXTS: usize = 128;
 
 /// A text that is shorter is in nearly everything.
 const SHORTEST: usize = 2;
 
-/// Gives each regular expression its companion.
-pub(super) fn accompany(detections: &mut Detections) {
-    detections.named.values_mut().for_each(accompany_one);
-}
-
-fn accompany_one(detection: &mut Detection) {
-    match detection {
-        Detection::AllOf(items) => {
-            let companions: Vec<_> = items.iter().filter_map(companion).collect();
-            items.extend(companions);
-        }
-        Detection::AnyOf(parts) | Detection::And(parts) => parts.iter_mut().for_each(accompany_one),
-        // What is asked of members of lists, and of no field, stays as it is.
-        Detection::Keywords(_) | Detection::ArrayMatch { .. } | Detection::Conditional { .. } => {}
-    }
-}
-
-fn companion(item: &DetectionItem) -> Option<DetectionItem> {
-    let FieldSpec { name, modifiers } = &item.field;
-    let is_plain = |modifier: &Modifier| {
-        matches!(
-            modifier,
-            Modifier::Re | Modifier::IgnoreCase | Modifier::Multiline | Modifier::DotAll
-        )
-    };
-    if !modifiers.contains(&Modifier::Re) || !modifiers.iter().all(is_plain) {
-        return None;
-    }
-    let mut texts = Vec::new();
-    for value in &item.values {
-        let SigmaValue::String(pattern) = value else {
-            return None;
-        };
-        texts.extend(needed(&pattern.original)?);
-    }
-    if texts.is_empty() || texts.len() > TEXTS {
-        return None;
-    }
-    let values = texts.into_iter().map(|text| {
-        SigmaValue::String(SigmaString {
-            original: text.clone(),
-            parts: vec![StringPart::Plain(text)],
-        })
-    });
-    Some(DetectionItem {
-        field: FieldSpec::new(name.clone(), vec![Modifier::Contains]),
-        values: values.collect(),
-    })
-}
-
 /// Texts in small letters, of which whatever matches holds one, in whatever letters. `None` where there are none that tell anything.
-fn needed(pattern: &str) -> Option<Vec<String>> {
+pub(super) fn needed(pattern: &str) -> Option<Vec<String>> {
     let hir = regex_syntax::parse(pattern).ok()?;
     let texts = needs(&hir)?;
     (shortest(&texts) >= SHORTEST).then_some(texts)

@@ -3,9 +3,7 @@
 //! A field that there is not is absent from every event. What follows from that is worked out through the condition: each part can hold, can
 //! fail to hold, or both.
 
-use rsigma_parser::{
-    ConditionExpr, Detection, DetectionItem, Detections, Modifier, Quantifier, SelectorPattern, SigmaValue,
-};
+use rsigma_parser::{ConditionExpr, Detection, DetectionItem, Detections, Modifier, Quantifier, SigmaValue};
 
 use super::{Channel, FIELDS};
 
@@ -144,7 +142,7 @@ impl Can {
             ConditionExpr::Selector { quantifier, pattern } => {
                 let chosen = named
                     .iter()
-                    .filter(|(name, _)| is_chosen(name, pattern))
+                    .filter(|(name, _)| pattern.matches_detection_name(name))
                     .map(|(_, can)| *can);
                 match quantifier {
                     Quantifier::Any => Self::any(chosen),
@@ -156,16 +154,6 @@ impl Can {
                 }
             }
         }
-    }
-}
-
-fn is_chosen(name: &str, pattern: &SelectorPattern) -> bool {
-    match pattern {
-        SelectorPattern::Them => !name.starts_with('_'),
-        SelectorPattern::Pattern(pattern) => match pattern.split_once('*') {
-            Some((before, after)) => name.starts_with(before) && name.ends_with(after),
-            None => name == pattern,
-        },
     }
 }
 

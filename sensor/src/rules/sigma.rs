@@ -1,7 +1,8 @@
-//! The engine: `rsigma-eval`, one index of rules for each log source.
+//! The engine: `rsigma-eval` behind an [`Index`] of our own.
 //!
-//! An event is looked up in the indexes of its log sources alone, and only rules that share a value with it are evaluated. What matches goes to the
-//! correlations, where there are any.
+//! Only rules of the event's log sources that share a clue with it are evaluated. The index of the library reads every field once for each log source,
+//! and keeps what it found in memory that it allocates for each event: with 500 rules it cost twice as much. What matches goes to the correlations, where
+//! there are any.
 //!
 //! Bounds: correlations remember [`ENTRIES`] events each for [`GROUPS`] groups, and [`REMEMBERED`] bytes of a value: 25 MB if every one of
 //! them is full; the oldest go first. What a rule says to the engine about itself (`rsigma.…`) is not listened to.
@@ -15,14 +16,16 @@ use std::{
 
 use rsigma_eval::{
     CompiledRule, CorrelationConfig, CorrelationEngine, CorrelationSnapshot, EvaluationResult, Event,
-    EventValue, ResultBody, compile_rule,
+    EventValue, ResultBody, compile_rule, evaluate_rule,
 };
 use rsigma_parser::{
     ConditionOperator, CorrelationCondition, CorrelationRule, CorrelationType, FilterRule, SigmaRule,
 };
 
 use super::{
-    Channel, Channels, Engine, Fields, Hit, Rule, Value, audit::settle, literals::accompany,
+    Channel, Channels, Engine, Fields, Hit, Rule, Value,
+    audit::settle,
+    index::{Index, Sources},
     pattern::restrict,
 };
 
@@ -38,21 +41,21 @@ const REMEMBERED: usize = 128;
 /// Characters of a value that is shown with a match.
 const SHOWN: usize = 400;
 
-/// The indexes: one for each log source, and one more for what the audit system says of programs.
-const INDEXES: usize = Channel::COUNT + 1;
-
-/// Where something of a log source is looked up.
-const fn index_of(channel: Channel, is_program: bool) -> usize {
-    match channel {
-        Channel::Auditd if is_program => Channel::COUNT,
-        _ => channel as usize,
-    }
+/// The bits of log sources. What the audit system says of programs is one more.
+fn sources_of(channels: Channels, is_program: bool) -> Sources {
+    channels
+        .iter()
+        .map(|channel| match channel {
+            Channel::Auditd if is_program => Channel::COUNT,
+            _ => channel as usize,
+        })
+        .fold(0, |bits, number| bits | 1 << number)
 }
 
 /// Rules in the order in which they are put in: rules, correlations, filters.
 #[derive(Default)]
 pub(super) struct Builder {
-    compiled: [Vec<CompiledRule>; INDEXES],
+    compiled: Vec<(Sources, CompiledRule)>,
     rules: HashMap<String, Arc<Rule>>,
     referred: Vec<SigmaRule>,
     correlations: Vec<CorrelationRule>,
@@ -71,28 +74,22 @@ impl Builder {
         rule.id = Some(about.id.to_string());
         let written = rule.clone();
         restrict(&mut rule.detection);
-        accompany(&mut rule.detection);
         // What is said of a mistake shall be about what was written.
         let compile = |own: &SigmaRule| {
             compile_rule(own).map_err(|error| compile_rule(&written).err().unwrap_or(error).to_string())
         };
-        let mut all = Vec::new();
-        for channel in channels.iter() {
-            let kinds: &[bool] = if channel == Channel::Auditd {
-                &[false, true]
-            } else {
-                &[false]
-            };
-            for is_program in kinds {
-                let mut own = rule.clone();
-                if channel == Channel::Auditd {
-                    settle(&mut own.detection, *is_program);
-                }
-                all.push((index_of(channel, *is_program), compile(&own)?));
-            }
+        let audit = Channels::of(&[Channel::Auditd]);
+        let others = sources_of(channels, false) & !sources_of(audit, false);
+        if others != 0 {
+            self.compiled.push((others, compile(&rule)?));
         }
-        for (index, compiled) in all {
-            self.compiled[index].push(compiled);
+        if !channels.common(audit).is_empty() {
+            for is_program in [false, true] {
+                let mut own = rule.clone();
+                settle(&mut own.detection, is_program);
+                self.compiled
+                    .push((sources_of(audit, is_program), compile(&own)?));
+            }
         }
         self.rules.insert(about.id.to_string(), Arc::clone(about));
         self.referred.push(rule);
@@ -170,18 +167,13 @@ impl Builder {
     pub(super) fn build(self) -> (Sigma, Vec<String>) {
         let silent = self.silent();
         let mut faults = Vec::new();
-        let mut channels = Vec::new();
-        for compiled in self.compiled {
-            let mut engine = rsigma_eval::Engine::new();
-            let is_empty = compiled.is_empty();
-            engine.extend_compiled_rules(compiled);
-            for filter in &self.filters {
-                if let Err(error) = engine.apply_filter(filter) {
-                    faults.push(format!("filter '{}': {error}", filter.title));
-                }
-            }
-            channels.push((!is_empty).then_some(engine));
-        }
+        let rules = filtered(self.compiled, &self.filters, &mut faults);
+        let index = Index::new(&rules).unwrap_or_else(|error| {
+            faults.push(format!(
+                "no rule is in use, since there are too many texts to look for: {error}"
+            ));
+            Index::default()
+        });
         let correlations = (!self.correlations.is_empty()).then(|| {
             let mut engine = CorrelationEngine::new(limits());
             let refers = |rule: &SigmaRule| {
@@ -201,13 +193,35 @@ impl Builder {
             engine
         });
         let sigma = Sigma {
-            channels,
+            index,
+            compiled: rules.into_iter().map(|(_, rule)| rule).collect(),
+            candidates: Vec::new(),
             correlations,
             silent,
             rules: self.rules,
         };
         (sigma, faults)
     }
+}
+
+/// The rules with the conditions that filters add to theirs.
+fn filtered(
+    rules: Vec<(Sources, CompiledRule)>,
+    filters: &[FilterRule],
+    faults: &mut Vec<String>,
+) -> Vec<(Sources, CompiledRule)> {
+    if filters.is_empty() {
+        return rules;
+    }
+    let (sources, compiled): (Vec<_>, Vec<_>) = rules.into_iter().unzip();
+    let mut engine = rsigma_eval::Engine::new();
+    engine.extend_compiled_rules(compiled);
+    for filter in filters {
+        if let Err(error) = engine.apply_filter(filter) {
+            faults.push(format!("filter '{}': {error}", filter.title));
+        }
+    }
+    sources.into_iter().zip(engine.rules().iter().cloned()).collect()
 }
 
 /// Rules near each other: without a condition all of them are meant, where the parser puts in that one is enough.
@@ -232,8 +246,11 @@ fn limits() -> CorrelationConfig {
 
 /// Rules, indexed.
 pub(super) struct Sigma {
-    /// By [`index_of`]; `None` where there is no rule.
-    channels: Vec<Option<rsigma_eval::Engine>>,
+    index: Index,
+    /// By the number that the index knows them by.
+    compiled: Vec<CompiledRule>,
+    /// Of the event that was looked up last.
+    candidates: Vec<usize>,
     correlations: Option<CorrelationEngine>,
     /// Ids of rules whose findings are for correlations alone.
     silent: HashSet<String>,
@@ -253,17 +270,12 @@ impl Engine for Sigma {
             fields,
             limit: usize::MAX,
         };
-        let mut found: Vec<EvaluationResult> = Vec::new();
-        for channel in channels.iter() {
-            if let Some(engine) = &self.channels[index_of(channel, fields.is_program())] {
-                let matches = engine.evaluate(&event);
-                if found.is_empty() {
-                    found = matches;
-                } else {
-                    found.extend(matches);
-                }
-            }
-        }
+        let sources = sources_of(channels, fields.is_program());
+        self.index.candidates(fields, sources, &mut self.candidates);
+        let candidates = self.candidates.iter().map(|number| &self.compiled[*number]);
+        let mut found: Vec<EvaluationResult> = candidates
+            .filter_map(|rule| evaluate_rule(rule, &event))
+            .collect();
         if found.is_empty() {
             return Vec::new();
         }

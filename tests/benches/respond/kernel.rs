@@ -14,9 +14,7 @@ use sensor::{
     time::BootTime,
 };
 use sensor_common::FileKey;
-use sensor_tests::tiny;
-
-use super::Numbers;
+use sensor_tests::{numbers::Numbers, tiny};
 
 /// Longest that this may take.
 const LIMIT: Duration = Duration::from_secs(3600);

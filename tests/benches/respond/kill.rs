@@ -10,11 +10,10 @@ use sensor_proto::v1::{Filter, Outcome, Result as ActionResult, entry};
 use sensor_tests::{
     agent::Agent,
     command::{helper, sensor, spawn},
+    numbers::Numbers,
     patience::{patience, wait_for},
     stream::Stream,
 };
-
-use super::Numbers;
 
 /// Among the arguments of what is to be killed.
 const WORD: &str = "word-of-the-killed";

@@ -3,15 +3,11 @@
 mod kernel;
 mod kill;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Parser;
-use sensor_tests::helper;
-use serde_json::{Map, Value};
+use sensor_tests::{helper, numbers::Numbers};
 
 #[derive(Parser)]
 struct Args {
@@ -41,23 +37,4 @@ fn main() -> Result<()> {
     kill::family(members, &mut numbers)?;
     kill::heirs(heirs, &mut numbers)?;
     numbers.write(&args.output)
-}
-
-/// Each benchmark adds to what the others found.
-struct Numbers(Map<String, Value>);
-
-impl Numbers {
-    fn read(path: &Path) -> Self {
-        let text = fs::read_to_string(path).unwrap_or_default();
-        Self(serde_json::from_str(&text).unwrap_or_default())
-    }
-
-    fn put(&mut self, name: &str, value: impl Into<Value>) {
-        self.0.insert(name.to_owned(), value.into());
-    }
-
-    fn write(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(&self.0)?;
-        fs::write(path, text + "\n").with_context(|| format!("could not write {}", path.display()))
-    }
 }

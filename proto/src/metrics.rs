@@ -1,6 +1,6 @@
 //! Numbers as Prometheus reads them: text, a line for each.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 /// A page of metrics in the making.
 #[derive(Debug, Default)]
@@ -10,13 +10,13 @@ impl Page {
     /// A number that only grows.
     pub fn counter(&mut self, name: &str, help: &str, value: u64) {
         self.head(name, help, "counter");
-        self.sample(name, None, value);
+        self.sample(name, &[], value);
     }
 
     /// A number that is as it is now.
     pub fn gauge(&mut self, name: &str, help: &str, value: u64) {
         self.head(name, help, "gauge");
-        self.sample(name, None, value);
+        self.sample(name, &[], value);
     }
 
     /// What a metric means, before its samples.
@@ -24,18 +24,37 @@ impl Page {
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
-    /// One sample. Labels are words of ours, which need no escaping.
-    pub fn sample(&mut self, name: &str, label: Option<(&str, &str)>, value: u64) {
-        let _ = match label {
-            Some((label, of)) => writeln!(self.0, "{name}{{{label}=\"{of}\"}} {value}"),
-            None => writeln!(self.0, "{name} {value}"),
-        };
+    /// One sample, with its labels.
+    pub fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
+        self.0.push_str(name);
+        for (number, (label, of)) in labels.iter().enumerate() {
+            let before = if number == 0 { '{' } else { ',' };
+            let _ = write!(self.0, "{before}{label}=\"{}\"", Escaped(of));
+        }
+        let end = if labels.is_empty() { "" } else { "}" };
+        let _ = writeln!(self.0, "{end} {value}");
     }
 
     /// All of it.
     #[must_use]
     pub fn text(self) -> String {
         self.0
+    }
+}
+
+/// What a label is of, which may be a name that somebody else chose.
+struct Escaped<'a>(&'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for character in self.0.chars() {
+            match character {
+                '\\' | '"' => write!(f, "\\{character}")?,
+                '\n' => f.write_str("\\n")?,
+                _ => f.write_char(character)?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -48,7 +67,8 @@ mod tests {
         let mut page = Page::default();
         page.counter("sensor_a_total", "All.", 7);
         page.head("sensor_b", "Some.", "gauge");
-        page.sample("sensor_b", Some(("state", "alive")), 1);
+        page.sample("sensor_b", &[("state", "alive")], 1);
+        page.sample("sensor_b", &[("state", "alive"), ("of", "a \"b\"\n\\")], 2);
         insta::assert_snapshot!(page.text(), @r#"
         # HELP sensor_a_total All.
         # TYPE sensor_a_total counter
@@ -56,6 +76,7 @@ mod tests {
         # HELP sensor_b Some.
         # TYPE sensor_b gauge
         sensor_b{state="alive"} 1
+        sensor_b{state="alive",of="a \"b\"\n\\"} 2
         "#);
     }
 }

@@ -1,0 +1,142 @@
+//! A wire to a host of its own, and a disk, both of which can fail.
+
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+/// Two ends, one on this host, one in a namespace.
+pub(crate) struct Wire {
+    pub(crate) namespace: String,
+    /// The address of the other end.
+    pub(crate) far: IpAddr,
+    near: String,
+}
+
+/// A network that nobody routes (RFC 5737).
+const NEAR: &str = "192.0.2.1/30";
+const FAR: &str = "192.0.2.2/30";
+
+impl Wire {
+    pub(crate) fn new() -> Result<Self> {
+        let number = std::process::id();
+        let wire = Self {
+            namespace: format!("faults-{number}"),
+            far: FAR.trim_end_matches("/30").parse()?,
+            near: format!("fault{number}"),
+        };
+        let Self { namespace, near, .. } = &wire;
+        run(&["ip", "netns", "add", namespace])?;
+        run(&[
+            "ip", "link", "add", near, "type", "veth", "peer", "name", "far", "netns", namespace,
+        ])?;
+        run(&["ip", "addr", "add", NEAR, "dev", near])?;
+        run(&["ip", "link", "set", near, "up"])?;
+        for arguments in [
+            ["addr", "add", FAR, "dev", "far"].as_slice(),
+            &["link", "set", "far", "up"],
+            &["link", "set", "lo", "up"],
+        ] {
+            run(&[&["ip", "-netns", namespace], arguments].concat())?;
+        }
+        Ok(wire)
+    }
+
+    pub(crate) fn cut(&self) -> Result<()> {
+        run(&["ip", "link", "set", &self.near, "down"])
+    }
+
+    pub(crate) fn mend(&self) -> Result<()> {
+        run(&["ip", "link", "set", &self.near, "up"])
+    }
+
+    /// 256 kbit/s, with a tenth of a second in the queue at most: what is beyond is dropped.
+    pub(crate) fn slow(&self) -> Result<()> {
+        let shape = ["rate", "256kbit", "burst", "4kb", "latency", "100ms"];
+        run(&[
+            &["tc", "qdisc", "add", "dev", &self.near, "root", "tbf"],
+            shape.as_slice(),
+        ]
+        .concat())
+    }
+
+    pub(crate) fn hurry(&self) -> Result<()> {
+        run(&["tc", "qdisc", "del", "dev", &self.near, "root"])
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        let _ = run(&["ip", "netns", "del", &self.namespace]);
+        // The end here goes with the other one, but later.
+        let _ = Command::new("ip").args(["link", "del", &self.near]).output();
+    }
+}
+
+/// A file system in memory.
+pub(crate) struct Disk(PathBuf);
+
+const SIZE: &str = "size=256m,mode=700";
+
+impl Disk {
+    pub(crate) fn new() -> Result<Self> {
+        let path = tempfile::tempdir()?.keep();
+        let disk = Self(path);
+        run(&[
+            "mount",
+            "-t",
+            "tmpfs",
+            "-o",
+            SIZE,
+            "tmpfs",
+            &disk.0.to_string_lossy(),
+        ])?;
+        Ok(disk)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.0.join("ballast")
+    }
+
+    pub(crate) fn fill(&self) -> Result<()> {
+        let mut file = File::create(self.ballast())?;
+        let block = vec![1; 1 << 16];
+        while file.write_all(&block).is_ok() {}
+        Ok(())
+    }
+
+    pub(crate) fn empty(&self) -> Result<()> {
+        Ok(fs::remove_file(self.ballast())?)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).output();
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+fn run(words: &[&str]) -> Result<()> {
+    let output = Command::new(words[0])
+        .args(&words[1..])
+        .output()
+        .with_context(|| format!("could not start {}", words[0]))?;
+    ensure!(
+        output.status.success(),
+        "{} ended with {}: {}",
+        words.join(" "),
+        output.status,
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(())
+}
