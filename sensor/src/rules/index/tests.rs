@@ -137,7 +137,7 @@ fn item() -> impl Strategy<Value = String> {
         "|windash|contains",
     ]);
     let value = prop::sample::select(vec!["a", "ab", "BA", "a*b", "?b", "7", "'7'", "k", "ba", "abab"]);
-    let values = prop::collection::vec(value, 1..4);
+    let values = prop::collection::vec(value, 2..4);
     ("[XYZ]", modifiers, values).prop_map(|(field, modifiers, values)| {
         let values = values.into_iter().map(|value| match (modifiers, value) {
             ("|re", "?b" | "7") => "a(b|ba)?",
