@@ -14,6 +14,7 @@ use std::{path::PathBuf, time::Duration};
 
 use async_nats::{
     ConnectOptions, HeaderMap, ServerAddr,
+    connection::State,
     jetstream::{
         self, AckKind, Context,
         consumer::{AckPolicy, Consumer, pull},
@@ -292,6 +293,10 @@ impl Bus for Nats {
     }
 
     async fn waiting(&self) -> Result<u64, BusError> {
+        let state = self.context.client().connection_state();
+        if state != State::Connected {
+            return Err(BusError::Unreachable(format!("the connection is {state}")));
+        }
         let info = timeout(ANSWER, self.stream.get_info()).await;
         match info {
             Ok(Ok(info)) => Ok(info.state.messages),

@@ -64,6 +64,7 @@ impl Bus for Shelf {
     }
 
     async fn pull(&self, most: usize, _within: Duration) -> Result<Vec<Pulled>, BusError> {
+        sleep(Duration::from_millis(1)).await;
         let shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let pulled = shelf.iter().take(most).map(|(number, parcel)| Pulled {
             parcel: Ok(parcel.clone()),

@@ -10,5 +10,7 @@ mod odd;
 #[path = "../lake/peer.rs"]
 #[allow(dead_code, reason = "other tests need the rest")]
 mod peer;
+mod roles;
+mod s3;
 mod servers;
 mod writer;

@@ -14,7 +14,8 @@ use tokio::sync::watch;
 
 use crate::{daemon::wait, peer::Peer, servers::Servers};
 
-fn parcel(host: &str, sequence: u64) -> Parcel {
+/// A batch of a host, as it is on the bus.
+pub fn parcel(host: &str, sequence: u64) -> Parcel {
     let batch = Peer::new("", host).batch(sequence);
     let body = Compressor::new()
         .unwrap()

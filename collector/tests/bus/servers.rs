@@ -1,8 +1,9 @@
 //! NATS servers, one or several that are a cluster.
 
 use std::{
+    fs::File,
     net::{TcpListener, TcpStream},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     thread::sleep,
     time::{Duration, Instant},
@@ -17,27 +18,29 @@ use crate::daemon::PATIENCE;
 const PROGRAM: &str = "/usr/sbin/nats-server";
 
 pub struct Servers {
-    servers: Vec<Child>,
+    program: PathBuf,
+    folder: TempDir,
     ports: Vec<u16>,
-    _folder: TempDir,
+    /// Where they find each other.
+    routes: Vec<u16>,
+    servers: Vec<Child>,
 }
 
 impl Servers {
     /// Starts so many. None if there is no program for it, which in CI is a failure.
     pub fn start(count: usize) -> Option<Self> {
         let program = program()?;
-        let folder = tempfile::tempdir().unwrap();
-        let ports = free_ports(2 * count);
-        let (ports, routes) = ports.split_at(count);
-        let servers = (0..count)
-            .map(|number| start(&program, folder.path(), number, ports, routes))
-            .collect();
-        ports.iter().for_each(|port| wait_for(*port));
-        Some(Self {
-            servers,
-            ports: ports.to_vec(),
-            _folder: folder,
-        })
+        let mut ports = free_ports(2 * count);
+        let mut servers = Self {
+            program,
+            folder: tempfile::tempdir().unwrap(),
+            routes: ports.split_off(count),
+            ports,
+            servers: Vec::new(),
+        };
+        servers.servers = (0..count).map(|number| servers.spawn(number)).collect();
+        servers.ports.iter().for_each(|port| wait_for(*port));
+        Some(servers)
     }
 
     /// URLs of all of them.
@@ -66,6 +69,38 @@ impl Servers {
     }
 }
 
+impl Servers {
+    /// Starts one again that was killed, with what it has on its disk.
+    pub fn start_again(&mut self, number: usize) {
+        self.servers[number] = self.spawn(number);
+        wait_for(self.ports[number]);
+    }
+
+    fn spawn(&self, number: usize) -> Child {
+        let folder = self.folder.path();
+        let mut command = Command::new(&self.program);
+        command
+            .args(["--addr", "127.0.0.1", "--port", &self.ports[number].to_string()])
+            .args(["--name", &format!("server{number}"), "--jetstream", "--store_dir"])
+            .arg(folder.join(number.to_string()));
+        if self.ports.len() > 1 {
+            let urls = self.routes.iter().map(|port| format!("nats://127.0.0.1:{port}"));
+            let urls: Vec<_> = urls.collect();
+            command
+                .args(["--cluster_name", "test", "--cluster", &urls[number]])
+                .args(["--routes", &urls.join(",")]);
+        }
+        let log = folder.join(format!("{number}.log"));
+        let log = File::options().create(true).append(true).open(log).unwrap();
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap()
+    }
+}
+
 impl Drop for Servers {
     fn drop(&mut self) {
         for server in &mut self.servers {
@@ -89,28 +124,6 @@ fn program() -> Option<PathBuf> {
         eprintln!("SKIPPED: there is no nats-server; `cargo xtask setup --tests` installs it");
     }
     found
-}
-
-fn start(program: &Path, folder: &Path, number: usize, ports: &[u16], routes: &[u16]) -> Child {
-    let mut command = Command::new(program);
-    command
-        .args(["--addr", "127.0.0.1", "--port", &ports[number].to_string()])
-        .args(["--name", &format!("server{number}"), "--jetstream", "--store_dir"])
-        .arg(folder.join(number.to_string()));
-    if ports.len() > 1 {
-        let urls = routes.iter().map(|port| format!("nats://127.0.0.1:{port}"));
-        let urls: Vec<_> = urls.collect();
-        command
-            .args(["--cluster_name", "test", "--cluster", &urls[number]])
-            .args(["--routes", &urls.join(",")]);
-    }
-    let log = std::fs::File::create(folder.join(format!("{number}.log"))).unwrap();
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .unwrap()
 }
 
 /// Until somebody listens there.

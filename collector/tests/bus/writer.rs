@@ -15,11 +15,17 @@ pub struct Writer {
 
 impl Writer {
     pub fn start(options: &[String]) -> Self {
+        Self::start_with(options, &[])
+    }
+
+    /// With these variables in its environment.
+    pub fn start_with(options: &[String], variables: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = File::create(folder.path().join("log")).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_collector"))
             .args(["serve", "--role", "write", "--fresh-seconds", "1"])
             .args(options)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
