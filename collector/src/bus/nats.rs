@@ -8,7 +8,9 @@
 //! - **A work queue**: what is settled goes. There is no limit of age, by which the server would take what was acknowledged and nobody has stored; there is one of
 //!   bytes, and what is over it is refused (`discard: new`), so that agents keep it.
 //! - **One durable consumer**, `storage`, from which all who store pull; what is not settled, or said to be held, for ten seconds goes to another.
-//! - The last batch of a subject is asked of the leader of the stream, not of the nearest replica (`direct get`), which may be behind.
+//! - The last batch of a subject is asked of the leader of the stream, not of the nearest replica (`direct get`), which may be behind. A leader that was just cut
+//!   off from the others does not know it for some seconds: an agent that comes in these by way of it may be told less than it was acknowledged, and
+//!   begins another numbering for what it has.
 
 use std::{path::PathBuf, time::Duration};
 

@@ -78,6 +78,7 @@ async fn a_full_bus_refuses_and_loses_nothing() {
             Ok(mark) => (after, sequence) = (mark, sequence + 1),
             Err(error) => break error,
         }
+        assert!(sequence < 1000, "it takes everything");
     };
     assert!(
         matches!(&error, BusError::Refused(cause) if cause.contains("maximum")),
