@@ -1,7 +1,8 @@
 //! For those who look after the collector: whether it lives, whether it can do its work, and its numbers. Plain HTTP on an address of
 //! its own, which should not be one that agents reach.
 //!
-//! `/healthz` says that the process answers. `/readyz` says that a transaction was made durable just now, which needs the writer and a disk with room.
+//! `/healthz` says that the process answers. `/readyz` says that a transaction was made durable just now, which needs the writer and a disk with room; where there
+//! is a bus, that it answers.
 //! `/metrics` has the numbers, as Prometheus reads them.
 
 use std::{
@@ -9,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use async_trait::async_trait;
 use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
 use sensor_proto::{metrics::Page, v1::HostState};
 use tokio::{net::TcpListener, sync::watch, time::timeout};
@@ -26,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Connections are not kept: each would hold on to the writer when the collector stops.
 const CLOSE: [(&str, &str); 1] = [("connection", "close")];
 
-/// What is looked at.
+/// What is looked at in a collector that stores by itself.
 #[derive(Clone, Debug)]
 pub struct Admin {
     /// The writer.
@@ -41,48 +43,67 @@ pub struct Admin {
     pub data: std::path::PathBuf,
 }
 
-impl Admin {
-    /// Answers until the collector stops.
-    pub async fn serve(self, listener: TcpListener, mut stopping: watch::Receiver<bool>) {
-        let router = Router::new()
-            .route("/healthz", get(|| async { (CLOSE, "alive\n") }))
-            .route("/readyz", get(ready))
-            .route("/metrics", get(metrics))
-            .with_state(self);
-        let stop = async move { crate::ingest::stopped(&mut stopping).await };
-        // Whoever looks keeps nobody from stopping.
-        tokio::select! {
-            result = async { axum::serve(listener, router).await } => if let Err(error) = result {
-                tracing::error!("metrics and health are not served any more: {error}");
-            },
-            () = stop => {}
-        }
+/// What those who look after a collector want to know of it.
+#[async_trait]
+pub trait Observed: Send + Sync + 'static {
+    /// Whether it can do its work just now; else why not.
+    async fn ready(&self) -> Result<(), String>;
+
+    /// Its numbers.
+    async fn numbers(&self, page: &mut Page);
+}
+
+/// Answers until the collector stops.
+pub async fn serve(observed: Arc<dyn Observed>, listener: TcpListener, mut stopping: watch::Receiver<bool>) {
+    let router = Router::new()
+        .route("/healthz", get(|| async { (CLOSE, "alive\n") }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(observed);
+    let stop = async move { crate::ingest::stopped(&mut stopping).await };
+    // Whoever looks keeps nobody from stopping.
+    tokio::select! {
+        result = async { axum::serve(listener, router).await } => if let Err(error) = result {
+            tracing::error!("metrics and health are not served any more: {error}");
+        },
+        () = stop => {}
     }
 }
 
-async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
-    match timeout(PATIENCE, admin.writer.probe()).await {
+async fn ready(State(observed): State<Arc<dyn Observed>>) -> impl IntoResponse {
+    match timeout(PATIENCE, observed.ready()).await {
         Ok(Ok(())) => (StatusCode::OK, CLOSE, "ready\n".to_owned()),
         Ok(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, CLOSE, format!("{error}\n")),
         Err(_) => (
             StatusCode::SERVICE_UNAVAILABLE,
             CLOSE,
-            format!("nothing was made durable within {PATIENCE:?}\n"),
+            format!("nothing was done within {PATIENCE:?}\n"),
         ),
     }
 }
 
-async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
-    let hosts = admin.writer.hosts().await.unwrap_or_default();
+async fn metrics(State(observed): State<Arc<dyn Observed>>) -> impl IntoResponse {
     let mut page = Page::default();
-    admin.ingest(&mut page);
-    admin.hosts(&mut page, hosts);
-    admin.lake(&mut page);
+    observed.numbers(&mut page).await;
     (
         CLOSE,
         [("content-type", "text/plain; version=0.0.4")],
         page.text(),
     )
+}
+
+#[async_trait]
+impl Observed for Admin {
+    async fn ready(&self) -> Result<(), String> {
+        self.writer.probe().await.map_err(|error| error.to_string())
+    }
+
+    async fn numbers(&self, page: &mut Page) {
+        let hosts = self.writer.hosts().await.unwrap_or_default();
+        self.ingest(page);
+        self.hosts(page, hosts);
+        self.lake(page);
+    }
 }
 
 impl Admin {

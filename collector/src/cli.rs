@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod bundles;
+mod bus;
 pub mod command;
 mod connect;
 pub mod enroll;

@@ -13,8 +13,9 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::{
     fleet::{Fleet, Present},
     session::{CREDIT, FrameError, Session, Step, StreamId},
+    storage::Storage,
     trust::{Peer, service::peer},
-    writer::{WriteError, Writer},
+    writer::WriteError,
 };
 
 /// Answers on the way to an agent. Acknowledgements are cumulative, so few are enough.
@@ -24,7 +25,7 @@ const ANSWERS: usize = 4;
 #[derive(Debug)]
 pub struct IngestService {
     /// Makes batches durable.
-    pub writer: Writer,
+    pub storage: Storage,
     /// Who is connected.
     pub fleet: Fleet,
     /// Becomes true when the collector stops: streams take nothing more, acknowledge what they took, and end.
@@ -47,7 +48,7 @@ impl Ingest for IngestService {
                 host: String::new(),
                 epoch: 0,
             }),
-            writer: self.writer.clone(),
+            storage: self.storage.clone(),
             fleet: self.fleet.clone(),
             present: None,
             name: peer(&request)?.speaks_for().cloned(),
@@ -64,7 +65,7 @@ impl Ingest for IngestService {
 struct Delivery {
     session: Session,
     stream: Arc<StreamId>,
-    writer: Writer,
+    storage: Storage,
     fleet: Fleet,
     present: Option<Present>,
     /// The host that the agent's certificate is of; `None` without TLS.
@@ -129,7 +130,7 @@ impl Delivery {
     async fn say_goodbye(&mut self) {
         let Some(present) = &mut self.present else { return };
         present.ends_in_order();
-        if let Err(error) = self.writer.stopped(self.stream.host.clone()).await {
+        if let Err(error) = self.storage.stopped(self.stream.host.clone()).await {
             tracing::warn!(host = %self.stream.host, "that the agent was stopped in order could not be noted: {error}");
         }
     }
@@ -145,7 +146,7 @@ impl Delivery {
                 self.check_name(&stream.host)?;
                 self.stream = Arc::new(stream);
                 let stored = self
-                    .writer
+                    .storage
                     .greet(Arc::clone(&self.stream), agent_version)
                     .await
                     .map_err(failure)?;
@@ -165,7 +166,7 @@ impl Delivery {
                     present.saw(&batch.batch);
                 }
                 let (stream, reply) = (Arc::clone(&self.stream), self.stored.clone());
-                self.writer.store(stream, batch, reply).await.map_err(failure)
+                self.storage.store(stream, batch, reply).await.map_err(failure)
             }
             Step::Again(stored) => {
                 self.answer(Frame::Ack(Ack {

@@ -32,6 +32,7 @@ pub mod lease;
 mod merge;
 pub mod rows;
 pub(crate) mod scan;
+pub mod shared;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,6 @@ mod tests;
 pub use class::Class;
 pub use column::{Cell, Column, Kind, Row, Source};
 pub use day::Day;
-pub(crate) use file::make_folder;
 pub use file::{FileError, folder, remove_unlisted};
+pub(crate) use file::{file_in_memory, make_folder};
 pub use table::{COLUMNS, column};

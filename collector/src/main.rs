@@ -19,7 +19,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    Serve(serve::ServeArgs),
+    Serve(Box<serve::ServeArgs>),
     Enroll(enroll::EnrollArgs),
     Revoke(revoke::RevokeArgs),
     Identities(identities::IdentitiesArgs),
@@ -42,7 +42,7 @@ async fn main() -> ExitCode {
         .with_writer(io::stderr)
         .init();
     let result = match command {
-        Verb::Serve(args) => serve::run(args).await.map(|()| ExitCode::SUCCESS),
+        Verb::Serve(args) => serve::run(*args).await.map(|()| ExitCode::SUCCESS),
         Verb::Enroll(args) => enroll::run(args).await.map(|()| ExitCode::SUCCESS),
         Verb::Revoke(args) => revoke::run(args).await.map(|()| ExitCode::SUCCESS),
         Verb::Identities(args) => identities::run(args).await.map(|()| ExitCode::SUCCESS),

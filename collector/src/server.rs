@@ -1,6 +1,6 @@
 //! Composes the collector, and stops it in order.
 
-use std::{io, net::SocketAddr, path::PathBuf, thread, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration};
 
 use sensor_proto::{
     DESCRIPTORS, MESSAGE_BYTES_MAX,
@@ -12,18 +12,20 @@ use sensor_proto::{
 use tokio::{net::TcpListener, sync::watch};
 use tonic::service::Routes;
 
-use crate::lake::keeper::Keeping;
 use crate::{
-    admin::Admin,
+    admin::{self, Admin},
+    bus::BusError,
     consumers::CollectorService,
     control::{ControlService, Desk, ResponseService},
     fleet::{Fleet, watch as fleet_watch},
     ingest::{IngestService, stopped},
     lake::{
-        keeper::{Keeper, StartError},
+        keeper::{Keeper, Keeping, StartError},
         lease::Leases,
+        shared::PlaceError,
     },
     query::{Engine, Limits, QueryError},
+    storage::Storage,
     store::{Reader, Store, StoreError},
     trust::{AccessLayer, Trust, TrustError, TrustService, Trusting, admin_socket, door, keep_fresh},
     writer::{Published, Writer},
@@ -100,6 +102,12 @@ pub enum ServerError {
     /// The lake cannot be kept.
     #[error(transparent)]
     Lake(#[from] StartError),
+    /// The bus cannot be used.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// The lake that several collectors share cannot be used.
+    #[error(transparent)]
+    Shared(#[from] PlaceError),
     /// Questions cannot be answered.
     #[error("cannot answer queries: {0}")]
     Query(#[from] QueryError),
@@ -199,7 +207,6 @@ impl Server {
             admin,
             ..
         } = self;
-        let owners = admin_socket(&data).map_err(TrustError::from)?;
         let (stopping, watcher) = watch::channel(false);
         let fleet = Fleet::default();
         let watching = tokio::spawn(fleet_watch::run(fleet.clone(), writer.clone(), watcher.clone()));
@@ -210,8 +217,9 @@ impl Server {
             keeper: keeper.tally(),
             data: data.clone(),
         };
-        let administering =
-            admin.map(|(listener, _)| tokio::spawn(administration.serve(listener, watcher.clone())));
+        let administering = admin.map(|(listener, _)| {
+            tokio::spawn(admin::serve(Arc::new(administration), listener, watcher.clone()))
+        });
         let desk = Desk::new(
             trusting.register.database.clone(),
             data.join("bundles"),
@@ -219,41 +227,27 @@ impl Server {
         );
         let collector = CollectorService::new(
             writer.clone(),
-            fleet,
+            fleet.clone(),
             published.clone(),
             engine.clone(),
             leases,
-            data,
+            data.clone(),
         );
-        let routes = services(writer, collector, trusting.clone(), desk.clone(), watcher.clone()).await?;
-        let fresh = tokio::spawn(keep_fresh(trusting.clone()));
-        let house = tokio::spawn(desk.keep_house());
-        let end = |mut watcher: watch::Receiver<bool>| async move { stopped(&mut watcher).await };
-        let network = transport()
-            .layer(AccessLayer)
-            .add_routes(routes.clone())
-            .serve_with_incoming_shutdown(door::open(listener, trusting), end(watcher.clone()));
-        let local = transport()
-            .layer(AccessLayer)
-            .add_routes(routes)
-            .serve_with_incoming_shutdown(owners, end(watcher));
-        let mut served = Box::pin(async { tokio::try_join!(network, local).map(|_| ()) });
-        let early = tokio::select! {
-            result = &mut served => Some(result),
-            () = stop => None,
+        let ingest = IngestService {
+            storage: Storage::Here(writer),
+            fleet,
+            stopping: watcher,
         };
-        stopping.send_replace(true);
-        published.entries.close();
-        match early {
-            Some(result) => result?,
-            None => match tokio::time::timeout(DRAIN, &mut served).await {
-                Ok(result) => result?,
-                Err(_) => tracing::warn!("connections did not end within {DRAIN:?}; they are cut off"),
-            },
-        }
-        drop(served);
-        fresh.abort();
-        house.abort();
+        let routes = services(ingest, Some(collector), trusting.clone(), desk.clone()).await?;
+        let doors = Doors {
+            listener,
+            trusting,
+            desk,
+            data,
+        };
+        doors
+            .serve(routes, &stopping, stop, || published.entries.close())
+            .await?;
         engine.release();
         let _ = watching.await;
         if let Some(administering) = administering {
@@ -272,8 +266,66 @@ impl Server {
     }
 }
 
+/// Where agents and people come in, and what looks after them.
+pub(crate) struct Doors {
+    pub(crate) listener: TcpListener,
+    pub(crate) trusting: Trusting,
+    pub(crate) desk: Desk,
+    pub(crate) data: PathBuf,
+}
+
+impl Doors {
+    /// Serves until `stop` is ready, then says so to `stopping`, does `ending`, and gives connections a moment to end.
+    pub(crate) async fn serve(
+        self,
+        routes: Routes,
+        stopping: &watch::Sender<bool>,
+        stop: impl Future<Output = ()>,
+        ending: impl FnOnce(),
+    ) -> Result<(), ServerError> {
+        let Self {
+            listener,
+            trusting,
+            desk,
+            data,
+        } = self;
+        let owners = admin_socket(&data).map_err(TrustError::from)?;
+        let fresh = tokio::spawn(keep_fresh(trusting.clone()));
+        let house = tokio::spawn(desk.keep_house());
+        let end = |mut watcher: watch::Receiver<bool>| async move { stopped(&mut watcher).await };
+        let network = transport()
+            .layer(AccessLayer)
+            .add_routes(routes.clone())
+            .serve_with_incoming_shutdown(door::open(listener, trusting), end(stopping.subscribe()));
+        let local = transport()
+            .layer(AccessLayer)
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(owners, end(stopping.subscribe()));
+        let mut served = Box::pin(async { tokio::try_join!(network, local).map(|_| ()) });
+        let early = tokio::select! {
+            result = &mut served => Some(result),
+            () = stop => None,
+        };
+        stopping.send_replace(true);
+        ending();
+        match early {
+            Some(result) => result?,
+            None => match tokio::time::timeout(DRAIN, &mut served).await {
+                Ok(result) => result?,
+                Err(_) => tracing::warn!("connections did not end within {DRAIN:?}; they are cut off"),
+            },
+        }
+        fresh.abort();
+        house.abort();
+        Ok(())
+    }
+}
+
 /// Listens, and says where.
-async fn listen(address: SocketAddr, option: &'static str) -> Result<(TcpListener, SocketAddr), ServerError> {
+pub(crate) async fn listen(
+    address: SocketAddr,
+    option: &'static str,
+) -> Result<(TcpListener, SocketAddr), ServerError> {
     let refused = |cause| ServerError::Listen {
         address,
         option,
@@ -291,20 +343,14 @@ fn transport() -> tonic::transport::Server {
         .max_concurrent_streams(Some(STREAMS))
 }
 
-async fn services(
-    writer: Writer,
-    collector: CollectorService,
+/// All that can be asked of a collector; without what is stored where it stores nothing.
+pub(crate) async fn services(
+    ingest: IngestService,
+    collector: Option<CollectorService>,
     trusting: Trusting,
     desk: Desk,
-    stopping: watch::Receiver<bool>,
 ) -> Result<Routes, ServerError> {
-    let ingest = IngestServer::new(IngestService {
-        writer,
-        fleet: collector.fleet.clone(),
-        stopping,
-    })
-    .max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let collector = CollectorServer::new(collector).max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let ingest = IngestServer::new(ingest).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let trust = TrustServer::new(TrustService(trusting)).max_decoding_message_size(TRUST_BYTES_MAX);
     let control =
         ControlServer::new(ControlService(desk.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX);
@@ -314,20 +360,30 @@ async fn services(
 
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<IngestServer<IngestService>>().await;
-    health.set_serving::<CollectorServer<CollectorService>>().await;
+    let stores = collector.is_some();
     let reflection = || {
-        tonic_reflection::server::Builder::configure()
+        let builder = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+        let builder = if stores {
+            builder.with_service_name("sensor.v1.Collector")
+        } else {
+            builder
+        };
+        builder
             .with_service_name("sensor.v1.Ingest")
-            .with_service_name("sensor.v1.Collector")
             .with_service_name("sensor.v1.Trust")
             .with_service_name("sensor.v1.Control")
             .with_service_name("sensor.v1.Response")
             .with_service_name("grpc.health.v1.Health")
     };
-    Ok(Routes::new(ingest)
-        .add_service(collector)
+    let mut routes = Routes::new(ingest);
+    if let Some(collector) = collector {
+        health.set_serving::<CollectorServer<CollectorService>>().await;
+        routes =
+            routes.add_service(CollectorServer::new(collector).max_encoding_message_size(MESSAGE_BYTES_MAX));
+    }
+    Ok(routes
         .add_service(trust)
         .add_service(control)
         .add_service(response)

@@ -402,7 +402,8 @@ fn insert(
     Ok(Position(position.cast_unsigned()))
 }
 
-fn lock(directory: &Path) -> Result<File, StoreError> {
+/// Makes a data directory where it is missing, and keeps others out for as long as what is returned is open.
+pub(crate) fn lock(directory: &Path) -> Result<File, StoreError> {
     let refused = |path: &Path| {
         let path = path.to_owned();
         move |cause| StoreError::Directory { path, cause }

@@ -42,3 +42,21 @@ pub(crate) fn install(packages: &[&str], why: &str) -> Result<()> {
     )
     .with_context(|| format!("apt could not install {names}"))
 }
+
+/// The same for packages of services, which are not wanted as such: they do not run, now or after the next boot.
+pub(crate) fn install_idle(packages: &[&str], why: &str) -> Result<()> {
+    install(packages, why)?;
+    let on_systemd = Path::new("/run/systemd/system").exists();
+    let mut disable = Command::new("systemctl");
+    // Without systemd only the link that would start them is taken away.
+    disable
+        .args(["disable", "--quiet"])
+        .args(on_systemd.then_some("--now"));
+    if let Err(error) = cargo::run(disable.args(packages)) {
+        eprintln!(
+            "setup: {} may run as a service of this host, which no test needs: {error:#}",
+            packages.join(" ")
+        );
+    }
+    Ok(())
+}

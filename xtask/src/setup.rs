@@ -25,7 +25,7 @@ const OLDEST: &str = env!("CARGO_PKG_RUST_VERSION");
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Also what the tests in VMs need.
+    /// Also what the tests need, those in VMs included.
     #[arg(long)]
     tests: bool,
 }
@@ -78,6 +78,7 @@ impl Toolchain {
 pub(crate) fn main(args: &Args) -> Result<()> {
     let toolchain = for_build()?;
     if args.tests {
+        for_unit_tests()?;
         for_tests()?;
     }
     println!(
@@ -102,6 +103,18 @@ pub(crate) fn for_build() -> Result<Toolchain> {
 /// Whether the kernel programs can be built without installing anything.
 pub(crate) fn is_ready() -> Option<Toolchain> {
     find_linker().and_then(|_| Toolchain::find())
+}
+
+/// Makes sure that there is what unit tests need beside a compiler: a bus for the collector's.
+pub(crate) fn for_unit_tests() -> Result<()> {
+    // Where Debian has it, which is not on everybody's path.
+    if cargo::on_path("nats-server") || Path::new("/usr/sbin/nats-server").exists() {
+        return Ok(());
+    }
+    apt::install_idle(
+        &["nats-server"],
+        "a message bus for the tests of several collectors",
+    )
 }
 
 /// Makes sure that VMs can be started and Python scripts run.

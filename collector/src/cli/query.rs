@@ -1,6 +1,6 @@
 //! `collector query`: SQL about what is stored, asked of a running collector or of a directory that none has open.
 
-use std::io::Write as _;
+use std::{io::Write as _, sync::Arc};
 
 use anyhow::{Context as _, bail};
 use arrow::{array::RecordBatch, ipc::reader::StreamReader};
@@ -11,7 +11,10 @@ use tonic::Status;
 
 use super::connect::{Place, said};
 use crate::{
-    lake::lease::Leases,
+    lake::{
+        lease::Leases,
+        shared::{self, Catalogue},
+    },
     query::{Engine, Limits, print, service},
     store::Store,
 };
@@ -25,6 +28,9 @@ pub struct QueryArgs {
     /// Which collector.
     #[command(flatten)]
     place: Place,
+    /// Ask a lake that several collectors share, s3://BUCKET/PREFIX or file:///DIRECTORY, without any of them.
+    #[arg(long, value_name = "URL")]
+    lake: Option<String>,
     /// How rows are written.
     #[arg(short, long, value_enum, default_value = "table")]
     output: Output,
@@ -65,13 +71,14 @@ pub async fn run(args: QueryArgs) -> anyhow::Result<()> {
             0
         }),
     };
-    let end = match args.place.unattended().await {
-        None => {
+    let end = match (&args.lake, args.place.unattended().await) {
+        (Some(lake), _) => of_shared(lake, request, args.output).await?,
+        (None, None) => {
             let mut client = args.place.client().await?;
             let responses = client.query(request).await.map_err(|status| said(&status))?;
             show(responses.into_inner(), args.output).await?
         }
-        Some(data) => {
+        (None, Some(data)) => {
             // Held until the answer is there: no collector begins to write meanwhile.
             let store = Store::open(data)?;
             let engine = Engine::new(data, Leases::default(), None, Limits::default())?;
@@ -95,6 +102,22 @@ pub async fn run(args: QueryArgs) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// The answer of a lake that several collectors share.
+async fn of_shared(lake: &str, request: QueryRequest, output: Output) -> anyhow::Result<End> {
+    let catalogue = Catalogue::open(shared::Place::at(lake)?).await?;
+    let spill = std::env::temp_dir().join(format!("collector-query-{}", shared::unique()));
+    let engine = Engine::of_shared(Arc::new(catalogue), &spill, Limits::default())?;
+    let end = async {
+        let responses = service::query(&engine, request)
+            .await
+            .map_err(|status| said(&status))?;
+        show(responses, output).await
+    };
+    let end = end.await;
+    let _ = std::fs::remove_dir_all(&spill);
+    end
 }
 
 async fn show(

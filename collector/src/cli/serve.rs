@@ -10,9 +10,12 @@ use anyhow::Context as _;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::bus::{BusArgs, Role};
 use crate::{
     Config, Server,
-    lake::keeper::Keeping,
+    lake::{keeper::Keeping, shared::steward},
+    loader::Gathering,
+    roles::{IngestRole, WriteRole},
     trust::{OwnFiles, TlsConfig, Trust},
 };
 
@@ -22,9 +25,9 @@ pub struct ServeArgs {
     /// Address to listen on; port 0 lets the kernel choose one.
     #[arg(long, default_value = "127.0.0.1:7443", value_name = "ADDR")]
     listen: SocketAddr,
-    /// Directory for databases and lake; made, for its owner only, where it is missing.
+    /// Directory for databases and lake; made, for its owner only, where it is missing. `--role write` needs none.
     #[arg(long, value_name = "DIR", env = "COLLECTOR_DATA")]
-    data: PathBuf,
+    data: Option<PathBuf>,
     /// File to write the address to, once it is listened on.
     #[arg(long, value_name = "PATH")]
     port_file: Option<PathBuf>,
@@ -61,9 +64,21 @@ pub struct ServeArgs {
     /// Serve without TLS, to this host only: whoever is on it may deliver and read.
     #[arg(long, conflicts_with_all = ["names", "ca", "cert"])]
     insecure: bool,
+    /// Whether it is one of several.
+    #[command(flatten)]
+    bus: BusArgs,
 }
 
 impl ServeArgs {
+    fn config(&self) -> anyhow::Result<Config> {
+        let data = self.data.clone();
+        let data = data.context("where is what it keeps? Name a directory with --data")?;
+        let mut config = Config::new(self.listen, data, self.trust());
+        config.keeping = self.keeping();
+        config.admin = self.admin;
+        Ok(config)
+    }
+
     fn keeping(&self) -> Keeping {
         Keeping {
             fresh_for: Duration::from_secs(self.fresh_seconds),
@@ -101,32 +116,65 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     // Before the address is known to anyone, so that a signal in between is not lost.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let stop = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+    };
     use_all_descriptors();
-    let mut config = Config::new(args.listen, args.data.clone(), args.trust());
-    config.keeping = args.keeping();
-    config.admin = args.admin;
-    let server = Server::bind(&config).await?;
-    if let Some(address) = server.admin() {
-        tracing::info!("metrics and health at http://{address}");
+    match args.bus.shared()? {
+        None => {
+            let server = Server::bind(&args.config()?).await?;
+            args.announce(Some(server.address()), server.admin())?;
+            server.run(stop).await?;
+        }
+        Some(shared) if args.bus.role == Role::Ingest => {
+            let ingest = IngestRole::bind(&args.config()?, &shared).await?;
+            args.announce(Some(ingest.address()), ingest.admin())?;
+            ingest.run(stop).await?;
+        }
+        Some(shared) => {
+            let write = WriteRole::open(args.admin, &shared, args.gathering(), args.retention()).await?;
+            args.announce(None, write.admin())?;
+            write.run(stop).await;
+        }
     }
-    tracing::info!(
-        "listening on {}{}",
-        server.address(),
-        if args.insecure { ", without TLS" } else { "" }
-    );
-    if let Some(path) = &args.port_file {
-        write_whole(path, &server.address().to_string())?;
-    }
-    server
-        .run(async {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            tracing::info!("stopping");
-        })
-        .await?;
     Ok(())
+}
+
+impl ServeArgs {
+    /// Says where it can be reached, when it can.
+    fn announce(&self, address: Option<SocketAddr>, admin: Option<SocketAddr>) -> anyhow::Result<()> {
+        if let Some(admin) = admin {
+            tracing::info!("metrics and health at http://{admin}");
+        }
+        let Some(address) = address else {
+            tracing::info!("taking what is on the bus to the lake");
+            return Ok(());
+        };
+        let without = if self.insecure { ", without TLS" } else { "" };
+        tracing::info!("listening on {address}{without}");
+        match &self.port_file {
+            Some(path) => write_whole(path, &address.to_string()),
+            None => Ok(()),
+        }
+    }
+
+    fn gathering(&self) -> Gathering {
+        Gathering {
+            within: Duration::from_secs(self.fresh_seconds),
+            ..Gathering::default()
+        }
+    }
+
+    fn retention(&self) -> steward::Keeping {
+        steward::Keeping {
+            days: self.keep_days,
+            bytes: self.keep_gib.map(|gib| gib.saturating_mul(1 << 30)),
+        }
+    }
 }
 
 /// A connection is a descriptor, and the usual limit of 1,024 is for programs that use `select`.

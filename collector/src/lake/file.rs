@@ -4,6 +4,7 @@ use std::{
     collections::HashSet,
     fs::{self, DirBuilder, File},
     io,
+    ops::Range,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
@@ -19,6 +20,7 @@ use parquet::{
     },
     schema::types::ColumnPath,
 };
+use prost::bytes::Bytes;
 
 use super::{Class, Day};
 use crate::store::{LakeFile, Position};
@@ -128,14 +130,12 @@ impl FileWriter {
             .mode(0o600)
             .open(&partial)
             .map_err(refused)?;
-        let options = ArrowWriterOptions::new()
-            .with_properties(properties(naming.level))
-            // Types of Arrow mean nothing to other tools, and ours are known anyway.
-            .with_skip_arrow_metadata(true);
         let writer =
-            ArrowWriter::try_new_with_options(file, schema, options).map_err(|cause| FileError::Parquet {
-                path: partial.clone(),
-                cause,
+            ArrowWriter::try_new_with_options(file, schema, options(naming.level)).map_err(|cause| {
+                FileError::Parquet {
+                    path: partial.clone(),
+                    cause,
+                }
             })?;
         Ok(Self {
             writer: Some(writer),
@@ -207,6 +207,32 @@ fn sync_folders(path: &Path) -> io::Result<()> {
         .skip(1)
         .take(4)
         .try_for_each(|folder| File::open(folder)?.sync_all())
+}
+
+/// The rows of one class, day and stretch of positions as a file that is put somewhere else, and its name there.
+pub(crate) fn file_in_memory(
+    class: Class,
+    day: Day,
+    positions: Range<Position>,
+    rows: &RecordBatch,
+) -> Result<(String, Bytes), ParquetError> {
+    let naming = Naming {
+        class,
+        day,
+        first: positions.start,
+        past: positions.end,
+        level: 0,
+    };
+    let mut writer = ArrowWriter::try_new_with_options(Vec::new(), rows.schema(), options(naming.level))?;
+    writer.write(rows)?;
+    Ok((naming.name(), writer.into_inner()?.into()))
+}
+
+fn options(level: u32) -> ArrowWriterOptions {
+    ArrowWriterOptions::new()
+        .with_properties(properties(level))
+        // Types of Arrow mean nothing to other tools, and ours are known anyway.
+        .with_skip_arrow_metadata(true)
 }
 
 fn properties(level: u32) -> WriterProperties {

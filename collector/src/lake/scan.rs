@@ -13,7 +13,7 @@ use datafusion::{
         table_schema::TableSchema,
     },
     execution::{object_store::ObjectStoreUrl, runtime_env::RuntimeEnv},
-    object_store::local::LocalFileSystem,
+    object_store::{ObjectStore, local::LocalFileSystem},
     physical_expr::{LexOrdering, PhysicalExpr},
     physical_plan::ExecutionPlan,
 };
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::store::LakeFile;
 
-/// By which the lake's folder is known to DataFusion. Nothing else is.
+/// By which the place of the lake is known to DataFusion. Nothing else is.
 const URL: &str = "lake://local/";
 
 /// What to read.
@@ -45,8 +45,12 @@ pub(crate) struct Scan {
 /// Makes the lake's folder known.
 pub(crate) fn register(runtime: &RuntimeEnv, lake: &Path) -> Result<()> {
     make_folder(lake)?;
-    let store = LocalFileSystem::new_with_prefix(lake)?;
-    runtime.register_object_store(ObjectStoreUrl::parse(URL)?.as_ref(), Arc::new(store));
+    register_store(runtime, Arc::new(LocalFileSystem::new_with_prefix(lake)?))
+}
+
+/// Makes a store known that has the lake in it.
+pub(crate) fn register_store(runtime: &RuntimeEnv, store: Arc<dyn ObjectStore>) -> Result<()> {
+    runtime.register_object_store(ObjectStoreUrl::parse(URL)?.as_ref(), store);
     Ok(())
 }
 

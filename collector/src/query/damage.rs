@@ -11,11 +11,16 @@ use crate::{
 };
 
 /// Reads every file of the snapshot, and returns those that cannot be read. They get a name that nobody takes for a file of the lake.
+///
+/// A shared lake is left as it is: that its store does not answer is no damage.
 pub(super) fn set_aside(snapshot: &Snapshot, writer: Option<&Writer>) -> Vec<LakeFile> {
+    let Some(lake) = snapshot.lake() else {
+        return Vec::new();
+    };
     let files = snapshot.runs().iter().flat_map(|run| &run.files);
     let mut damaged = Vec::new();
     for file in files {
-        let path = snapshot.lake().join(&file.name);
+        let path = lake.join(&file.name);
         let Err(error) = read(&path) else { continue };
         let aside = path.with_extension("parquet.damaged");
         tracing::error!(

@@ -31,7 +31,12 @@ use super::{
     events::Events,
 };
 use crate::{
-    lake::{folder, lease::Leases, make_folder, scan},
+    lake::{
+        folder,
+        lease::Leases,
+        make_folder, scan,
+        shared::{Catalogue, PlaceError},
+    },
     priority::give_way,
     store::{LakeFile, Position, StoreError},
     writer::Writer,
@@ -90,6 +95,9 @@ pub enum QueryError {
     /// What is stored cannot be looked at.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// It cannot be told what a shared lake consists of.
+    #[error(transparent)]
+    Lake(#[from] PlaceError),
     /// The collector is stopping.
     #[error("the collector is stopping")]
     Stopping,
@@ -123,11 +131,22 @@ pub struct Answer {
 #[derive(Clone, Debug)]
 pub struct Engine(Arc<Inner>);
 
+/// What is asked about.
+#[derive(Debug)]
+enum Source {
+    /// A data directory.
+    Here {
+        data: PathBuf,
+        leases: Leases,
+        writer: Mutex<Option<Writer>>,
+    },
+    /// A lake that several collectors share.
+    Shared(Arc<Catalogue>),
+}
+
 #[derive(Debug)]
 struct Inner {
-    data: PathBuf,
-    leases: Leases,
-    writer: Mutex<Option<Writer>>,
+    source: Source,
     limits: Limits,
     places: Semaphore,
     environment: Arc<RuntimeEnv>,
@@ -146,19 +165,27 @@ impl Engine {
         writer: Option<Writer>,
         limits: Limits,
     ) -> Result<Self, QueryError> {
-        let spill = data.join("query");
-        // What a former process left there is of no use.
-        let _ = std::fs::remove_dir_all(&spill);
-        let failed = |error: std::io::Error| QueryError::Failed(format!("{}: {error}", spill.display()));
-        make_folder(&spill).map_err(failed)?;
-        let disk = DiskManagerBuilder::default()
-            .with_mode(DiskManagerMode::Directories(vec![spill.clone()]))
-            .with_max_temp_directory_size(limits.disk);
-        let environment = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(FairSpillPool::new(limits.memory)))
-            .with_disk_manager_builder(disk)
-            .build_arc()?;
+        let environment = environment(&data.join("query"), limits)?;
         scan::register(&environment, &folder(data))?;
+        let source = Source::Here {
+            data: data.to_owned(),
+            leases,
+            writer: Mutex::new(writer),
+        };
+        Self::start(source, environment, limits)
+    }
+
+    /// For a lake that several collectors share. What does not fit in memory goes to the folder `spill`.
+    ///
+    /// # Errors
+    /// If that folder cannot be made, or threads not be started.
+    pub fn of_shared(catalogue: Arc<Catalogue>, spill: &Path, limits: Limits) -> Result<Self, QueryError> {
+        let environment = environment(spill, limits)?;
+        scan::register_store(&environment, catalogue.place().store())?;
+        Self::start(Source::Shared(catalogue), environment, limits)
+    }
+
+    fn start(source: Source, environment: Arc<RuntimeEnv>, limits: Limits) -> Result<Self, QueryError> {
         let threads = runtime::Builder::new_multi_thread()
             .thread_name("query")
             .on_thread_start(give_way)
@@ -166,9 +193,7 @@ impl Engine {
             .build()
             .map_err(|error| QueryError::Failed(error.to_string()))?;
         Ok(Self(Arc::new(Inner {
-            data: data.to_owned(),
-            leases,
-            writer: Mutex::new(writer),
+            source,
             places: Semaphore::new(limits.together),
             limits,
             environment,
@@ -178,11 +203,9 @@ impl Engine {
 
     /// Lets go of the writer: questions go on, but damaged files stay on the list.
     pub fn release(&self) {
-        self.0
-            .writer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        if let Source::Here { writer, .. } = &self.0.source {
+            writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
     }
 
     /// Asks. Dropping the answer ends the work on it.
@@ -268,6 +291,38 @@ impl Engine {
     }
 }
 
+impl Source {
+    async fn snapshot(&self) -> Result<Snapshot, QueryError> {
+        match self {
+            Self::Here { data, leases, .. } => Ok(Snapshot::take(data, leases)?),
+            Self::Shared(catalogue) => Ok(Snapshot::of_files(catalogue.runs().await?)),
+        }
+    }
+
+    fn writer(&self) -> Option<Writer> {
+        match self {
+            Self::Here { writer, .. } => writer.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            Self::Shared(_) => None,
+        }
+    }
+}
+
+/// What all questions share: memory, and a folder for what does not fit there.
+fn environment(spill: &Path, limits: Limits) -> Result<Arc<RuntimeEnv>, QueryError> {
+    // What a former process left there is of no use.
+    let _ = std::fs::remove_dir_all(spill);
+    let failed = |error: std::io::Error| QueryError::Failed(format!("{}: {error}", spill.display()));
+    make_folder(spill).map_err(failed)?;
+    let disk = DiskManagerBuilder::default()
+        .with_mode(DiskManagerMode::Directories(vec![spill.to_owned()]))
+        .with_max_temp_directory_size(limits.disk);
+    let environment = RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(FairSpillPool::new(limits.memory)))
+        .with_disk_manager_builder(disk)
+        .build_arc()?;
+    Ok(environment)
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         if let Some(threads) = self.threads.take() {
@@ -289,7 +344,7 @@ impl Inner {
         let _place = self.places.acquire().await.map_err(|_| QueryError::Stopping)?;
         let mut damaged = Vec::new();
         loop {
-            let mut snapshot = Snapshot::take(&self.data, &self.leases)?;
+            let mut snapshot = self.source.snapshot().await?;
             snapshot.leave_out(&damaged);
             let snapshot = Arc::new(snapshot);
             let mut told = Told::default();
@@ -374,7 +429,7 @@ impl Inner {
     /// Finds files that cannot be read, sets them aside and takes them off the list.
     async fn look_for_damage(&self, snapshot: &Arc<Snapshot>) -> Vec<LakeFile> {
         let snapshot = Arc::clone(snapshot);
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let writer = self.source.writer();
         let look = tokio::task::spawn_blocking(move || damage::set_aside(&snapshot, writer.as_ref()));
         look.await.unwrap_or_default()
     }

@@ -82,7 +82,7 @@ impl From<QueryError> for Status {
             QueryError::Time(_) => Self::deadline_exceeded(message),
             QueryError::Memory(_) => Self::resource_exhausted(message),
             QueryError::Failed(_) => Self::internal(message),
-            QueryError::Store(_) | QueryError::Stopping => Self::unavailable(message),
+            QueryError::Store(_) | QueryError::Lake(_) | QueryError::Stopping => Self::unavailable(message),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use crate::{
@@ -16,10 +16,16 @@ const CHUNK: u64 = 8 << 10;
 /// What was stored at one moment.
 #[derive(Debug)]
 pub struct Snapshot {
-    reader: Mutex<Reader>,
     runs: Vec<Run>,
+    /// Where they are of a data directory; a shared lake has nothing else than files.
+    here: Option<Here>,
+}
+
+#[derive(Debug)]
+struct Here {
+    reader: Mutex<Reader>,
     lake: PathBuf,
-    /// Given back last: the files of `runs` stay until then.
+    /// Given back last: the files stay until then.
     _lease: Lease,
 }
 
@@ -35,10 +41,18 @@ impl Snapshot {
         reader.hold()?;
         Ok(Self {
             runs: reader.runs()?,
-            reader: Mutex::new(reader),
-            lake: crate::lake::folder(data),
-            _lease: lease,
+            here: Some(Here {
+                reader: Mutex::new(reader),
+                lake: crate::lake::folder(data),
+                _lease: lease,
+            }),
         })
+    }
+
+    /// These files of a shared lake.
+    #[must_use]
+    pub fn of_files(runs: Vec<Run>) -> Self {
+        Self { runs, here: None }
     }
 
     /// The runs of the lake.
@@ -47,15 +61,18 @@ impl Snapshot {
         &self.runs
     }
 
-    /// Where what was stored begins and ends.
+    /// Where what was stored begins and ends. In a shared lake nothing can be followed, as if nothing was there.
     ///
     /// # Errors
     /// If SQLite fails.
     pub fn extent(&self) -> Result<Extent, StoreError> {
-        self.reader
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extent()
+        match &self.here {
+            Some(here) => here.reader().extent(),
+            None => Ok(Extent {
+                floor: Position(1),
+                next: Position(1),
+            }),
+        }
     }
 
     /// Leaves out files that cannot be read.
@@ -65,10 +82,10 @@ impl Snapshot {
         }
     }
 
-    /// The lake's folder.
+    /// The lake's folder, where it is of a data directory.
     #[must_use]
-    pub fn lake(&self) -> &Path {
-        &self.lake
+    pub fn lake(&self) -> Option<&Path> {
+        self.here.as_ref().map(|here| here.lake.as_path())
     }
 
     /// The next fresh batches with entries at or after `from`; none if there are no more.
@@ -78,7 +95,10 @@ impl Snapshot {
     /// # Errors
     /// If SQLite fails.
     pub fn fresh(&self, from: Position) -> Result<Vec<StoredBatch>, StoreError> {
-        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(here) = &self.here else {
+            return Ok(Vec::new());
+        };
+        let reader = here.reader();
         let mut batches: Vec<StoredBatch> = Vec::new();
         let mut entries = 0;
         reader.batches(from, |batch| {
@@ -91,5 +111,11 @@ impl Snapshot {
             }
         })?;
         Ok(batches)
+    }
+}
+
+impl Here {
+    fn reader(&self) -> MutexGuard<'_, Reader> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
