@@ -28,7 +28,7 @@ use crate::{
     server::{Doors, listen, services},
     storage::Storage,
     store::lock,
-    trust::Trusting,
+    trust::{Owners, TrustError, Trusting, admin_socket},
 };
 
 /// How long a loader may take to commit what it has when it is to stop.
@@ -55,6 +55,7 @@ impl Shared {
 #[derive(Debug)]
 pub struct IngestRole {
     listener: TcpListener,
+    owners: Owners,
     address: SocketAddr,
     admin: Option<(TcpListener, SocketAddr)>,
     trusting: Trusting,
@@ -80,6 +81,7 @@ impl IngestRole {
         let trusting = Trusting::open(&config.data, &config.trust, address)?;
         let (bus, catalogue) = shared.open().await?;
         Ok(Self {
+            owners: admin_socket(&config.data).map_err(TrustError::from)?,
             listener,
             address,
             admin,
@@ -128,9 +130,9 @@ impl IngestRole {
         let routes = services(ingest, None, self.trusting.clone(), desk.clone()).await?;
         let doors = Doors {
             listener: self.listener,
+            owners: self.owners,
             trusting: self.trusting,
             desk,
-            data: self.data,
         };
         doors.serve(routes, &stopping, stop, || {}).await
     }

@@ -27,7 +27,7 @@ use crate::{
     query::{Engine, Limits, QueryError},
     storage::Storage,
     store::{Reader, Store, StoreError},
-    trust::{AccessLayer, Trust, TrustError, TrustService, Trusting, admin_socket, door, keep_fresh},
+    trust::{AccessLayer, Owners, Trust, TrustError, TrustService, Trusting, admin_socket, door, keep_fresh},
     writer::{Published, Writer},
 };
 
@@ -123,6 +123,7 @@ pub enum ServerError {
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
+    owners: Owners,
     address: SocketAddr,
     writer: Writer,
     thread: thread::JoinHandle<()>,
@@ -162,6 +163,7 @@ impl Server {
         )?;
         let engine = Engine::new(&config.data, leases.clone(), Some(writer.clone()), config.limits)?;
         Ok(Self {
+            owners: admin_socket(&config.data).map_err(TrustError::from)?,
             admin,
             keeper,
             engine,
@@ -196,6 +198,7 @@ impl Server {
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServerError> {
         let Self {
             listener,
+            owners,
             writer,
             thread,
             published,
@@ -241,9 +244,9 @@ impl Server {
         let routes = services(ingest, Some(collector), trusting.clone(), desk.clone()).await?;
         let doors = Doors {
             listener,
+            owners,
             trusting,
             desk,
-            data,
         };
         doors
             .serve(routes, &stopping, stop, || published.entries.close())
@@ -269,9 +272,9 @@ impl Server {
 /// Where agents and people come in, and what looks after them.
 pub(crate) struct Doors {
     pub(crate) listener: TcpListener,
+    pub(crate) owners: Owners,
     pub(crate) trusting: Trusting,
     pub(crate) desk: Desk,
-    pub(crate) data: PathBuf,
 }
 
 impl Doors {
@@ -285,11 +288,10 @@ impl Doors {
     ) -> Result<(), ServerError> {
         let Self {
             listener,
+            owners,
             trusting,
             desk,
-            data,
         } = self;
-        let owners = admin_socket(&data).map_err(TrustError::from)?;
         let fresh = tokio::spawn(keep_fresh(trusting.clone()));
         let house = tokio::spawn(desk.keep_house());
         let end = |mut watcher: watch::Receiver<bool>| async move { stopped(&mut watcher).await };

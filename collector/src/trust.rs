@@ -38,7 +38,7 @@ pub use register::Register;
 pub use renewal::keep_fresh;
 pub use revocations::Revocations;
 pub use service::TrustService;
-pub use socket::{SOCKET, SocketError, admin_socket};
+pub use socket::{Owners, SOCKET, SocketError, admin_socket};
 
 /// How long certificates are valid, where nobody says otherwise.
 pub const LIFETIME: Duration = Duration::from_secs(30 * 86_400);

@@ -24,11 +24,14 @@ pub struct SocketError {
     cause: io::Error,
 }
 
+/// Connections of owners.
+pub type Owners = ReceiverStream<io::Result<Guarded>>;
+
 /// Connections of owners, until what is returned is dropped. Whoever holds the lock of the data directory may replace what is there.
 ///
 /// # Errors
 /// If it cannot be made.
-pub fn admin_socket(data: &Path) -> Result<ReceiverStream<io::Result<Guarded>>, SocketError> {
+pub fn admin_socket(data: &Path) -> Result<Owners, SocketError> {
     let path = data.join(SOCKET);
     let failed = |cause| SocketError {
         path: path.clone(),
