@@ -40,6 +40,12 @@ impl Orders {
         self.ask(|answer| Command::Fulfil(wish, person, answer)).await
     }
 
+    /// Has it written down that somebody asked for what is no action.
+    pub fn note(&self, person: Person) {
+        // A pipeline that has ended asks nothing of the host either.
+        let _ = self.pipeline.send(Command::Note(person));
+    }
+
     /// What waits and what was.
     ///
     /// # Errors

@@ -71,6 +71,8 @@ pub enum Command {
     Apply(Box<config::Capture>, oneshot::Sender<Result<(), String>>),
     /// Do what a person wants done.
     Fulfil(Wish, Person, oneshot::Sender<Result<Answer, String>>),
+    /// Write down what a person asked for that is no action.
+    Note(Person),
     /// Say what waits for a person, and what was done.
     Responses(oneshot::Sender<Responses>),
     /// Look at what is known, or change it.
@@ -229,6 +231,7 @@ impl Pipeline {
             Command::Fulfil(wish, person, answer) => {
                 let _ = answer.send(responder.fulfil(&wish, &person, host.tree()));
             }
+            Command::Note(person) => responder.note_request(&person),
             Command::Responses(answer) => {
                 let _ = answer.send(responder.responses());
             }

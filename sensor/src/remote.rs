@@ -10,7 +10,7 @@
 //! - What has an id is done once. It is in the [`journal`] before it is begun, and its answer before it is sent; the same id again gets
 //!   the same answer, by the next agent too. What an agent was in the midst of when it ended is not begun again.
 //! - Nothing is begun after its time.
-//! - Who asked stands in the audit of this host beside what was done.
+//! - Who asked stands in the audit of this host beside what was done, or why it was not.
 
 mod bundles;
 pub mod journal;
@@ -19,9 +19,13 @@ mod perform;
 mod permission;
 mod rules;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
 
 use sensor_trust::{Address, OnConnecting, Security};
+use tokio::time::Instant;
 
 pub use journal::{Journal, JournalError};
 pub use permission::Permission;
@@ -40,6 +44,8 @@ pub struct Remote {
     state: PathBuf,
     /// Why nothing else is done meanwhile: rules are replaced one set at a time.
     rules: tokio::sync::Mutex<()>,
+    /// When a refusal was last written into the audit.
+    noted: Mutex<Option<Instant>>,
 }
 
 /// What is needed for it.
@@ -81,6 +87,7 @@ impl Remote {
             journal: Journal::open(&state)?,
             state,
             rules: tokio::sync::Mutex::default(),
+            noted: Mutex::default(),
         }))
     }
 

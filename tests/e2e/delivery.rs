@@ -41,7 +41,10 @@ fn looked_after() -> Result<()> {
     let agent = Agent::start(&format!("[export]\nadmin = \"{address}\"\n"), None)?;
     let ask = |path: &str| -> Result<String> {
         let mut stream = TcpStream::connect(address)?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n")?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n"
+        )?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         Ok(answer)

@@ -78,6 +78,10 @@ fn commands() -> Result<()> {
         audit.contains("uid 0 on the collector's host by the collector"),
         "{audit}"
     );
+    ensure!(
+        audit.contains("asked by uid 0 on the collector's host by the collector: isolate: refused: this host does not allow"),
+        "{audit}"
+    );
     let (good, said) = collector.ask(&["audit"])?;
     ensure!(
         good && said.contains(&format!(

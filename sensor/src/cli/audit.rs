@@ -8,7 +8,7 @@ use super::{
     render::clock,
     text::{harmless, harmless_json, short},
 };
-use crate::respond::{AUDIT_FILE, AuditReader, Record, Step};
+use crate::respond::{AUDIT_FILE, ActionKind, AuditReader, Record, Step};
 
 /// Read the agent's audit: what was proposed, decided and done, by whom and why.
 #[derive(Clone, Debug, clap::Args)]
@@ -77,6 +77,7 @@ fn line(record: &Record) -> String {
         Step::Proposed => "proposed",
         Step::Approved => "approved",
         Step::Undoing => "to be undone",
+        Step::Asked => "asked",
         Step::Ended(result) => result.name(),
     };
     let mut line = format!(
@@ -84,7 +85,7 @@ fn line(record: &Record) -> String {
         clock(record.time_ns),
         record.number,
         record.proposal,
-        record.action.name(),
+        record.action.map_or("request", ActionKind::name),
         record.target,
         short(&record.executable, 200),
         short(&record.who, 64),

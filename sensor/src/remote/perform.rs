@@ -1,6 +1,6 @@
 //! One command, from the look at whether it is allowed to its answer.
 
-use std::time::Duration;
+use std::{sync::PoisonError, time::Duration};
 
 use sensor_proto::{
     ENTRY_BYTES_MAX,
@@ -19,7 +19,10 @@ use super::{
     permission::{collects, wish},
     rules,
 };
-use crate::{respond::ActionResult, time::WallTime};
+use crate::{
+    respond::{ActionResult, Person},
+    time::WallTime,
+};
 
 /// Longest text of who asked and why, in bytes.
 const TEXT_MAX: usize = 1_024;
@@ -47,6 +50,7 @@ impl Remote {
             Ok(what) => what,
             Err(why) => {
                 tracing::warn!(id, who, "the collector asked in vain: {why}");
+                self.note_refusal(&command, &why);
                 return said(Answer::Refused(why));
             }
         };
@@ -79,12 +83,46 @@ impl Remote {
             ));
         }
         tracing::info!(id, who, "asked by the collector: {}", in_words(&what));
+        if matches!(what, What::Reload(_) | What::Rules(_)) {
+            self.note(command, &in_words(&what));
+        }
         let makes_bundle = collects(&what);
         let answer = said(self.answer(command, what).await);
         match makes_bundle {
             true => self.until_collected(answer, command).await,
             false => answer,
         }
+    }
+
+    /// Has the audit of this host say what was asked for that is no action, or does not come to be one.
+    fn note(&self, command: &Command, what: &str) {
+        let Some(orders) = &self.service.orders else {
+            return;
+        };
+        let why = match &command.why[..command.why.floor_char_boundary(TEXT_MAX)] {
+            "" => what.to_owned(),
+            why => format!("{what} ({why})"),
+        };
+        orders.note(Person {
+            name: by_collector(command),
+            why,
+        });
+    }
+
+    /// The same of what is refused; of what comes within a second of another, the log alone has it: refusals shall not fill a disk.
+    fn note_refusal(&self, command: &Command, why: &str) {
+        const APART: Duration = Duration::from_secs(1);
+        let now = Instant::now();
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        if noted.is_some_and(|noted| now.duration_since(noted) < APART) {
+            return;
+        }
+        *noted = Some(now);
+        let what = command
+            .what
+            .as_ref()
+            .map_or("what it does not know".to_owned(), in_words);
+        self.note(command, &format!("{what}: refused: {why}"));
     }
 
     /// What is asked, or why it may not be asked of this host.
@@ -134,9 +172,8 @@ impl Remote {
                     wish: Some(wish),
                     why: command.why.clone(),
                 };
-                let who = format!("{} by the collector", command.who);
                 self.service
-                    .fulfil(request, who.into())
+                    .fulfil(request, by_collector(command))
                     .await
                     .map(Answer::Response)
             }
@@ -253,6 +290,12 @@ fn parcel(detail: &str, command: &str) -> Option<Parcel> {
         },
         path: path.to_owned(),
     })
+}
+
+/// Who asked, as the audit has it; it may be too long to be accepted.
+fn by_collector(command: &Command) -> Box<str> {
+    let who = &command.who[..command.who.floor_char_boundary(TEXT_MAX)];
+    format!("{who} by the collector").into()
 }
 
 fn interrupted() -> Answer {

@@ -19,7 +19,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{ActionKind, ActionResult, Target};
+use super::{ActionKind, ActionResult, Person, Target};
 use crate::{hex::hex, privacy::redact, time::WallTime};
 
 /// Name of the file in the agent's state directory.
@@ -44,6 +44,8 @@ pub enum Step {
     Approved,
     /// A person wants it undone.
     Undoing,
+    /// The collector asked for what is no action, or for what this host does not let it ask for.
+    Asked,
     /// What became of it.
     #[serde(untagged)]
     Ended(ActionResult),
@@ -60,8 +62,9 @@ pub struct Record {
     pub step: Step,
     /// The line in which it was proposed; its own number there.
     pub proposal: u64,
-    /// What it is about.
-    pub action: ActionKind,
+    /// What it is about, where that is an action.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<ActionKind>,
     /// Whom or what it is directed at. A process began at `start` nanoseconds of `CLOCK_BOOTTIME`.
     pub target: Target,
     /// For how many seconds; absent where it is for good, or until it is undone.
@@ -77,6 +80,27 @@ pub struct Record {
     pub why: String,
     /// Digest of the line before it; empty in the first.
     pub previous: String,
+}
+
+impl Record {
+    /// That `person` asked for what is no action; their reason says what.
+    #[must_use]
+    pub fn asked(person: &Person) -> Self {
+        Self {
+            number: 0,
+            time_ns: 0,
+            step: Step::Asked,
+            proposal: 0,
+            action: None,
+            target: Target::Host,
+            seconds: None,
+            executable: String::new(),
+            incident: String::new(),
+            who: person.name.to_string(),
+            why: person.why.clone(),
+            previous: String::new(),
+        }
+    }
 }
 
 /// Which line of an audit, and its digest in hexadecimal.

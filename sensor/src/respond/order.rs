@@ -103,7 +103,7 @@ impl Order {
             time_ns: 0,
             step,
             proposal: self.number,
-            action: self.action.kind,
+            action: Some(self.action.kind),
             target: self.action.target.clone(),
             seconds: self.action.lasts.map(|lasts| lasts.as_secs()),
             executable: executable

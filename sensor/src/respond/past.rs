@@ -66,9 +66,12 @@ impl Past {
                 Step::Approved => {
                     asked.remove(&record.proposal);
                 }
+                Step::Asked => {}
                 Step::Ended(result) => {
                     let reason = reasons.get(&record.proposal).cloned().unwrap_or_default();
-                    let outcome = outcome(&record, mark, result, reason);
+                    let Some(outcome) = outcome(&record, mark, result, reason) else {
+                        continue;
+                    };
                     asked.remove(&record.proposal);
                     if result == ActionResult::Asked {
                         asked.insert(record.proposal, (Arc::clone(&outcome), record));
@@ -97,11 +100,11 @@ impl Past {
     }
 }
 
-fn outcome(record: &Record, mark: Mark, result: ActionResult, reason: String) -> Arc<Outcome> {
-    Arc::new(Outcome {
+fn outcome(record: &Record, mark: Mark, result: ActionResult, reason: String) -> Option<Arc<Outcome>> {
+    Some(Arc::new(Outcome {
         number: record.proposal,
         action: Action {
-            kind: record.action,
+            kind: record.action?,
             target: record.target.clone(),
             lasts: record.seconds.map(Duration::from_secs),
             incident: record.incident.as_str().into(),
@@ -113,7 +116,7 @@ fn outcome(record: &Record, mark: Mark, result: ActionResult, reason: String) ->
         time: WallTime(record.time_ns),
         latency: Duration::ZERO,
         mark,
-    })
+    }))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use rustix::process::Signal;
 
 use super::{
     Action, ActionKind, ActionResult, Answer, Audit, Births, Demand, Guard, Mode, Object, Outcome, Person,
-    Policy, Proposal, Refusal, Responses, Step, Target, Wish,
+    Policy, Proposal, Record, Refusal, Responses, Step, Target, Wish,
     kill::{Held, Missed, WAIT},
     measures::{Means, Measures, Tell},
     order::Order,
@@ -562,6 +562,11 @@ impl Responder {
         }
         self.condemned.add(felled.ended, order.number, BootTime::now());
         self.end(&order, result, detail);
+    }
+
+    /// Writes down what the collector asked for that is no action.
+    pub fn note_request(&mut self, person: &Person) {
+        self.audit.add(Record::asked(person));
     }
 
     /// Writes a step down; its number.

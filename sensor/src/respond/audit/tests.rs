@@ -9,7 +9,7 @@ fn record(why: &str) -> Record {
         time_ns: 0,
         step: Step::Ended(ActionResult::Done),
         proposal: 0,
-        action: ActionKind::Kill,
+        action: Some(ActionKind::Kill),
         target: Target::Process(ProcessId {
             tgid: 7,
             start: BootTime(8),

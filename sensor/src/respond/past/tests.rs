@@ -12,7 +12,7 @@ fn line(audit: &mut Audit, proposal: u64, step: Step, target: Target, why: &str)
         time_ns: 0,
         step,
         proposal,
-        action: ActionKind::Suspend,
+        action: Some(ActionKind::Suspend),
         target,
         seconds: Some(60),
         executable: "/tmp/x".to_owned(),
