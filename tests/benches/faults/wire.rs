@@ -19,8 +19,8 @@ pub(crate) struct Wire {
 }
 
 /// A network that nobody routes (RFC 5737).
-const NEAR: &str = "192.0.2.1/30";
-const FAR: &str = "192.0.2.2/30";
+const NEAR: &str = "198.51.100.1/30";
+const FAR: &str = "198.51.100.2/30";
 
 impl Wire {
     pub(crate) fn new() -> Result<Self> {
