@@ -79,7 +79,7 @@ fn commands() -> Result<()> {
         "{audit}"
     );
     ensure!(
-        audit.contains("asked by uid 0 on the collector's host by the collector: isolate: refused: this host does not allow"),
+        audit.contains("requested by uid 0 on the collector's host by the collector: isolate: refused: this host does not allow"),
         "{audit}"
     );
     let (good, said) = collector.ask(&["audit"])?;

@@ -77,7 +77,7 @@ fn line(record: &Record) -> String {
         Step::Proposed => "proposed",
         Step::Approved => "approved",
         Step::Undoing => "to be undone",
-        Step::Asked => "asked",
+        Step::Requested => "requested",
         Step::Ended(result) => result.name(),
     };
     let mut line = format!(

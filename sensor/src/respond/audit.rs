@@ -45,7 +45,7 @@ pub enum Step {
     /// A person wants it undone.
     Undoing,
     /// The collector asked for what is no action, or for what this host does not let it ask for.
-    Asked,
+    Requested,
     /// What became of it.
     #[serde(untagged)]
     Ended(ActionResult),
@@ -89,7 +89,7 @@ impl Record {
         Self {
             number: 0,
             time_ns: 0,
-            step: Step::Asked,
+            step: Step::Requested,
             proposal: 0,
             action: None,
             target: Target::Host,

@@ -125,3 +125,20 @@ fn what_could_not_be_written_is_written_later() {
     audit.add(record("two"));
     assert_eq!(read(&state.join(FILE)).unwrap().len(), 2);
 }
+
+/// Results stand beside the steps, without a word of their own before them.
+#[test]
+fn a_step_and_a_result_are_told_apart() {
+    for step in [
+        Step::Proposed,
+        Step::Approved,
+        Step::Undoing,
+        Step::Requested,
+        Step::Ended(ActionResult::Asked),
+        Step::Ended(ActionResult::Done),
+        Step::Ended(ActionResult::Denied),
+    ] {
+        let text = serde_json::to_string(&step).unwrap();
+        assert_eq!(serde_json::from_str::<Step>(&text).unwrap(), step, "{text}");
+    }
+}
