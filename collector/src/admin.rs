@@ -6,7 +6,10 @@
 //! `/metrics` has the numbers, as Prometheus reads them.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -70,6 +73,11 @@ pub async fn serve(observed: Arc<dyn Observed>, listener: TcpListener, mut stopp
     }
 }
 
+/// What was counted so far.
+pub(crate) fn count(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
 async fn ready(State(observed): State<Arc<dyn Observed>>) -> impl IntoResponse {
     match timeout(PATIENCE, observed.ready()).await {
         Ok(Ok(())) => (StatusCode::OK, CLOSE, "ready\n".to_owned()),
@@ -109,7 +117,6 @@ impl Observed for Admin {
 impl Admin {
     fn ingest(&self, page: &mut Page) {
         let tally = self.writer.tally();
-        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         page.counter(
             "sensor_ingest_entries_total",
             "Entries made durable.",
@@ -175,7 +182,6 @@ impl Admin {
     }
 
     fn lake(&self, page: &mut Page) {
-        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         page.counter(
             "sensor_lake_runs_made_total",
             "Runs made of batches.",

@@ -2,15 +2,7 @@
 //!
 //! Neither kind has anything of its own that is not somewhere else as well, but for what trust and commands need, which the first has in a data directory.
 
-use std::{
-    fs::File,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{fs::File, net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sensor_proto::metrics::Page;
@@ -18,14 +10,14 @@ use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
     Config, ServerError,
-    admin::{self, Observed},
+    admin::{self, Observed, count},
     bus::{self, Bus, Outbox, nats, nats::Nats},
     control::Desk,
     fleet::Fleet,
     ingest::IngestService,
     lake::shared::{Catalogue, Place, PlaceError, steward},
     loader::{self, Gathering, Loader},
-    server::{Doors, listen, services},
+    server::{Doors, listen, listen_for_admin, services},
     storage::Storage,
     store::lock,
     trust::{Owners, TrustError, Trusting, admin_socket},
@@ -73,10 +65,7 @@ impl IngestRole {
     /// If one of them cannot be used.
     pub async fn bind(config: &Config, shared: &Shared) -> Result<Self, ServerError> {
         let (listener, address) = listen(config.listen, "--listen").await?;
-        let admin = match config.admin {
-            Some(address) => Some(listen(address, "--admin").await?),
-            None => None,
-        };
+        let admin = listen_for_admin(config.admin).await?;
         let lock = lock(&config.data)?;
         let trusting = Trusting::open(&config.data, &config.trust, address)?;
         let (bus, catalogue) = shared.open().await?;
@@ -159,10 +148,7 @@ impl WriteRole {
         gathering: Gathering,
         keeping: steward::Keeping,
     ) -> Result<Self, ServerError> {
-        let admin = match admin {
-            Some(address) => Some(listen(address, "--admin").await?),
-            None => None,
-        };
+        let admin = listen_for_admin(admin).await?;
         let (bus, catalogue) = shared.open().await?;
         Ok(Self {
             admin,
@@ -204,10 +190,6 @@ impl WriteRole {
             );
         }
     }
-}
-
-fn count(counter: &AtomicU64) -> u64 {
-    counter.load(Ordering::Relaxed)
 }
 
 async fn waiting(bus: &dyn Bus, page: &mut Page) {

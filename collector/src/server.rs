@@ -143,10 +143,7 @@ impl Server {
     /// If the address is taken, or the data directory cannot be used.
     pub async fn bind(config: &Config) -> Result<Self, ServerError> {
         let (listener, address) = listen(config.listen, "--listen").await?;
-        let admin = match config.admin {
-            Some(address) => Some(listen(address, "--admin").await?),
-            None => None,
-        };
+        let admin = listen_for_admin(config.admin).await?;
         // It holds the lock of the directory, in which the others are.
         let store = Store::open(&config.data)?;
         let trusting = Trusting::open(&config.data, &config.trust, address)?;
@@ -320,6 +317,16 @@ impl Doors {
         fresh.abort();
         house.abort();
         Ok(())
+    }
+}
+
+/// Listens for those who look after the collector, where they are to be let in, and says where.
+pub(crate) async fn listen_for_admin(
+    address: Option<SocketAddr>,
+) -> Result<Option<(TcpListener, SocketAddr)>, ServerError> {
+    match address {
+        Some(address) => listen(address, "--admin").await.map(Some),
+        None => Ok(None),
     }
 }
 

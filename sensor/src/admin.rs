@@ -67,19 +67,18 @@ impl Admin {
 }
 
 async fn health(State(service): State<LocalService>) -> impl IntoResponse {
-    match alive(&service).await {
-        Ok(()) => (StatusCode::OK, [CLOSE], "alive\n".to_owned()),
-        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, [CLOSE], why),
-    }
+    verdict("alive\n", alive(&service).await)
 }
 
 async fn readiness(State(service): State<LocalService>) -> impl IntoResponse {
-    let ready = match alive(&service).await {
-        Ok(()) => sees(&service.own_status()),
-        Err(why) => Err(why),
-    };
-    match ready {
-        Ok(()) => (StatusCode::OK, [CLOSE], "ready\n".to_owned()),
+    let alive = alive(&service).await;
+    verdict("ready\n", alive.and_then(|()| sees(&service.own_status())))
+}
+
+/// `good`, or what is wrong.
+fn verdict(good: &str, result: Result<(), String>) -> impl IntoResponse + use<> {
+    match result {
+        Ok(()) => (StatusCode::OK, [CLOSE], good.to_owned()),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, [CLOSE], why),
     }
 }

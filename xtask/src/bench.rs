@@ -1,6 +1,9 @@
 //! `cargo xtask bench`: what the agent costs. The measuring itself is a benchmark of the tests' crate.
 
-use std::path::PathBuf;
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::Result;
 
@@ -50,8 +53,8 @@ enum Bench {
         /// A smoke run: its numbers mean little.
         #[arg(long)]
         quick: bool,
-        /// Only this part: spool, ingest, agents, query or faults. May be given several times.
-        #[arg(long)]
+        /// Only this part. May be given several times.
+        #[arg(long, value_parser = ["spool", "ingest", "agents", "query", "faults"])]
         only: Vec<String>,
         /// Events that queries are asked about; all of them have to be made first.
         #[arg(long)]
@@ -103,7 +106,6 @@ fn folder() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Each benchmark adds its numbers to those of the others.
 fn respond(quick: bool, cost: bool) -> Result<()> {
     if !cost && !is_root() {
         return Err(Remedy::error(
@@ -112,24 +114,21 @@ fn respond(quick: bool, cost: bool) -> Result<()> {
     }
     let toolchain = setup::for_build()?;
     let output = folder()?.join("respond.json");
-    let bench = |package: &str, name: &str, programs: Option<binaries::Programs>| -> Result<()> {
-        let mut bench = cargo::cargo(Some(toolchain));
-        if let Some(programs) = &programs {
-            bench.env("SENSOR_BIN", &programs.sensor);
-        }
-        bench.args(["bench", "-p", package, "--bench", name, "--", "--output"]);
-        bench.arg(&output);
-        if quick {
-            bench.arg("--quick");
-        }
-        cargo::run(&mut bench)
-    };
-    bench("sensor", "rules", None)?;
+    let bench = |package, name| adding(toolchain, package, name, &output, quick);
+    cargo::run(&mut bench("sensor", "rules"))?;
     if cost {
         return Ok(());
     }
     let programs = binaries::programs(toolchain, "release")?;
-    bench("sensor-tests", "respond", Some(programs))
+    cargo::run(bench("sensor-tests", "respond").env("SENSOR_BIN", &programs.sensor))
+}
+
+/// A benchmark that adds its numbers to those of others in `output`.
+fn adding(toolchain: setup::Toolchain, package: &str, name: &str, output: &Path, quick: bool) -> Command {
+    let mut bench = cargo::cargo(Some(toolchain));
+    bench.args(["bench", "-p", package, "--bench", name, "--", "--output"]);
+    bench.arg(output).args(quick.then_some("--quick"));
+    bench
 }
 
 /// The spool's numbers are the agent's, those of faults come from both, all others are the collector's.
@@ -143,15 +142,8 @@ fn delivery(quick: bool, only: &[String], events: Option<u64>) -> Result<()> {
     }
     let toolchain = setup::for_build()?;
     let folder = folder()?;
-    let bench = |package: &str, name: &str| {
-        let mut bench = cargo::cargo(Some(toolchain));
-        bench.args(["bench", "-p", package, "--bench", name, "--", "--output"]);
-        bench.arg(folder.join("delivery.json"));
-        if quick {
-            bench.arg("--quick");
-        }
-        bench
-    };
+    let output = folder.join("delivery.json");
+    let bench = |package, name| adding(toolchain, package, name, &output, quick);
     if is_wanted("spool") {
         cargo::run(bench("sensor", "spool").arg("--folder").arg(&folder))?;
     }

@@ -41,14 +41,17 @@ pub(crate) fn end_to_end(toolchain: Toolchain) -> Result<EndToEnd> {
     })
 }
 
-/// The unit tests, built like the programs: what they have in common is built once.
-pub(crate) fn unit_tests(toolchain: Toolchain) -> Command {
-    static_cargo(toolchain, "test")
-}
-
-/// The lints, which need the same build scripts and macros as the programs.
-pub(crate) fn lints(toolchain: Toolchain) -> Command {
-    static_cargo(toolchain, "clippy")
+/// A command of cargo, such as `test`, on what is built like the end-to-end tests: what they have in common is built once. Without a toolchain,
+/// as whoever calls cargo has it.
+pub(crate) fn cargo_of_tests(toolchain: Option<Toolchain>, subcommand: &str) -> Command {
+    match toolchain {
+        Some(toolchain) => static_cargo(toolchain, subcommand),
+        None => {
+            let mut command = cargo::cargo(None);
+            command.arg(subcommand);
+            command
+        }
+    }
 }
 
 impl Programs {

@@ -65,14 +65,7 @@ fn set_up() -> (Outcome, Option<Toolchain>) {
 
 /// "All targets" are those that `cargo test` takes by default; the end-to-end tests are not among them.
 fn clippy(toolchain: Option<Toolchain>) -> Result<()> {
-    let mut lints = match toolchain {
-        Some(toolchain) => binaries::lints(toolchain),
-        None => {
-            let mut lints = cargo::cargo(None);
-            lints.arg("clippy");
-            lints
-        }
-    };
+    let mut lints = binaries::cargo_of_tests(toolchain, "clippy");
     let targets = ["--all-targets", "--test", "e2e"];
     cargo::run(lints.args(targets).args(["--", "-D", "warnings"]))
 }
@@ -89,14 +82,7 @@ fn setup_of_unit_tests() -> Result<()> {
 }
 
 fn unit_tests(toolchain: Option<Toolchain>, filter: Option<&str>) -> Result<()> {
-    let mut tests = match toolchain {
-        Some(toolchain) => binaries::unit_tests(toolchain),
-        None => {
-            let mut tests = cargo::cargo(None);
-            tests.arg("test");
-            tests
-        }
-    };
+    let mut tests = binaries::cargo_of_tests(toolchain, "test");
     cargo::run(tests.args(filter))
 }
 

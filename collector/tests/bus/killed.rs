@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     daemon::{Daemon, command, wait},
+    ingest,
     peer::{EACH, Peer},
     servers::Servers,
     writer::Writer,
@@ -29,13 +30,8 @@ async fn what_was_acknowledged_is_in_the_lake_once() {
     };
     let folder = tempfile::tempdir().unwrap();
     let lake = format!("file://{}", folder.path().join("lake").display());
-    let options = ["--bus", &servers.urls(), "--bus-gib", "1", "--lake", &lake].map(str::to_owned);
-    let ingest = || {
-        let mut all = vec!["--role", "ingest"];
-        all.extend(options.iter().map(String::as_str));
-        Daemon::start(&all)
-    };
-    let mut ingests = [ingest(), ingest()];
+    let options = servers.options(&lake);
+    let mut ingests = [ingest(&options), ingest(&options)];
     let mut writers = [Writer::start(&options), Writer::start(&options)];
 
     let enough = Arc::new(AtomicBool::new(false));

@@ -14,3 +14,14 @@ mod roles;
 mod s3;
 mod servers;
 mod writer;
+
+/// A collector that takes what agents deliver to the bus.
+fn ingest(options: &[String]) -> daemon::Daemon {
+    let options = options.iter().map(String::as_str);
+    daemon::Daemon::start(
+        &["--role", "ingest"]
+            .into_iter()
+            .chain(options)
+            .collect::<Vec<_>>(),
+    )
+}

@@ -1,7 +1,8 @@
 //! A collector of each kind, and a bus that goes away and comes back.
 
 use crate::{
-    daemon::{Daemon, admin, command, get, wait},
+    daemon::{admin, command, get, wait},
+    ingest,
     peer::{EACH, Peer},
     servers::Servers,
     writer::Writer,
@@ -14,20 +15,10 @@ async fn a_bus_that_goes_away_is_said_and_what_comes_meanwhile_is_kept_by_agents
     };
     let folder = tempfile::tempdir().unwrap();
     let lake = format!("file://{}", folder.path().join("lake").display());
-    let options = [
-        "--bus",
-        &servers.urls(),
-        "--bus-replicas",
-        "1",
-        "--bus-gib",
-        "1",
-        "--lake",
-        &lake,
-        "--admin",
-        "127.0.0.1:0",
-    ];
-    let mut ingest = Daemon::start(&[&["--role", "ingest"], &options[..]].concat());
-    let mut writer = Writer::start(&options.map(str::to_owned));
+    let mut options = servers.options(&lake);
+    options.extend(["--admin", "127.0.0.1:0"].map(str::to_owned));
+    let mut ingest = ingest(&options);
+    let mut writer = Writer::start(&options);
     let mut peer = Peer::new(&ingest.url(), "web1");
     peer.deliver(3).await;
     assert!(get(ingest.admin(), "/readyz").contains("200 OK"));

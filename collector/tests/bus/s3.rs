@@ -102,17 +102,7 @@ async fn two_who_store_and_one_who_asks_have_one_lake_on_s3() {
         ("AWS_ACCESS_KEY_ID", "who"),
         ("AWS_SECRET_ACCESS_KEY", "secret"),
     ];
-    let options = [
-        "--bus",
-        &servers.urls(),
-        "--bus-replicas",
-        "1",
-        "--bus-gib",
-        "1",
-        "--lake",
-        lake,
-    ];
-    let options = options.map(str::to_owned);
+    let options = servers.options(lake);
     let start = || Writer::start_with(&options, &variables);
     let mut writers = [start(), start()];
     let bus = Nats::connect(&servers.config(1 << 30)).await.unwrap();

@@ -49,6 +49,23 @@ impl Servers {
         urls.collect::<Vec<_>>().join(",")
     }
 
+    /// What a collector is told of the bus on them, and of a lake.
+    pub fn options(&self, lake: &str) -> Vec<String> {
+        let replicas = self.servers.len().to_string();
+        [
+            "--bus",
+            &self.urls(),
+            "--bus-replicas",
+            &replicas,
+            "--bus-gib",
+            "1",
+            "--lake",
+            lake,
+        ]
+        .map(str::to_owned)
+        .into()
+    }
+
     /// A bus on them, of so many bytes.
     pub fn config(&self, bytes: u64) -> Config {
         Config {

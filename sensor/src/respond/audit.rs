@@ -85,7 +85,7 @@ pub struct Record {
 impl Record {
     /// That `person` asked for what is no action; their reason says what.
     #[must_use]
-    pub fn asked(person: &Person) -> Self {
+    pub fn requested(person: &Person) -> Self {
         Self {
             number: 0,
             time_ns: 0,

@@ -566,7 +566,7 @@ impl Responder {
 
     /// Writes down what the collector asked for that is no action.
     pub fn note_request(&mut self, person: &Person) {
-        self.audit.add(Record::asked(person));
+        self.audit.add(Record::requested(person));
     }
 
     /// Writes a step down; its number.

@@ -46,9 +46,9 @@ fn main() -> Result<()> {
     let rounds = args.rounds.unwrap_or(if args.quick { 12 } else { 200 });
     let mut suite = Suite::new()?;
     for round in 0..rounds {
-        let fault = Fault::ALL[fastrand::Rng::with_seed(u64::from(round) ^ 0x5e45).usize(..Fault::ALL.len())];
+        let fault = Fault::ALL[suite.random.usize(..Fault::ALL.len())];
         suite
-            .round(fault, u64::from(round))
+            .round(fault)
             .with_context(|| format!("round {round}: {fault:?}\n{}", suite.agent.daemon().messages()))?;
     }
     let outcome = suite.end()?;
@@ -95,6 +95,7 @@ impl Fault {
 const MARKS: u64 = 24;
 
 struct Suite {
+    random: fastrand::Rng,
     agent: Agent,
     collector: Collector,
     wire: Wire,
@@ -132,6 +133,7 @@ impl Suite {
             collector.address()
         );
         Ok(Self {
+            random: fastrand::Rng::with_seed(0x5e45),
             agent,
             collector,
             wire,
@@ -146,13 +148,12 @@ impl Suite {
         })
     }
 
-    fn round(&mut self, fault: Fault, seed: u64) -> Result<()> {
-        let mut random = fastrand::Rng::with_seed(seed);
+    fn round(&mut self, fault: Fault) -> Result<()> {
         if matches!(fault, Fault::Agent) {
             self.drain()?;
         }
-        let breaks = random.u64(..MARKS / 2);
-        let mends = breaks + 1 + random.u64(..MARKS / 2);
+        let breaks = self.random.u64(..MARKS / 2);
+        let mends = breaks + 1 + self.random.u64(..MARKS / 2);
         for number in 0..MARKS {
             if number == breaks {
                 self.break_it(fault)?;
@@ -163,7 +164,7 @@ impl Suite {
             let mark = format!("{}-{}", self.mark, self.next);
             succeed(Command::new("/bin/true").arg(mark))?;
             self.next += 1;
-            sleep(Duration::from_millis(random.u64(..30)));
+            sleep(Duration::from_millis(self.random.u64(..30)));
         }
         self.agent_kib = self.agent_kib.max(resident(self.agent.pid())?);
         self.collector_kib = self.collector_kib.max(resident(self.collector.daemon().pid())?);
