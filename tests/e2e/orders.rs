@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use sensor_proto::v1::{Outcome, Result as ActionResult, entry};
 use sensor_tests::{
-    command::{as_nobody, sensor, spawn},
+    command::{as_nobody, helper, sensor, spawn, wait},
     patience::{patience, wait_for},
     stack::Stack,
     stream::Stream,
@@ -21,6 +21,7 @@ use crate::{case, cli::sensor_for_all};
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         case("orders::a_family_ends_whole_and_nobody_else", family),
+        case("orders::whoever_waits_for_a_stopped_child_is_at_rest", held),
         case("orders::what_is_suspended_goes_on_again", suspend),
         case("orders::the_guard_stands_before_people_too", guarded),
         case("orders::nobody_but_root_gives_orders", as_nobody_else),
@@ -146,6 +147,40 @@ fn family() -> Result<()> {
     let verdict = audit(&stack, "verify")?;
     ensure!(verdict.starts_with("intact"), "{verdict}");
     ensure!(!outcome.audit_digest.is_empty(), "{outcome:?}");
+    Ok(())
+}
+
+/// A parent in vfork(2) is not stopped before its child goes on: a tree that waits for that waits until its time is up.
+fn held() -> Result<()> {
+    let stack = Stack::shared()?;
+    let stream = stack.subscribe()?;
+    let folder = tempfile::tempdir()?;
+    let fifo = folder.path().join("fifo");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU)?;
+    let mut parent = spawn(helper("spawn-held")?.arg(&fifo).stdin(Stdio::null()))?;
+    let root = parent.id();
+    let children = Path::new("/proc").join(format!("{root}/task/{root}/children"));
+    let child = wait_for("the child", patience(5), || {
+        let listed = std::fs::read_to_string(&children)?;
+        Ok(listed
+            .trim()
+            .parse::<u32>()
+            .ok()
+            .filter(|_| state(root) == Some('D')))
+    })?;
+    stream.fence()?;
+    let (good, said) = respond(&stack, &["kill", "--tree", &root.to_string()])?;
+    ensure!(good, "{said}");
+    let outcome = outcome(&stream, root)?;
+    let (ended, left) = (wait(&mut parent)?, lives(child));
+    ensure!(
+        outcome.detail.contains("2 processes were killed") && !outcome.detail.contains("still more"),
+        "{outcome:?}"
+    );
+    ensure!(
+        !ended.success() && !left,
+        "the parent: {ended}; the child lives: {left}"
+    );
     Ok(())
 }
 

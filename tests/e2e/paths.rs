@@ -128,7 +128,7 @@ fn storm() -> Result<()> {
 
 fn swapped(max_rung: &str) -> Result<()> {
     let (folder, lines, history, withstands) = watch(max_rung, "path-swaps", &[ROUNDS.to_string()])?;
-    ensure!(lines.len() == ROUNDS, "the helper said {} lines", lines.len());
+    ensure!(lines.len() >= ROUNDS, "the helper said {} lines", lines.len());
     let column = |index: usize| lines.iter().map(move |line| line[index].as_str());
     let opened: Vec<&str> = column(0).collect();
     let both = opened.iter().any(|inode| *inode != opened[0]);

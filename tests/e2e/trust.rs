@@ -27,6 +27,8 @@ pub(crate) fn trials() -> Vec<Trial> {
 fn revoked() -> Result<()> {
     let collector = Collector::start_secure()?;
     let agent = Agent::start_enrolled("", &collector, HOST)?;
+    // On a host where nothing happens, nothing is sent.
+    spawn(&mut Command::new("/bin/true")).and_then(|mut child| wait(&mut child))?;
     wait_for("a batch to be stored", patience(20), || {
         let uplink = agent.status()?.uplink.unwrap_or_default();
         Ok((uplink.batches_acked > 0).then_some(()))

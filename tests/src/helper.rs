@@ -58,6 +58,7 @@ fn dispatch(role: &str, args: &[String]) -> Result<()> {
         "wait" => end::wait(),
         "fork-chain" => forks::chain(args),
         "fork-storm" => forks::storm(args),
+        "spawn-held" => forks::held(args),
         "thread-exec" => programs::thread_exec(args),
         "mapped-exec" => programs::mapped_exec(args),
         "operations" => operations::run(args),

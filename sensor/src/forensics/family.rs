@@ -109,6 +109,7 @@ mod tests {
             parent,
             kernel_thread: false,
             exiting: false,
+            threads: 1,
             start: BootTime(1),
             args_total: 0,
         };

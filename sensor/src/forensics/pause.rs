@@ -24,7 +24,7 @@ impl<'a> Pause<'a> {
     /// Stops it, unless it is at rest already or `forbidden` says why it must not be.
     pub(super) fn new(held: &'a Held, forbidden: Option<String>) -> Self {
         let paused = match forbidden {
-            _ if held.is_at_rest() => Paused::Before,
+            _ if held.is_stopped() => Paused::Before,
             Some(why) => Paused::Not(why),
             None => match held.signal(Signal::STOP) {
                 Ok(()) => Paused::Running,

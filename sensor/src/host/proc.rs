@@ -32,6 +32,9 @@ pub const TICK_NS: u64 = 10_000_000;
 /// The longest small file that is read.
 const SMALL: u64 = 16 << 10;
 
+/// More threads of one process are not looked at one by one.
+const THREADS_MAX: usize = 1 << 16;
+
 const PF_KTHREAD: u64 = 0x0020_0000;
 const PF_EXITING: u64 = 0x4;
 
@@ -52,6 +55,8 @@ pub struct Stat {
     pub kernel_thread: bool,
     /// It is ending, and runs nothing any more.
     pub exiting: bool,
+    /// How many threads it has.
+    pub threads: u64,
     /// When it began, rounded down to a tick.
     pub start: BootTime,
     /// Length of the arguments; 0 where it may not be known.
@@ -72,6 +77,7 @@ impl Stat {
             parent: u32::try_from(number(4)?).ok()?,
             kernel_thread: number(9)? & PF_KTHREAD != 0,
             exiting: number(9)? & PF_EXITING != 0,
+            threads: number(20)?,
             start: BootTime(number(22)?.checked_mul(TICK_NS)?),
             args_total: number(49).unwrap_or(0).saturating_sub(number(48).unwrap_or(0)),
         })
@@ -112,6 +118,49 @@ impl ProcDir {
     #[must_use]
     pub fn stat(&self) -> Option<Stat> {
         Stat::parse(&self.read("stat", SMALL).ok()?)
+    }
+
+    /// Whether all of its threads are stopped or traced, or it has ended.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.each_thread(|state, _| matches!(state, b'T' | b't' | b'Z' | b'X'))
+    }
+
+    /// Whether it runs no instruction and makes no other process before somebody else goes on: each of its threads is stopped, or waits in
+    /// vfork(2) for a child to run a program or to end. No signal stops such a wait, only one that kills ends it.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.each_thread(|state, directory| match state {
+            b'T' | b't' | b'Z' | b'X' => true,
+            b'D' => self.waits_for_its_child(directory),
+            _ => false,
+        })
+    }
+
+    /// Whether `is_so` for the state and the directory of each of its threads; of what has ended, everything is.
+    fn each_thread(&self, is_so: impl Fn(u8, &str) -> bool) -> bool {
+        let Some(leader) = self.stat() else {
+            return true;
+        };
+        if leader.threads <= 1 {
+            return is_so(leader.state, "");
+        }
+        let threads = self.numbers("task", THREADS_MAX).unwrap_or_default();
+        threads.len() < THREADS_MAX
+            && threads.iter().all(|thread| {
+                let directory = format!("task/{thread}/");
+                let stat = self.read(&format!("{directory}stat"), SMALL).ok();
+                let stat = stat.and_then(|text| Stat::parse(&text));
+                stat.is_none_or(|stat| is_so(stat.state, &directory))
+            })
+    }
+
+    /// Whether the thread of this directory waits until its child of vfork(2) has a memory of its own. Kernels that do not name where a
+    /// thread waits (no `CONFIG_KALLSYMS`) make this false.
+    fn waits_for_its_child(&self, directory: &str) -> bool {
+        let place = self.read(&format!("{directory}wchan"), SMALL).unwrap_or_default();
+        // The first is mostly compiled into the second, which itself waits for nothing else.
+        matches!(&place[..], b"wait_for_vfork_done" | b"kernel_clone")
     }
 
     /// What it runs now. Nothing for a kernel thread.
@@ -337,6 +386,7 @@ mod tests {
                 parent: 7,
                 kernel_thread: false,
                 exiting: false,
+                threads: 1,
                 start: BootTime(137_871 * TICK_NS),
                 args_total: 24,
             };

@@ -117,10 +117,14 @@ impl Held {
         poll(&mut polled, Some(&timeout)).is_ok_and(|ready| ready > 0)
     }
 
-    /// Whether it runs no instruction any more: stopped, being traced, or ended.
+    /// Whether it is stopped, traced, or has ended.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.process.is_stopped()
+    }
+
+    /// Whether it runs no instruction and makes no other process, as [`ProcDir::is_at_rest`] has it.
     pub(crate) fn is_at_rest(&self) -> bool {
-        let state = self.process.stat().map(|stat| stat.state);
-        state.is_none_or(|state| matches!(state, b'T' | b't' | b'Z' | b'X'))
+        self.process.is_at_rest()
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! A process that is about to be killed can fork meanwhile. So all of them are stopped first: whoever is stopped forks no more, and what
 //! it forked before is found as its child and stopped too, until a whole look at the host, begun when all were at rest, finds nothing new.
+//! At rest is also who waits for a stopped child of its vfork(2), as shells and `posix_spawn` have them: it cannot be stopped, but kills
+//! end that wait.
 //! Then all are killed at once. What left the family while it was looked at, because its parent ended, is known from the kernel's events:
 //! [`Condemned`] tells of it for [`GRACE`] afterwards.
 //!

@@ -1,8 +1,8 @@
 //! Processes without programs of their own.
 
-use std::{io, os::unix::process::CommandExt as _, process};
+use std::{ffi::CString, io, mem::MaybeUninit, os::unix::process::CommandExt as _, process, ptr};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use super::number;
 use crate::command;
@@ -37,6 +37,31 @@ pub(super) fn storm(args: &[String]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// `spawn-held FIFO`: a child that never comes to run its program, because nobody writes into `FIFO`: until then its parent waits in
+/// vfork(2), where no signal but one that kills reaches it.
+pub(super) fn held(args: &[String]) -> Result<()> {
+    let fifo = CString::new(args.first().context("no FIFO is named")?.as_bytes())?;
+    let program = c"/bin/true";
+    let arguments = [program.as_ptr().cast_mut(), ptr::null_mut()];
+    let mut actions = MaybeUninit::uninit();
+    let mut child = 0;
+    // SAFETY: the actions are made before they are used, and the strings outlive the call.
+    let error = unsafe {
+        libc::posix_spawn_file_actions_init(actions.as_mut_ptr());
+        libc::posix_spawn_file_actions_addopen(actions.as_mut_ptr(), 0, fifo.as_ptr(), libc::O_RDONLY, 0);
+        libc::posix_spawn(
+            &raw mut child,
+            program.as_ptr(),
+            actions.as_ptr(),
+            ptr::null(),
+            arguments.as_ptr(),
+            ptr::null(),
+        )
+    };
+    ensure!(error == 0, io::Error::from_raw_os_error(error));
+    wait(child).map(drop)
 }
 
 /// The child's process id in the parent, `None` in the child.

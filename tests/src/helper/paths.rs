@@ -1,6 +1,7 @@
 //! Reaches files in ways that hide where they are.
 
 use std::{
+    collections::HashSet,
     ffi::CString,
     fs::{self, File, OpenOptions, Permissions},
     io,
@@ -8,9 +9,13 @@ use std::{
     path::Path,
     ptr,
     sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
+
+/// How long a link may take to be swapped in time.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// `path-views FOLDER`: opens for writing, and says for each the path that is true and the inode.
 pub(super) fn views(args: &[String]) -> Result<()> {
@@ -62,7 +67,8 @@ fn mount(source: Option<&str>, target: &str, kind: Option<&str>, flags: libc::c_
 }
 
 /// `path-swaps FOLDER ROUNDS`: opens a symbolic link and changes its file's permissions by it, while a thread lets the link lead now
-/// to one file and now to another. Says for each round which inode was opened and which was changed.
+/// to one file and now to another. Says for each round which inode was opened and which was changed. Where both threads share a processor
+/// all rounds can fall between two swaps: then there are more, until both files were opened, for [`PATIENCE`].
 pub(super) fn swaps(args: &[String]) -> Result<()> {
     let folder = Path::new(args.first().context("no folder is named")?);
     let rounds: u32 = super::number(args, 1)?;
@@ -75,13 +81,25 @@ pub(super) fn swaps(args: &[String]) -> Result<()> {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let swapper = scope.spawn(|| swap(&link, &folder.join("other"), &done));
-        let result = (0..rounds).try_for_each(|round| one_round(&link, &files, round));
+        let result = rounds_of(&link, &files, rounds);
         done.store(true, Ordering::Relaxed);
         swapper
             .join()
             .map_err(|_| anyhow::anyhow!("the swapping thread broke"))??;
         result
     })
+}
+
+fn rounds_of(link: &Path, files: &[std::path::PathBuf; 2], least: u32) -> Result<()> {
+    let mut opened = HashSet::new();
+    let deadline = Instant::now() + PATIENCE;
+    for round in 0.. {
+        if round >= least && (opened.len() > 1 || Instant::now() > deadline) {
+            break;
+        }
+        opened.insert(one_round(link, files, round)?);
+    }
+    Ok(())
 }
 
 /// `path-storm FOLDER THREADS ROUNDS`: each thread opens a file of its own again and again, at the same time as the others.
@@ -109,7 +127,8 @@ pub(super) fn storm(args: &[String]) -> Result<()> {
     })
 }
 
-fn one_round(link: &Path, files: &[std::path::PathBuf; 2], round: u32) -> Result<()> {
+/// The inode that was opened.
+fn one_round(link: &Path, files: &[std::path::PathBuf; 2], round: u32) -> Result<u64> {
     let opened = OpenOptions::new().append(true).open(link)?.metadata()?.ino();
     // Another number each time: whose permissions it is now, was changed.
     let mode = round % 0o777 + 1;
@@ -122,7 +141,7 @@ fn one_round(link: &Path, files: &[std::path::PathBuf; 2], round: u32) -> Result
         }
     }
     println!("{opened} {changed}");
-    Ok(())
+    Ok(opened)
 }
 
 fn swap(link: &Path, other: &Path, done: &AtomicBool) -> Result<()> {
