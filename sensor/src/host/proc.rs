@@ -158,7 +158,15 @@ impl ProcDir {
     /// Whether the thread of this directory waits until its child of vfork(2) has a memory of its own. Kernels that do not name where a
     /// thread waits (no `CONFIG_KALLSYMS`) make this false.
     fn waits_for_its_child(&self, directory: &str) -> bool {
-        let place = self.read(&format!("{directory}wchan"), SMALL).unwrap_or_default();
+        let read = |file| {
+            self.read(&format!("{directory}{file}"), SMALL)
+                .unwrap_or_default()
+        };
+        let place = match read("wchan") {
+            // Before Linux 5.16 often nothing: the functions are named in `stack` then, the innermost first, as `[<0>] kernel_clone+0xca/0x300`.
+            place if place == b"0" => first_function(&read("stack")).to_vec(),
+            place => place,
+        };
         // The first is mostly compiled into the second, which itself waits for nothing else.
         matches!(&place[..], b"wait_for_vfork_done" | b"kernel_clone")
     }
@@ -356,6 +364,13 @@ fn id_line(status: &[u8], key: &[u8]) -> Option<(u32, u32)> {
     Some((ids.next()?.parse().ok()?, ids.next()?.parse().ok()?))
 }
 
+/// `kernel_clone` of the lines of a kernel's stack that begin with `[<0>] kernel_clone+0xca/0x300`; nothing of anything else.
+fn first_function(stack: &[u8]) -> &[u8] {
+    let name = stack.strip_prefix(b"[<0>] ").unwrap_or_default();
+    let end = name.iter().position(|byte| matches!(byte, b'+' | b'\n'));
+    &name[..end.unwrap_or(0)]
+}
+
 /// `4026531841` of `mnt:[4026531841]`.
 fn namespace_inode(link: &[u8]) -> Option<u32> {
     bracketed(link)?.try_into().ok()
@@ -391,6 +406,17 @@ mod tests {
                 args_total: 24,
             };
             assert_eq!(stat, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_innermost_function_of_a_stack() {
+        assert_eq!(
+            first_function(b"[<0>] kernel_clone+0xca/0x300\n[<0>] __do_sys_clone+0x1\n"),
+            b"kernel_clone"
+        );
+        for text in ["", "[<0>] ", "[<0>] half", "kernel_clone+0x1\n"] {
+            assert_eq!(first_function(text.as_bytes()), b"", "{text:?}");
         }
     }
 
