@@ -1,7 +1,8 @@
 //! Novelty and rarity of facts: what a subject has never done before, or does hardly ever.
 //!
 //! A fact stands in a context: "started /usr/bin/logger" in the context "from /usr/sbin/nginx". It is looked for in a chain of scopes, the
-//! narrowest first: this workload, the image that it runs, the host, the fleet. Each scope is kept under its name with counts per fact.
+//! narrowest first: this workload, the image that it runs, the host, and the fleet if it is known what [other hosts](fleet) know of the scope
+//! before. Each scope is kept under its name with counts per fact.
 //!
 //! How likely is something new here? Of *N* observations of which *n₁* were of facts seen just once, the chance that the next is of a
 //! fact never seen is about *n₁ / N* (I. J. Good: *The population frequencies of species and the estimation of population parameters*,
@@ -24,8 +25,11 @@
 //! that were observed the longest ago, in numbers of observations rather than in time.
 
 mod encoding;
+mod fleet;
 mod scope;
 
+use fleet::Prior;
+pub use fleet::{COUNTED, Prevalence, SHARED, Veil};
 use lru::LruCache;
 use scope::Scope;
 pub use scope::{Known, Level};
@@ -97,7 +101,7 @@ pub struct Surprise {
     pub p_value: f64,
     /// What it is reckoned from in the narrowest scope.
     pub here: Level,
-    /// The same of the wider scopes, as far as the first that knows the fact.
+    /// The same of the wider scopes, as far as the first that knows the fact; other hosts are the last.
     pub wider: Vec<Level>,
     /// The most frequent facts known in this context, with their counts, most frequent first.
     pub alternatives: Vec<(Box<[u8]>, u64)>,
@@ -122,6 +126,8 @@ pub struct Novelty {
     /// Observations so far: the model's only clock.
     ordinal: u64,
     bytes: usize,
+    /// What other hosts know; it is in no snapshot.
+    prior: Prior,
 }
 
 impl Novelty {
@@ -134,6 +140,7 @@ impl Novelty {
             scopes: LruCache::unbounded(),
             ordinal: 0,
             bytes: 0,
+            prior: Prior::default(),
         }
     }
 
@@ -266,12 +273,23 @@ impl Novelty {
             }
             p_value *= level.unseen;
         }
+        let is_known = levels.last().is_some_and(|level| level.count > 0);
+        let widest = wider.last().filter(|_| !is_known);
+        if let Some((level, known)) = widest.and_then(|scope| self.prior.ask(scope, context, key)) {
+            levels.push(level);
+            p_value *= known.map_or(level.unseen, |known| known.p_value);
+        }
         Surprise {
             p_value,
             here,
             wider: levels,
             alternatives: Vec::new(),
         }
+    }
+
+    fn put(&mut self, name: &str, scope: Scope) {
+        self.bytes += scope.bytes();
+        self.scopes.put(cut(name).to_owned(), scope);
     }
 
     fn scope(&mut self, name: &str, time_ns: u64) -> &mut Scope {

@@ -19,7 +19,7 @@ use crate::{
 /// Items of a list that are shown.
 const SHOWN: usize = 3;
 
-/// A fact that is new. `scopes` are the names of the chain that it was looked for in, the narrowest, which is the subject, first; `did` is
+/// A fact that is new. `scopes` are the names of the chain that it was looked for in on this host, the narrowest, which is the subject, first; `did` is
 /// the fact ("started /bin/sh"), `context` where it stands ("from /usr/sbin/nginx"), or empty.
 #[must_use]
 pub fn novelty(scopes: &[&str], did: &str, context: &str, surprise: &Surprise) -> String {
@@ -53,16 +53,21 @@ pub fn novelty(scopes: &[&str], did: &str, context: &str, surprise: &Surprise) -
             );
         }
     }
+    // Beyond the scopes that have names here are the other hosts.
     match (surprise.known_in(), surprise.wider.len()) {
         (Some(level), _) => {
-            let scope = scopes.get(level).copied().unwrap_or("others");
             let count = surprise.wider[level - 1].count;
-            let _ = write!(text, "; {scope} knows it, from {}", times(count, "other"));
+            let _ = match scopes.get(level) {
+                Some(scope) => write!(text, "; {scope} knows it, from {}", times(count, "other")),
+                None => write!(text, "; seen on {}", times(count, "other host")),
+            };
         }
         (None, 0) => {}
         (None, wider) => {
-            let scope = scopes.get(wider).copied().unwrap_or("others");
-            let _ = write!(text, "; nor has {scope} seen it");
+            let _ = match scopes.get(wider) {
+                Some(scope) => write!(text, "; nor has {scope} seen it"),
+                None => write!(text, "; nor has any other host seen it"),
+            };
         }
     }
     text

@@ -362,3 +362,119 @@ fn a_snapshot_that_makes_no_sense_inside_is_refused() {
         assert_eq!(inside(change), format!("damaged inside: {message}"));
     }
 }
+
+/// What a host has learned: these facts, in one context, of a workload, and so of the host.
+fn host(facts: &[&[u8]]) -> Novelty {
+    let mut model = model(100);
+    for fact in facts {
+        model.observe(&["web", "host"], b"nginx", fact, 0);
+    }
+    model
+}
+
+fn fleet<'a>(hosts: impl IntoIterator<Item = &'a Novelty>, veil: Option<&Veil>) -> Prevalence {
+    let mut prevalence = Prevalence::default();
+    for host in hosts {
+        let bytes = host.share(&["host"], veil).to_snapshot();
+        prevalence.add(&Novelty::shared_from_snapshot(&bytes).unwrap());
+    }
+    prevalence
+}
+
+/// The p-value of something new at a subject that has learned, on a host with these neighbours.
+fn asked(fact: &[u8], neighbours: &[Novelty], veil: Option<Veil>) -> Surprise {
+    let mut own = host(&[&b"a"[..]; 200]);
+    let prevalence = fleet(neighbours.iter().chain([&own]), veil.as_ref());
+    assert_eq!(prevalence.hosts() as usize, neighbours.len() + 1);
+    let prior = prevalence
+        .without(&own.share(&["host"], veil.as_ref()))
+        .to_snapshot();
+    own.set_prior(Novelty::prior_from_snapshot(&prior).unwrap(), veil);
+    surprise(own.observe(&["web", "host"], b"nginx", fact, 0))
+}
+
+#[test]
+fn what_other_hosts_do_surprises_less_and_what_none_does_more() {
+    for veil in [None, Some(Veil::new(b"sixteen secret b"))] {
+        let neighbours: Vec<Novelty> = (0..20).map(|_| host(&[b"a", b"b"])).collect();
+        let alone = asked(b"b", &[], veil);
+        let known = asked(b"b", &neighbours, veil);
+        let unknown = asked(b"c", &neighbours, veil);
+        // Nobody is there to ask: as if there were no fleet.
+        assert_eq!(alone.p_value, alone.here.unseen * alone.wider[0].unseen);
+        assert_eq!(known.known_in(), Some(2));
+        assert_eq!(known.wider[1].count, 20);
+        assert!(
+            (known.p_value / alone.p_value - 1.0).abs() < 0.02,
+            "{known:?} {alone:?}"
+        );
+        assert!(unknown.p_value < known.p_value / 30.0, "{unknown:?}");
+    }
+}
+
+#[test]
+fn one_host_that_lies_makes_nothing_usual() {
+    let mut neighbours: Vec<Novelty> = (0..20).map(|_| host(&[b"a"])).collect();
+    let before = asked(b"evil", &neighbours, None).p_value;
+    neighbours.push(host(&[&b"evil"[..]; 90]));
+    let after = asked(b"evil", &neighbours, None);
+    assert_eq!(after.wider[1].count, 1);
+    // It is as rare as can be: about the chance of something new.
+    assert!(
+        after.p_value < before * 5.0 && after.p_value < 0.2 * after.here.unseen * after.wider[0].unseen,
+        "{before} {after:?}"
+    );
+}
+
+#[test]
+fn behind_a_veil_nothing_is_named_and_other_keys_understand_nothing() {
+    let [first, second] = [b"sixteen secret b", b"sixteen secret c"].map(Veil::new);
+    let bytes = host(&[b"/home/ada/diary"])
+        .share(&["host"], Some(&first))
+        .to_snapshot();
+    assert!(!bytes.windows(3).any(|part| part == b"ada"));
+    let prevalence = fleet([&host(&[b"x", b"y"])], Some(&first));
+    let mut own = host(&[&b"a"[..]; 200]);
+    own.set_prior(prevalence.without(&host(&[])), Some(second));
+    let found = surprise(own.observe(&["web", "host"], b"nginx", b"x", 0));
+    assert_eq!(found.known_in(), None);
+}
+
+#[test]
+fn a_fleet_is_bounded_and_says_what_it_left_out() {
+    let names: Vec<Vec<u8>> = (0..SHARED * 9)
+        .map(|number| number.to_string().into_bytes())
+        .collect();
+    let hosts = names
+        .chunks(SHARED)
+        .map(|names| host(&names.iter().map(Vec::as_slice).collect::<Vec<_>>()));
+    // A scope of the model has 256 facts by its own limits, so these are made wide first.
+    let mut prevalence = Prevalence::default();
+    for host in hosts {
+        prevalence.add(&host.share(&["host"], None));
+    }
+    assert!(prevalence.facts() <= COUNTED);
+    let mut wide = Novelty::new(
+        Limits {
+            facts: SHARED,
+            ..Limits::default()
+        },
+        Learning::default(),
+    );
+    for chunk in names.chunks(SHARED) {
+        for name in chunk {
+            wide.accept(&["web", "host"], b"", name, 0);
+        }
+        prevalence.add(&wide.share(&["host"], None));
+    }
+    assert_eq!(prevalence.facts(), COUNTED);
+    assert!(prevalence.left_out() > 0);
+    let prior = prevalence.without(&host(&[]));
+    assert_eq!(
+        Novelty::prior_from_snapshot(&prior.to_snapshot())
+            .unwrap()
+            .to_snapshot(),
+        prior.to_snapshot()
+    );
+    assert!(prior.memory_bytes() < 4 << 20, "{}", prior.memory_bytes());
+}
