@@ -24,7 +24,8 @@ use crate::{
 const SIGNAL_GROUP_EXIT: u32 = 4;
 
 /// When the process began, to the nanosecond, that has this id now: `/proc` tells it to the hundredth of a second, in which an id may change hands.
-/// Written before a new process runs, by process id; the longest unseen is pushed out.
+/// By process id; the longest unseen is pushed out. 0 from when a process has ended until the next one with its id is entered, which is before that
+/// runs, but after others can see it.
 #[map]
 static BIRTHS: LruHashMap<u32, u64> = LruHashMap::with_max_entries(16_384, 0);
 
@@ -266,6 +267,17 @@ fn born(child: Address) {
     let _ = BIRTHS.insert(&tgid, &began, 0);
 }
 
+/// Notes that a process has ended: who gets its id is another, also before that is entered.
+#[inline(always)]
+fn ended(task: Address) {
+    // SAFETY: a task, by the tracepoint's prototype.
+    let tgid: u32 = unsafe { Direct::load(task, offset!(task_tgid)) };
+    if let Some(began) = BIRTHS.get_ptr_mut(&tgid) {
+        // SAFETY: a value of the map, which is written whole.
+        unsafe { began.write(0) };
+    }
+}
+
 #[inline(always)]
 fn fork(admitted: Admitted, parent: Address, child: Address) {
     // SAFETY: both are tasks, by the tracepoint's prototype.
@@ -282,10 +294,11 @@ pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
     twin::is_mine(Twin::Exit, 0, task);
     // SAFETY: a task, by the tracepoint's prototype.
     unsafe { sequence::exited(task) };
-    if is_last(task)
-        && let Some(admitted) = emit::admit(Signal::Exit)
-    {
-        exit(admitted, task);
+    if is_last(task) {
+        ended(task);
+        if let Some(admitted) = emit::admit(Signal::Exit) {
+            exit(admitted, task);
+        }
     }
     0
 }
@@ -308,6 +321,7 @@ fn exit_again(place: u32, task: Address) -> i32 {
         // SAFETY: as in `process_exit`.
         unsafe { sequence::exited(task) };
         if is_last(task) {
+            ended(task);
             emit::admit_alone(Signal::Exit, |admitted, _| exit(admitted, task));
         }
     }

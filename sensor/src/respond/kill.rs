@@ -23,7 +23,7 @@ pub const WAIT: Duration = Duration::from_millis(2);
 
 /// Knows exactly when processes began.
 pub trait Births: fmt::Debug + Send + Sync {
-    /// When the process began that has this id now; `None` if that is not known.
+    /// When the process began that has this id now, 0 if the last one has ended and the next is not known yet; `None` if nothing is known.
     fn of(&self, tgid: u32) -> Option<BootTime>;
 }
 
@@ -87,7 +87,9 @@ impl Held {
             return Err(Missed::Gone("the process had ended and was not yet waited for"));
         }
         if births.is_some_and(|births| is_another(id, births)) {
-            return Err(Missed::Gone("the process had ended, and its id is another's"));
+            return Err(Missed::Gone(
+                "the process had ended, and its id is free or another's",
+            ));
         }
         let held = Self { id, pidfd, process };
         let executable = held.process.executable().0;
@@ -157,6 +159,9 @@ mod tests {
             held(id(exact), &Since(exact.0 + 1)),
             Err(Missed::Gone(_))
         ));
+        // It has ended, and who has its id now may not have been entered yet.
+        assert!(matches!(held(id(exact), &Since(0)), Err(Missed::Gone(_))));
+        assert!(matches!(held(id(start), &Since(0)), Err(Missed::Gone(_))));
         // Of who ran before the agent, `/proc` tells the tick alone.
         assert!(held(id(start), &Since(exact.0)).is_ok());
         assert!(matches!(

@@ -159,20 +159,25 @@ pub(super) fn family(members: usize, numbers: &mut Numbers) -> Result<()> {
     Ok(())
 }
 
-/// Whoever inherits the process id of what is to be killed.
-pub(super) fn heirs(rounds: usize, numbers: &mut Numbers) -> Result<()> {
-    // The helper that is told the word shall not be killed for it.
-    let _killer = Killer::start(&format!("0 {WORD}"))?;
-    let output = helper("reuse")?.args([&rounds.to_string(), WORD]).output()?;
-    ensure!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let mut words = said.split_whitespace();
-    let mut number = || words.nth(1).and_then(|word| word.parse::<u32>().ok());
-    let (reused, killed) = number().zip(number()).context(said.clone())?;
+/// Whoever inherits the process id of what is to be killed. An agent kills so many in a minute and no more: each round has its own.
+pub(super) fn heirs(rounds: usize, each: usize, numbers: &mut Numbers) -> Result<()> {
+    let (mut reused, mut killed) = (0, 0);
+    for _ in 0..rounds {
+        // The helper that is told the word shall not be killed for it.
+        let _killer = Killer::start(&format!("0 {WORD}"))?;
+        let output = helper("reuse")?.args([&each.to_string(), WORD]).output()?;
+        ensure!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let mut words = said.split_whitespace();
+        let mut number = || words.nth(1).and_then(|word| word.parse::<u32>().ok());
+        let (more_reused, more_killed) = number().zip(number()).context(said.clone())?;
+        reused += more_reused;
+        killed += more_killed;
+    }
     println!("wrong_kills: {killed} of {reused} who inherited a process id; wanted: 0");
     numbers.put("wrong_kills", killed);
     numbers.put("wrong_kill_rounds", reused);
