@@ -29,7 +29,7 @@ pub use commands::{CommandError, Commands};
 pub(crate) use commands::{in_words, outcome};
 pub use people::ResponseService;
 
-use crate::trust::Database;
+use crate::{prevalence::Facts, trust::Database};
 
 /// How often it is looked for what has expired.
 const LOOK: Duration = Duration::from_secs(5);
@@ -41,6 +41,8 @@ pub struct Desk {
     pub commands: Commands,
     /// Where bundles go: a directory in the data directory.
     pub bundles: PathBuf,
+    /// What hosts share of what is normal.
+    pub facts: Facts,
     /// Becomes true when the collector stops.
     pub stopping: watch::Receiver<bool>,
     waiting: Waiting,
@@ -49,10 +51,11 @@ pub struct Desk {
 impl Desk {
     /// In this database and directory.
     #[must_use]
-    pub fn new(database: Database, bundles: PathBuf, stopping: watch::Receiver<bool>) -> Self {
+    pub fn new(database: Database, bundles: PathBuf, facts: Facts, stopping: watch::Receiver<bool>) -> Self {
         Self {
             commands: Commands::new(database),
             bundles,
+            facts,
             stopping,
             waiting: Waiting::default(),
         }

@@ -17,6 +17,7 @@ use crate::{
     ingest::IngestService,
     lake::shared::{Catalogue, Place, PlaceError, steward},
     loader::{self, Gathering, Loader},
+    prevalence::Facts,
     server::{Doors, listen, listen_for_admin, services},
     storage::Storage,
     store::lock,
@@ -53,6 +54,7 @@ pub struct IngestRole {
     trusting: Trusting,
     outbox: Outbox,
     bus: Arc<dyn Bus>,
+    place: Place,
     data: std::path::PathBuf,
     /// Holds the lock of the data directory as long as it is open.
     _lock: File,
@@ -70,6 +72,7 @@ impl IngestRole {
         let trusting = Trusting::open(&config.data, &config.trust, address)?;
         let (bus, catalogue) = shared.open().await?;
         Ok(Self {
+            place: Place::at(&shared.lake)?,
             owners: admin_socket(&config.data).map_err(TrustError::from)?,
             listener,
             address,
@@ -110,7 +113,8 @@ impl IngestRole {
             tokio::spawn(admin::serve(Arc::new(observed), listener, watcher.clone()));
         }
         let database = self.trusting.register.database.clone();
-        let desk = Desk::new(database, self.data.join("bundles"), watcher.clone());
+        let facts = Facts::at(self.place);
+        let desk = Desk::new(database, self.data.join("bundles"), facts, watcher.clone());
         let ingest = IngestService {
             storage: Storage::Bus(self.outbox),
             fleet,

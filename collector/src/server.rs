@@ -24,6 +24,7 @@ use crate::{
         lease::Leases,
         shared::PlaceError,
     },
+    prevalence::Facts,
     query::{Engine, Limits, QueryError},
     storage::Storage,
     store::{Reader, Store, StoreError},
@@ -223,6 +224,7 @@ impl Server {
         let desk = Desk::new(
             trusting.register.database.clone(),
             data.join("bundles"),
+            Facts::in_directory(&data)?,
             watcher.clone(),
         );
         let collector = CollectorService::new(

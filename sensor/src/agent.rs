@@ -17,6 +17,7 @@ use std::{
 };
 
 use rustix::event::{EventfdFlags, eventfd};
+use sensor_behaviour::novelty::Veil;
 use sensor_trust::OnConnecting;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -32,6 +33,7 @@ use crate::{
         Converter, Entry, Hub, LocalError, LocalServer, LocalService, OutputError, Outputs, Spool, Uplink,
         UplinkConfig, UplinkError, Users, spool,
     },
+    fleet::Neighbours,
     host::{CgroupMount, Host, Listener, Profiles, Profiling, WallClock},
     knowledge::Knowledge,
     links::OwnLinks,
@@ -95,6 +97,7 @@ pub async fn run(
     let name = host_name(&config);
     let users = Arc::new(Users::default());
     let policy = Policy::new(&config.privacy)?;
+    let veil = policy.veil();
     let converter = Converter::new(name.clone(), Arc::clone(&users)).with_policy(policy);
     let on_connecting = note_links(&links);
     let uplink = uplink(&config, &name, &hub, &converter, &on_connecting)?;
@@ -131,7 +134,9 @@ pub async fn run(
         reloader: Some(Arc::clone(&reloader)),
         orders: Some(orders),
         book: Some(book),
+        heard: Arc::default(),
     };
+    let comparing = tokio::spawn(comparing(&config, &service, &on_connecting, veil));
     let listening = tokio::spawn(remote(&config, &service, &on_connecting));
     let looking = admin.map(|admin| tokio::spawn(admin.serve(service.clone())));
     let serving = tokio::spawn(local.serve(service));
@@ -148,6 +153,7 @@ pub async fn run(
     reloading.abort();
     renewing.abort();
     listening.abort();
+    comparing.abort();
     if let Some(looking) = looking {
         looking.abort();
     }
@@ -253,6 +259,32 @@ fn remote(
             Some(Ok(remote)) => remote.run().await,
             Some(Err(error)) => tracing::warn!("{error}"),
             None => {}
+        }
+    }
+}
+
+/// Compares what is normal here with what is on other hosts, as long as it runs.
+fn comparing(
+    config: &Config,
+    service: &LocalService,
+    on_connecting: &OnConnecting,
+    veil: Option<Veil>,
+) -> impl Future<Output = ()> + use<> {
+    let neighbours = match (config.uplink.collector.parse(), service.orders.clone()) {
+        (Ok(address), Some(orders)) => Some(Neighbours {
+            address,
+            security: config.security(),
+            on_connecting: Arc::clone(on_connecting),
+            orders,
+            veil,
+            interval: config.detect.fleet_interval,
+        }),
+        _ => None,
+    };
+    let (heard, seed) = (Arc::clone(&service.heard), seed(service.converter.host()));
+    async move {
+        if let Some(neighbours) = neighbours {
+            neighbours.run(&heard, (seed % 1_024) as f64 / 1_024.0).await;
         }
     }
 }

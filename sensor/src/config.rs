@@ -262,6 +262,9 @@ pub struct Detect {
     /// Open incidents; beyond, the one that grew the longest ago is closed. 1 to 1,000,000.
     #[serde(deserialize_with = "values::bounded::<_, _, 1, 1_000_000>")]
     pub max_incidents: usize,
+    /// How often the collector is told what is normal here, as hashes, and asked what is on other hosts; 0: never.
+    #[serde(with = "humantime_serde")]
+    pub fleet_interval: Duration,
     /// What is at stake where.
     pub stakes: Stakes,
 }
@@ -290,6 +293,7 @@ impl Default for Detect {
             max_model_bytes: 4 << 20,
             incident_window: Duration::from_secs(3_600),
             max_incidents: 1_024,
+            fleet_interval: Duration::from_secs(3_600),
             stakes: Stakes::default(),
         }
     }

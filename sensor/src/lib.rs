@@ -13,6 +13,7 @@ pub mod detect;
 pub mod enforce;
 pub mod enroll;
 pub mod export;
+pub mod fleet;
 pub mod forensics;
 pub mod host;
 pub mod knowledge;

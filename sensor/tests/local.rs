@@ -39,6 +39,7 @@ fn start(path: &Path) -> (Hub, JoinHandle<Result<(), LocalError>>) {
         reloader: None,
         orders: None,
         book: None,
+        heard: Arc::default(),
     };
     let server = LocalServer::bind(path).expect("binds");
     (hub, tokio::spawn(server.serve(service)))

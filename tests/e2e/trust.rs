@@ -19,6 +19,7 @@ const HOST: &str = "web-7.example.org";
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         case("trust::a_host_enrols_delivers_and_is_revoked", revoked),
+        case("trust::hosts_know_what_is_normal_on_others", compared),
         case("trust::what_is_asked_is_done_if_the_host_allows_it", commands),
         case("trust::evidence_that_was_asked_for_comes_whole", evidence),
     ]
@@ -136,4 +137,29 @@ fn evidence() -> Result<()> {
     let _ = suspect.kill();
     wait(&mut suspect)?;
     Ok(())
+}
+
+/// What is normal on a host is known to the others, each of which is told of all but itself.
+fn compared() -> Result<()> {
+    let collector = Collector::start_secure()?;
+    let config = "[detect]\nfleet_interval = \"1s\"\n";
+    let hosts: Vec<Agent> = ["a.example.org", "b.example.org", "c.example.org"]
+        .into_iter()
+        .map(|name| Agent::start_enrolled(config, &collector, name))
+        .collect::<Result<_>>()?;
+    // Something that is a fact of this host, which all three watch.
+    spawn(Command::new("/bin/true").stdin(Stdio::null())).and_then(|mut child| wait(&mut child))?;
+    for host in &hosts {
+        wait_for("what the other hosts know", patience(30), || {
+            let heard = host.status()?.fleet;
+            Ok(heard.filter(|fleet| fleet.hosts == 2 && fleet.facts > 0))
+        })?;
+    }
+    let status = Command::new(sensor()?)
+        .args(["status", "--socket"])
+        .arg(hosts[0].socket())
+        .output()?;
+    let said = String::from_utf8_lossy(&status.stdout).into_owned();
+    ensure!(said.contains("fleet       2 other hosts, which know "), "{said}");
+    hosts.iter().try_for_each(Agent::nothing_lost)
 }

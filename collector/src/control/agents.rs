@@ -2,7 +2,7 @@
 
 use sensor_proto::v1::{
     BundleState, ListenRequest, ListenResponse, OfferBundleRequest, OfferBundleResponse, PutBundleRequest,
-    PutBundleResponse, control_server::Control, listen_request::Frame,
+    PutBundleResponse, ShareFactsRequest, ShareFactsResponse, control_server::Control, listen_request::Frame,
 };
 use sensor_trust::Name;
 use tokio::sync::mpsc;
@@ -88,6 +88,16 @@ impl Control for ControlService {
         blocking(move || incoming.finish()).await?;
         self.0.commands.received(bundle).await.map_err(refusal)?;
         Ok(Response::new(PutBundleResponse {}))
+    }
+
+    async fn share_facts(
+        &self,
+        request: Request<ShareFactsRequest>,
+    ) -> Result<Response<ShareFactsResponse>, Status> {
+        let host = speaker(&request)?;
+        let facts = request.into_inner().facts;
+        let (hosts, others) = self.0.facts.share(host.as_str(), facts).await?;
+        Ok(Response::new(ShareFactsResponse { hosts, others }))
     }
 }
 

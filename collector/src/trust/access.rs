@@ -51,6 +51,7 @@ pub const TABLE: &[(&str, Callers)] = &[
     ("/sensor.v1.Control/Listen", Callers::Agents),
     ("/sensor.v1.Control/OfferBundle", Callers::Agents),
     ("/sensor.v1.Control/PutBundle", Callers::Agents),
+    ("/sensor.v1.Control/ShareFacts", Callers::Agents),
     ("/sensor.v1.Response/Ask", Callers::Responders),
     ("/sensor.v1.Response/ListCommands", Callers::Responders),
     ("/sensor.v1.Response/ListBundles", Callers::Responders),

@@ -94,6 +94,17 @@ pub fn render(status: &Status) -> String {
         "collector",
         status.uplink.as_ref().map_or_else(|| "none".into(), uplink),
     );
+    if let Some(fleet) = &status.fleet {
+        fact(
+            "fleet",
+            format!(
+                "{} other hosts, which know {} facts; heard {}",
+                fleet.hosts,
+                fleet.facts,
+                WallTime(fleet.time_ns)
+            ),
+        );
+    }
     for output in &status.outputs {
         fact("output", self::output(output));
     }
@@ -268,7 +279,7 @@ fn blind_spots(status: &Status) -> String {
 
 #[cfg(test)]
 mod tests {
-    use sensor_proto::v1::{Account, Count, Hook, Mute, Profile, RulesStatus};
+    use sensor_proto::v1::{Account, Count, FleetStatus, Hook, Mute, Profile, RulesStatus};
 
     use super::*;
 
@@ -317,6 +328,11 @@ mod tests {
                 refused: 0,
                 last_error: "disk full".into(),
             }],
+            fleet: Some(FleetStatus {
+                hosts: 12,
+                facts: 5_432,
+                time_ns: 1_700_000_000_000_000_000,
+            }),
             processes: 99,
             subscribers: 1,
             rss_bytes: 12_000_000,

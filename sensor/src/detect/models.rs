@@ -8,7 +8,11 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use sensor_behaviour::{
-    Budget, SNAPSHOT_MAX, SnapshotError, Tails, edges::Edges, habits::Habits, novelty::Novelty, rates::Rates,
+    Budget, SNAPSHOT_MAX, SnapshotError, Tails,
+    edges::Edges,
+    habits::Habits,
+    novelty::{Novelty, Veil},
+    rates::Rates,
 };
 use thiserror::Error;
 
@@ -264,6 +268,18 @@ impl Detector {
         self.reach.merge(&models.edges, &models.reach);
         self.people.merge(&models.habits);
         Ok(())
+    }
+
+    /// What this host knows as normal, for other hosts to be measured by, as hashes: of the host, and of its people.
+    #[must_use]
+    pub fn shared(&self, veil: Option<&Veil>) -> Vec<u8> {
+        let facts = self.normal.model().share(&super::normal::WIDEST, veil);
+        facts.to_snapshot()
+    }
+
+    /// What other hosts know as normal, by [their own accounts](Self::shared).
+    pub fn hear_of_others(&mut self, others: Novelty, veil: Option<Veil>) {
+        self.normal.model_mut().set_prior(others, veil);
     }
 
     /// What is known of every subject, by name; without what is usual and what was surprising.

@@ -43,12 +43,15 @@ const WAITING: usize = 4_096;
 /// Of what nothing normal does.
 const FORGED: f64 = 1e-9;
 
+/// The scopes that are wider than all others: of the host, and of its people.
+pub(super) const WIDEST: [&str; 2] = ["host", "people"];
+
 /// Whose past a fact is looked for in.
 #[derive(Clone, Copy, Debug)]
 enum Whose {
-    /// The workload's, then that of what else runs the same program, then the host's.
+    /// The workload's, then that of what else runs the same program, then the host's, then other hosts'.
     Workload,
-    /// That of who logged in, then everybody's.
+    /// That of who logged in, then everybody's, then everybody's on other hosts.
     Person(u32),
 }
 
@@ -263,12 +266,12 @@ impl Normal {
                 first.push_str(&process.workload.name);
                 second.push_str("image:");
                 printable_into(&process.image.executable, second);
-                third.push_str("host");
+                third.push_str(WIDEST[0]);
                 3
             }
             Whose::Person(user) => {
                 let _ = write!(first, "user:{user}");
-                second.push_str("people");
+                second.push_str(WIDEST[1]);
                 2
             }
         }

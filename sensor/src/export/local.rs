@@ -46,6 +46,7 @@ use super::{
 };
 use crate::{
     book::{Asked, Book, StoreError},
+    fleet::Heard,
     orders::{NoAnswer, Orders},
     reload::Reloader,
     respond::{Answer, Demand, Object, Person, Target, Wish},
@@ -117,6 +118,8 @@ pub struct LocalService {
     pub orders: Option<Orders>,
     /// Where incidents are kept, if anywhere.
     pub book: Option<Book>,
+    /// What was heard of other hosts.
+    pub heard: Arc<Heard>,
 }
 
 #[tonic::async_trait]
@@ -345,6 +348,7 @@ impl LocalService {
             subscriber_dropped: self.hub.dropped(),
             uplink: self.uplink.as_ref().map(UplinkMonitor::status),
             outputs: self.outputs.status(),
+            fleet: self.heard.status(),
             ..self.status.status()
         }
     }

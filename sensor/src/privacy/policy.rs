@@ -4,6 +4,7 @@ mod body;
 mod process;
 mod sentences;
 
+use sensor_behaviour::novelty::Veil;
 use sensor_proto::v1::{self, entry::Body};
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +63,13 @@ impl Policy {
             redact: true,
             ..Self::default()
         }
+    }
+
+    /// What facts of this host are hashed with that are shared with other hosts: where people, addresses or paths have pseudonyms, nobody shall
+    /// guess them by hashing guesses.
+    #[must_use]
+    pub fn veil(&self) -> Option<Veil> {
+        self.pseudonyms.as_ref().map(Pseudonyms::veil)
     }
 
     fn drops(&self, field: Field) -> bool {

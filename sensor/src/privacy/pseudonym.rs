@@ -14,6 +14,7 @@
 use std::{borrow::Cow, net::IpAddr};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use sensor_behaviour::novelty::Veil;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
@@ -74,6 +75,16 @@ impl Pseudonyms {
     #[must_use]
     pub fn of(&self, kind: Kind) -> bool {
         self.kinds.contains(&kind)
+    }
+
+    /// What stands between this host and who counts what is normal on hosts.
+    #[must_use]
+    pub fn veil(&self) -> Veil {
+        let half = |part| self.digest("veil", part);
+        let mut key = [0; 16];
+        key[..8].copy_from_slice(&half(b"first"));
+        key[8..].copy_from_slice(&half(b"second"));
+        Veil::new(&key)
     }
 
     fn digest(&self, kind: &str, text: &[u8]) -> [u8; 8] {

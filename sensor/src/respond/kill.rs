@@ -21,6 +21,9 @@ use crate::{
 /// that reads the rings.
 pub const WAIT: Duration = Duration::from_millis(2);
 
+/// For how long at least it is known when a process began that was seen being forked: as long as not thousands are forked.
+const NOTED: Duration = Duration::from_secs(1);
+
 /// Knows exactly when processes began.
 pub trait Births: fmt::Debug + Send + Sync {
     /// When the process began that has this id now, 0 if the last one has ended and the next is not known yet; `None` if nothing is known.
@@ -52,10 +55,12 @@ pub(crate) struct Held {
 /// Whether another process than `id` has its id now. What is known of it from `/proc` began at the beginning of a tick.
 fn is_another(id: ProcessId, births: &dyn Births) -> bool {
     let is_rounded = id.start.0.is_multiple_of(TICK_NS);
-    births.of(id.tgid).is_some_and(|born| match is_rounded {
-        true => !same_tick(born, id.start),
-        false => born != id.start,
-    })
+    match births.of(id.tgid) {
+        Some(born) if is_rounded => !same_tick(born, id.start),
+        Some(born) => born != id.start,
+        // It was seen being forked, a moment ago: if that is not written down, what has the id now is not it.
+        None => !is_rounded && BootTime::now().since(id.start) < NOTED,
+    }
 }
 
 impl Held {
@@ -134,6 +139,16 @@ impl Held {
 mod tests {
     use super::*;
 
+    /// Nothing is known.
+    #[derive(Debug)]
+    struct Unknown;
+
+    impl Births for Unknown {
+        fn of(&self, _tgid: u32) -> Option<BootTime> {
+            None
+        }
+    }
+
     /// Whoever has an id now began then.
     #[derive(Debug)]
     struct Since(u64);
@@ -146,6 +161,30 @@ mod tests {
 
     fn held(id: ProcessId, births: &dyn Births) -> Result<Held, Missed> {
         Held::new(id, Some(births), |_| Ok(()))
+    }
+
+    #[test]
+    fn who_has_just_begun_and_is_not_known_is_another() {
+        let mut child = std::process::Command::new("/bin/sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let start = ProcDir::open(child.id()).unwrap().stat().unwrap().start;
+        let id = |start| ProcessId {
+            tgid: child.id(),
+            start,
+        };
+        let (now, seen) = (
+            held(id(start), &Unknown),
+            held(id(BootTime(start.0 + 1)), &Unknown),
+        );
+        let long_ago = BootTime(BootTime::now().0 - NOTED.as_nanos() as u64 - 1);
+        assert!(!is_another(id(long_ago), &Unknown));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // Of who ran before the agent, nothing is ever known.
+        assert!(now.is_ok());
+        assert!(matches!(seen, Err(Missed::Gone(_))));
     }
 
     #[test]

@@ -114,6 +114,7 @@ impl Host {
             reloader: None,
             orders: Some(pipeline(Arc::clone(&done), bundle.to_owned())),
             book: None,
+            heard: Arc::default(),
         };
         let wiring = Wiring {
             address: collector.url().parse().expect("an address"),
