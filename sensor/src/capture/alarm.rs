@@ -4,14 +4,14 @@ use std::{
     io,
     mem::MaybeUninit,
     os::fd::{BorrowedFd, OwnedFd},
-    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
 use rustix::{
     event::{
-        Timespec,
+        PollFd, PollFlags, Timespec,
         epoll::{self, CreateFlags, EventData, EventFlags},
+        poll,
     },
     io::Errno,
 };
@@ -22,11 +22,10 @@ use super::rings::Rings;
 ///
 /// Edge-triggered on the rings: records that were submitted without a wake-up do not end the sleep. They wait for one that
 /// comes with it, or for the time to be up.
-pub struct Alarm {
-    epoll: OwnedFd,
-    /// Whether the kernel counts timeouts in nanoseconds (5.11), as far as is known.
-    is_precise: AtomicBool,
-}
+pub struct Alarm(OwnedFd);
+
+/// What can be set off at once: more is left for the next sleep, which it ends.
+const AT_ONCE: usize = 16;
 
 impl Alarm {
     /// One that any of `rings` sets off, and `stop` when it becomes readable.
@@ -40,36 +39,28 @@ impl Alarm {
             epoll::add(&epoll, ring, data, EventFlags::IN | EventFlags::ET)?;
         }
         epoll::add(&epoll, stop, data, EventFlags::IN)?;
-        Ok(Self {
-            epoll,
-            is_precise: AtomicBool::new(true),
-        })
+        Ok(Self(epoll))
     }
 
-    /// Returns when it is set off, or after `timeout`; before Linux 5.11 it is rounded up to milliseconds.
+    /// Returns when it is set off, or after `timeout`.
     ///
     /// # Errors
     /// If the kernel refuses to wait.
     pub(super) fn wait(&self, timeout: Duration) -> io::Result<()> {
-        if self.is_precise.load(Ordering::Relaxed) {
-            match self.wait_until(timeout) {
-                Err(Errno::NOSYS) => self.is_precise.store(false, Ordering::Relaxed),
-                result => return Ok(result?),
-            }
-        }
-        let milliseconds = timeout.as_nanos().div_ceil(1_000_000) as u64;
-        Ok(self.wait_until(Duration::from_millis(milliseconds))?)
-    }
-
-    fn wait_until(&self, timeout: Duration) -> Result<(), Errno> {
         let timeout = Timespec {
             tv_sec: timeout.as_secs() as i64,
             tv_nsec: i64::from(timeout.subsec_nanos()),
         };
-        let mut event = [MaybeUninit::uninit()];
-        match epoll::wait(&self.epoll, &mut event, Some(&timeout)) {
+        // On the descriptor of epoll: this counts nanoseconds on every kernel, where epoll rounds up to milliseconds before Linux 5.11.
+        match poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&timeout)) {
+            Ok(0) | Err(Errno::INTR) => return Ok(()),
+            Ok(_) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut events = [const { MaybeUninit::uninit() }; AT_ONCE];
+        match epoll::wait(&self.0, &mut events, Some(&Timespec::default())) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         }
     }
 }
