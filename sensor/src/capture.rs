@@ -249,10 +249,9 @@ impl Capture {
     }
 
     /// Waits until a program asks to be read, or it is time to look.
-    pub fn wait(&self, alarm: &Alarm) {
-        let timeout = if self.last.urgent {
-            self.promise.give();
-            promise::AHEAD
+    pub fn wait(&mut self, alarm: &Alarm) {
+        let timeout = if self.last.urgent > 0 {
+            self.promise.give(self.last.urgent)
         } else {
             // What came while nobody slept woke nobody: because of the promise, or past the watermark already.
             let wakes_at = if self.promise.take_back() {

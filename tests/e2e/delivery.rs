@@ -5,10 +5,12 @@ use std::{
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
     process::Command,
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
+use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 use sensor_proto::v1::{Filter, event};
 use sensor_tests::{
     agent::Agent,
@@ -23,7 +25,7 @@ use sensor_tests::{
 use crate::case;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![
+    let mut trials = vec![
         case("delivery::slow_reader_is_told_and_hurts_nobody", slow_reader),
         case("delivery::filter_passes_what_it_names", filter),
         case(
@@ -32,7 +34,12 @@ pub(crate) fn trials() -> Vec<Trial> {
         ),
         case("delivery::collector_knows_its_hosts", hosts),
         case("delivery::metrics_and_health_are_answered", looked_after),
-    ]
+    ];
+    // The clock of a machine that others use is not set.
+    if std::env::var_os("SENSOR_TEST_VM").is_some() {
+        trials.push(case("clock::steps_lose_and_double_nothing", clock_steps));
+    }
+    trials
 }
 
 fn looked_after() -> Result<()> {
@@ -128,6 +135,80 @@ fn collector_crash() -> Result<()> {
     run_marked(&marker, "before", EACH)?;
     collector.crash_and_restart()?;
     run_marked(&marker, "after", EACH)?;
+    each_is_stored_once(&mut agent, &mut collector, &marker, &["before", "after"], EACH)
+}
+
+/// The clock of this machine, moved until this is dropped.
+struct Moved {
+    began: Instant,
+    at: Timespec,
+}
+
+impl Moved {
+    fn by(seconds: i64) -> Result<Self> {
+        let moved = Self {
+            began: Instant::now(),
+            at: clock_gettime(ClockId::Realtime),
+        };
+        moved.set(seconds)?;
+        Ok(moved)
+    }
+
+    /// So many seconds from where it would be.
+    fn set(&self, seconds: i64) -> Result<()> {
+        let passed = i64::try_from(self.began.elapsed().as_secs())?;
+        let time = Timespec {
+            tv_sec: self.at.tv_sec + passed + seconds,
+            ..self.at
+        };
+        Ok(clock_settime(ClockId::Realtime, time)?)
+    }
+}
+
+impl Drop for Moved {
+    fn drop(&mut self) {
+        let _ = self.set(0);
+    }
+}
+
+fn clock_steps() -> Result<()> {
+    const EACH: u32 = 20;
+    const DAY: i64 = 86_400;
+    let mut collector = Collector::start()?;
+    let mut agent = Agent::start("", Some(&collector.address()))?;
+    let marker = marker();
+    run_marked(&marker, "before", EACH)?;
+    let clock = Moved::by(DAY)?;
+    run_marked(&marker, "ahead", EACH)?;
+    let name = agent.status()?.host;
+    wait_for(
+        "the collector to say that the clock was moved",
+        patience(30),
+        || {
+            let hosts = collector.hosts()?;
+            let host = hosts.into_iter().find(|host| host.name == name);
+            Ok(host.filter(|host| host.why.contains("clock")))
+        },
+    )?;
+    clock.set(-DAY)?;
+    run_marked(&marker, "behind", EACH)?;
+    // What is begun at one time goes on at another.
+    collector.crash_and_restart()?;
+    run_marked(&marker, "restarted", EACH)?;
+    drop(clock);
+    run_marked(&marker, "after", EACH)?;
+    let parts = ["before", "ahead", "behind", "restarted", "after"];
+    each_is_stored_once(&mut agent, &mut collector, &marker, &parts, EACH)
+}
+
+/// Lets both end, and counts.
+fn each_is_stored_once(
+    agent: &mut Agent,
+    collector: &mut Collector,
+    marker: &str,
+    parts: &[&str],
+    each: u32,
+) -> Result<()> {
     wait_for(
         "the agent to have delivered everything again",
         patience(30),
@@ -146,9 +227,9 @@ fn collector_crash() -> Result<()> {
         collector.daemon().messages()
     );
 
-    let stored = stored_execs(&collector, &marker)?;
-    for part in ["before", "after"] {
-        for number in 0..EACH {
+    let stored = stored_execs(collector, marker)?;
+    for part in parts {
+        for number in 0..each {
             let count = stored
                 .get(&format!("{part}-{number}"))
                 .copied()

@@ -93,8 +93,8 @@ pub struct Drained {
     pub complete: BootTime,
     /// A record that is still being written keeps what lies behind it.
     pub blocked: bool,
-    /// There was something among it that wakes the agent, if it sleeps.
-    pub urgent: bool,
+    /// Records among it that wake the agent, if it sleeps.
+    pub urgent: u64,
 }
 
 impl Rings {
@@ -140,11 +140,11 @@ impl Rings {
     /// the positions that are looked at after it.
     pub fn drain(&mut self, reorder: &mut Reorder) -> Drained {
         let now = BootTime::now();
-        let (mut blocked, mut urgent) = (false, false);
+        let (mut blocked, mut urgent) = (false, 0);
         for Source { ring, complete } in &mut self.rings {
             let written = ring.read(ring.reserved(), |record| {
                 let (time, wakes) = glance(record);
-                urgent |= wakes;
+                urgent += u64::from(wakes);
                 reorder.push(time, record);
             });
             ring.free();

@@ -1,7 +1,7 @@
 //! What is left of an agent's and a collector's account when all that can break does, again and again: `cargo xtask bench delivery` builds and runs this.
 //!
 //! An agent on this host delivers over TLS to a collector in a network namespace, by a wire of its own. Programs with numbers are started all the time; in
-//! each round one thing breaks: either of the two is killed, the wire is cut or slowed, the collector's end goes away while the wire is cut, its disk is
+//! each round one thing breaks: either of the two is killed, the wire is cut, slowed or shuffles packets, the collector's end goes away while the wire is cut, its disk is
 //! full. What was acknowledged must be in the lake exactly once; how often it is not are `lost_acked` and `duplicates`.
 
 mod wire;
@@ -58,6 +58,7 @@ fn main() -> Result<()> {
     numbers.put("lost_acked", outcome.lost);
     numbers.put("duplicates", outcome.duplicates);
     numbers.put("fault_marks_acked", outcome.acknowledged);
+    numbers.put("fault_segments_out_of_order", outcome.out_of_order);
     numbers.put("fault_agent_rss_mib", outcome.agent_mib);
     numbers.put("fault_collector_rss_mib", outcome.collector_mib);
     numbers.write(&args.output)
@@ -74,6 +75,8 @@ enum Fault {
     Cut,
     /// The wire carries little for a while.
     Slow,
+    /// The wire carries some packets before others that were sent earlier.
+    Shuffled,
     /// The collector is killed while the wire is cut: the agent's connection has no other end any more, and nobody tells it.
     HalfOpen,
     /// The collector's disk is full for a while.
@@ -81,11 +84,12 @@ enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Collector,
         Self::Agent,
         Self::Cut,
         Self::Slow,
+        Self::Shuffled,
         Self::HalfOpen,
         Self::DiskFull,
     ];
@@ -118,6 +122,8 @@ struct Outcome {
     acknowledged: u64,
     lost: u64,
     duplicates: u64,
+    /// Segments that the collector's end put back in order.
+    out_of_order: u64,
     agent_mib: u64,
     collector_mib: u64,
 }
@@ -182,6 +188,7 @@ impl Suite {
             }
             Fault::Cut => self.wire.cut(),
             Fault::Slow => self.wire.slow(),
+            Fault::Shuffled => self.wire.shuffle(),
             Fault::HalfOpen => {
                 self.wire.cut()?;
                 self.collector.crash_and_restart()
@@ -194,7 +201,7 @@ impl Suite {
         match fault {
             Fault::Collector | Fault::Agent => Ok(()),
             Fault::Cut | Fault::HalfOpen => self.wire.mend(),
-            Fault::Slow => self.wire.hurry(),
+            Fault::Slow | Fault::Shuffled => self.wire.hurry(),
             Fault::DiskFull => self.disk.empty(),
         }
     }
@@ -216,6 +223,7 @@ impl Suite {
         self.drain()?;
         self.agent.nothing_lost()?;
         self.agent.stop()?;
+        let out_of_order = self.wire.out_of_order()?;
         self.collector.daemon().stop_within(30)?;
         let stored = self.stored()?;
         let is_unknown = |number: &u64| self.unknown.iter().any(|range| range.contains(number));
@@ -226,6 +234,7 @@ impl Suite {
                 .iter()
                 .filter(|number| !stored.contains_key(number))
                 .count() as u64,
+            out_of_order,
             duplicates: stored.values().map(|count| count - 1).sum(),
             agent_mib: self.agent_kib / 1024,
             collector_mib: self.collector_kib / 1024,

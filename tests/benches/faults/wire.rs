@@ -65,8 +65,49 @@ impl Wire {
         .concat())
     }
 
+    /// Every other packet takes a way with 2 Mbit/s, so that those behind it come before it.
+    pub(crate) fn shuffle(&self) -> Result<()> {
+        let near = &self.near;
+        for arguments in [
+            [
+                "qdisc", "add", "dev", near, "root", "handle", "1:", "htb", "default", "1",
+            ]
+            .as_slice(),
+            &[
+                "class", "add", "dev", near, "parent", "1:", "classid", "1:1", "htb", "rate", "1gbit",
+            ],
+            &[
+                "class", "add", "dev", near, "parent", "1:", "classid", "1:2", "htb", "rate", "2mbit",
+                "burst", "2k",
+            ],
+            // By the lowest bit of the identification in the header, which counts up.
+            &[
+                "filter", "add", "dev", near, "parent", "1:", "protocol", "ip", "u32", "match", "u16",
+                "0x0001", "0x0001", "at", "4", "flowid", "1:2",
+            ],
+        ] {
+            run(&[&["tc"], arguments].concat())?;
+        }
+        Ok(())
+    }
+
+    /// All packets take the same way again, as fast as they can.
     pub(crate) fn hurry(&self) -> Result<()> {
         run(&["tc", "qdisc", "del", "dev", &self.near, "root"])
+    }
+
+    /// Segments that came to the other end before those that belong before them.
+    pub(crate) fn out_of_order(&self) -> Result<u64> {
+        let output = Command::new("ip")
+            .args(["netns", "exec", &self.namespace, "cat", "/proc/net/netstat"])
+            .output()?;
+        let text = String::from_utf8(output.stdout)?;
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt: "));
+        let (names, values) = lines.next().zip(lines.next()).context("no counters of TCP")?;
+        let mut counters = names.split(' ').zip(values.split(' '));
+        let counter = counters.find(|(name, _)| *name == "TCPOFOQueue");
+        let (_, count) = counter.context("no count of segments out of order")?;
+        Ok(count.parse()?)
     }
 }
 
