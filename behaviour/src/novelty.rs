@@ -278,6 +278,7 @@ impl Novelty {
         if let Some((level, known)) = widest.and_then(|scope| self.prior.ask(scope, context, key)) {
             levels.push(level);
             p_value *= known.map_or(level.unseen, |known| known.p_value);
+            p_value = p_value.max(self.prior.usual(level.count));
         }
         Surprise {
             p_value,

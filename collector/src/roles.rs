@@ -15,7 +15,7 @@ use crate::{
     control::Desk,
     fleet::Fleet,
     ingest::IngestService,
-    lake::shared::{Catalogue, Place, PlaceError, steward},
+    lake::shared::{Catalogue, Place, PlaceError, merging, steward},
     loader::{self, Gathering, Loader},
     prevalence::Facts,
     server::{Doors, listen, listen_for_admin, services},
@@ -180,6 +180,7 @@ impl WriteRole {
             };
             tokio::spawn(admin::serve(Arc::new(observed), listener, watcher.clone()));
         }
+        let merging = tokio::spawn(merging::run(Arc::clone(&self.catalogue)));
         let steward = tokio::spawn(steward::run(self.catalogue, self.keeping));
         let mut loading = tokio::spawn(self.loader.run(watcher));
         tokio::select! {
@@ -187,6 +188,7 @@ impl WriteRole {
             _ = &mut loading => {}
         }
         steward.abort();
+        merging.abort();
         stopping.send_replace(true);
         if !loading.is_finished() && tokio::time::timeout(DRAIN, loading).await.is_err() {
             tracing::warn!(

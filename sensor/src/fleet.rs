@@ -125,7 +125,7 @@ impl Neighbours {
         let facts = others.subjects().map(|(_, _, facts)| facts as u64).sum();
         let told = self
             .orders
-            .examine(move |detector, _| detector.hear_of_others(others, veil));
+            .examine(move |detector, _| detector.hear_of_others(others, answer.hosts, veil));
         told.await.ok_or(ShareError::Ending)?;
         Ok(FleetStatus {
             hosts: answer.hosts,

@@ -5,7 +5,9 @@
 //! scopes, hosts are counted and not observations: what one host does all day is one host's habit. The program is part of a fact's context, so that
 //! this is a baseline of each image as well, merged over all hosts that run it.
 //!
-//! A host that lies adds one to the count of as many facts as it may share, so that it takes many to make something look usual.
+//! As with wider scopes, what no other host does is less likely by the chance that something new here is new there as well. And what is usual there is
+//! no surprise, however settled this host is: the p-value is at least the chance that two other hosts, drawn at random, both do it. Of *k* in *H*
+//! that is *k (k − 1) / (H (H + 1))*, with one host more in the divisor than there are, so that few hosts never make certainty. One host alone, which may lie, makes nothing usual.
 //!
 //! Nothing is named. But who guesses a path or an address can hash it: where that matters a [`Veil`] stands between hosts and who counts, so that only
 //! hosts that have its key understand each other.
@@ -55,6 +57,7 @@ fn veiled(veil: Option<&Veil>, hashes: [u64; 2]) -> [u64; 2] {
 #[derive(Debug, Default)]
 pub(super) struct Prior {
     facts: Option<Box<Novelty>>,
+    hosts: u32,
     veil: Option<Veil>,
 }
 
@@ -64,6 +67,17 @@ impl Prior {
         let scope = self.facts.as_ref()?.scopes.peek(cut(scope))?;
         let [context, key] = veiled(self.veil.as_ref(), [context, key]);
         Some((scope.level(context, key), scope.known(context, key)))
+    }
+
+    /// The chance that two other hosts both do what so many of them do.
+    pub(super) fn usual(&self, count: u64) -> f64 {
+        let hosts = f64::from(self.hosts);
+        // What was counted may be a host ahead of how many there are.
+        let count = (count as f64).min(hosts);
+        if count < 2.0 {
+            return 0.0;
+        }
+        count * (count - 1.0) / (hosts * (hosts + 1.0))
     }
 }
 
@@ -91,11 +105,12 @@ impl Novelty {
         shared
     }
 
-    /// From now on, what is new here is looked for in what other hosts know as well: [`Prevalence::without`] has made `facts`. A `veil` is
-    /// what [`share`](Self::share) was called with.
-    pub fn set_prior(&mut self, facts: Self, veil: Option<Veil>) {
+    /// From now on, what is new here is looked for in what other hosts know as well, of which there are `hosts`: [`Prevalence::without`] has
+    /// made `facts`. A `veil` is what [`share`](Self::share) was called with.
+    pub fn set_prior(&mut self, facts: Self, hosts: u32, veil: Option<Veil>) {
         self.prior = Prior {
             facts: Some(Box::new(facts)),
+            hosts,
             veil,
         };
     }

@@ -389,7 +389,11 @@ fn asked(fact: &[u8], neighbours: &[Novelty], veil: Option<Veil>) -> Surprise {
     let prior = prevalence
         .without(&own.share(&["host"], veil.as_ref()))
         .to_snapshot();
-    own.set_prior(Novelty::prior_from_snapshot(&prior).unwrap(), veil);
+    own.set_prior(
+        Novelty::prior_from_snapshot(&prior).unwrap(),
+        prevalence.hosts() - 1,
+        veil,
+    );
     surprise(own.observe(&["web", "host"], b"nginx", fact, 0))
 }
 
@@ -404,11 +408,8 @@ fn what_other_hosts_do_surprises_less_and_what_none_does_more() {
         assert_eq!(alone.p_value, alone.here.unseen * alone.wider[0].unseen);
         assert_eq!(known.known_in(), Some(2));
         assert_eq!(known.wider[1].count, 20);
-        assert!(
-            (known.p_value / alone.p_value - 1.0).abs() < 0.02,
-            "{known:?} {alone:?}"
-        );
-        assert!(unknown.p_value < known.p_value / 30.0, "{unknown:?}");
+        assert_eq!(known.p_value, 20.0 * 19.0 / (20.0 * 21.0));
+        assert!(unknown.p_value < alone.p_value / 30.0, "{unknown:?}");
     }
 }
 
@@ -435,7 +436,7 @@ fn behind_a_veil_nothing_is_named_and_other_keys_understand_nothing() {
     assert!(!bytes.windows(3).any(|part| part == b"ada"));
     let prevalence = fleet([&host(&[b"x", b"y"])], Some(&first));
     let mut own = host(&[&b"a"[..]; 200]);
-    own.set_prior(prevalence.without(&host(&[])), Some(second));
+    own.set_prior(prevalence.without(&host(&[])), 1, Some(second));
     let found = surprise(own.observe(&["web", "host"], b"nginx", b"x", 0));
     assert_eq!(found.known_in(), None);
 }

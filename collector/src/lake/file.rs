@@ -228,6 +228,31 @@ pub(crate) fn file_in_memory(
     Ok((naming.name(), writer.into_inner()?.into()))
 }
 
+/// A file of what was put together, while it is made.
+pub(crate) struct MemoryFile {
+    writer: ArrowWriter<Vec<u8>>,
+    rows: u64,
+}
+
+impl MemoryFile {
+    pub(crate) fn create(schema: SchemaRef) -> Result<Self, ParquetError> {
+        Ok(Self {
+            writer: ArrowWriter::try_new_with_options(Vec::new(), schema, options(1))?,
+            rows: 0,
+        })
+    }
+
+    pub(crate) fn write(&mut self, rows: &RecordBatch) -> Result<(), ParquetError> {
+        self.rows += rows.num_rows() as u64;
+        self.writer.write(rows)
+    }
+
+    /// How many rows it has, and the whole of it.
+    pub(crate) fn finish(self) -> Result<(u64, Bytes), ParquetError> {
+        Ok((self.rows, self.writer.into_inner()?.into()))
+    }
+}
+
 fn options(level: u32) -> ArrowWriterOptions {
     ArrowWriterOptions::new()
         .with_properties(properties(level))

@@ -12,16 +12,18 @@ use std::{
 use datafusion::{
     common::DataFusionError,
     config::TableParquetOptions,
-    execution::{TaskContext, runtime_env::RuntimeEnv},
+    execution::{SendableRecordBatchStream, TaskContext, runtime_env::RuntimeEnv},
     physical_expr::{LexOrdering, PhysicalSortExpr, expressions::Column},
     physical_plan::{execute_stream, sorts::sort_preserving_merge::SortPreservingMergeExec},
 };
+use parquet::errors::ParquetError;
+use prost::bytes::Bytes;
 use tokio::runtime::{self, Runtime};
 use tokio_stream::StreamExt as _;
 
 use super::{
-    Class,
-    file::{FileError, FileWriter, Naming},
+    Class, Day,
+    file::{FileError, FileWriter, MemoryFile, Naming},
     scan::{self, Scan},
 };
 use crate::store::{LakeFile, Run};
@@ -35,6 +37,9 @@ pub enum MergeError {
     /// The new file cannot be written.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The new file cannot be made.
+    #[error("small files cannot be put together: {0}")]
+    Make(#[from] ParquetError),
 }
 
 /// Puts runs together.
@@ -108,18 +113,7 @@ impl Merger {
         files: Vec<LakeFile>,
         stopping: &AtomicBool,
     ) -> Result<Option<LakeFile>, MergeError> {
-        let places = scan::places(naming.class);
-        let ordering = ordering(&places)?;
-        let scan = Scan {
-            groups: files.into_iter().map(|file| vec![(file, naming.day)]).collect(),
-            projection: Some(places),
-            predicate: None,
-            ordering: Some(ordering_in_files()?),
-            limit: None,
-        };
-        let plan = scan.plan(&TableParquetOptions::default())?;
-        let plan = SortPreservingMergeExec::new(ordering, plan);
-        let mut rows = execute_stream(Arc::new(plan), Arc::clone(&self.context))?;
+        let mut rows = in_order(Arc::clone(&self.context), naming.class, naming.day, files)?;
         let mut file = FileWriter::create(lake, naming, rows.schema())?;
         while let Some(batch) = rows.next().await {
             if stopping.load(Ordering::Relaxed) {
@@ -129,6 +123,41 @@ impl Merger {
         }
         Ok(Some(file.finish()?))
     }
+}
+
+/// One file of several of a class and day, wherever the lake is that `context` knows; and how many rows it has.
+pub(crate) async fn merged_in_memory(
+    context: Arc<TaskContext>,
+    class: Class,
+    day: Day,
+    files: Vec<LakeFile>,
+) -> Result<(u64, Bytes), MergeError> {
+    let mut rows = in_order(context, class, day, files)?;
+    let mut file = MemoryFile::create(rows.schema())?;
+    while let Some(batch) = rows.next().await {
+        file.write(&batch?)?;
+    }
+    Ok(file.finish()?)
+}
+
+/// The rows of files in the order that each of them has.
+fn in_order(
+    context: Arc<TaskContext>,
+    class: Class,
+    day: Day,
+    files: Vec<LakeFile>,
+) -> Result<SendableRecordBatchStream, DataFusionError> {
+    let places = scan::places(class);
+    let ordering = ordering(&places)?;
+    let scan = Scan {
+        groups: files.into_iter().map(|file| vec![(file, day)]).collect(),
+        projection: Some(places),
+        predicate: None,
+        ordering: Some(ordering_in_files()?),
+        limit: None,
+    };
+    let plan = scan.plan(&TableParquetOptions::default())?;
+    execute_stream(Arc::new(SortPreservingMergeExec::new(ordering, plan)), context)
 }
 
 /// By host and time, of columns that are at these places.

@@ -23,6 +23,7 @@
 mod catalogue;
 mod commit;
 mod coverage;
+pub(crate) mod merging;
 mod place;
 pub mod steward;
 #[cfg(test)]

@@ -15,7 +15,7 @@ use sensor_proto::{
 use super::*;
 use crate::{
     bus::{BusError, Last, Mark},
-    lake::shared::Place,
+    lake::shared::{Place, merging::Merging},
 };
 
 /// A bus that gives out everything until it is settled, whoever else has it.
@@ -219,4 +219,45 @@ async fn loaders_that_all_get_the_same_store_it_once() {
         loader.await.expect("ends");
     }
     assert_eq!(rows(&place).await, 60 * EACH);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn small_files_are_put_together_once_and_nothing_is_lost() {
+    const PARCELS: u64 = 100;
+    let place = place();
+    for sequence in 1..=PARCELS {
+        let bus = Shelf::of(std::iter::once(parcel("web1", sequence)));
+        let mut loader = loader(&bus, &place).await;
+        let batches = gathered(&loader).await.batches;
+        loader.store(batches).await.expect("stores");
+    }
+    let listed = |place: Place| async move {
+        let catalogue = Catalogue::open(place).await.expect("opens");
+        catalogue.files().await.expect("can be read").len()
+    };
+    assert_eq!(listed(place.clone()).await as u64, PARCELS);
+    // Three collectors at once, which all see the same.
+    let merging: Vec<_> = (0..3)
+        .map(|_| {
+            let place = place.clone();
+            tokio::spawn(async move {
+                let catalogue = Arc::new(Catalogue::open(place).await.expect("opens"));
+                let merging = Merging::new(catalogue).expect("knows the place");
+                // Late is nothing too.
+                for _ in 0..20 {
+                    merging.turn().await.expect("puts together");
+                }
+            })
+        })
+        .collect();
+    for merging in merging {
+        merging.await.expect("ends");
+    }
+    let left = listed(place.clone()).await;
+    assert!(left < 16, "{left} files");
+    assert_eq!(rows(&place).await, PARCELS * EACH);
+    // What was stored is known to be, as before.
+    let catalogue = Catalogue::open(place).await.expect("opens");
+    let stream = parcel("web1", 1).stream;
+    assert_eq!(catalogue.standing(&stream).await.expect("is told"), PARCELS);
 }

@@ -374,6 +374,7 @@ mod tests {
         rules       70 in use, 2 not, 1 with mistakes
         readers     1; 4 entries dropped for slow ones
         collector   http://127.0.0.1:7443 away: refused; 0 batches delivered, 3 waiting (3.0 kB of 500.0 MB), 9 entries shed (2 of any, 7 file_open); waiting in memory: disk full
+        fleet       12 other hosts, which know 5432 facts; heard 2023-11-14T22:13:20.000Z
         output      file /var/log/sensor.json (ocsf); 7 entries delivered, 1 lost; away: disk full
         profiled    2 workloads by their system calls: 1 being learned, 1 learned, 0 too varied; 80 orders known
 

@@ -277,9 +277,9 @@ impl Detector {
         facts.to_snapshot()
     }
 
-    /// What other hosts know as normal, by [their own accounts](Self::shared).
-    pub fn hear_of_others(&mut self, others: Novelty, veil: Option<Veil>) {
-        self.normal.model_mut().set_prior(others, veil);
+    /// What other hosts, of which there are `hosts`, know as normal, by [their own accounts](Self::shared).
+    pub fn hear_of_others(&mut self, others: Novelty, hosts: u32, veil: Option<Veil>) {
+        self.normal.model_mut().set_prior(others, hosts, veil);
     }
 
     /// What is known of every subject, by name; without what is usual and what was surprising.

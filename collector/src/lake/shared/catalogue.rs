@@ -156,7 +156,7 @@ impl Catalogue {
         }
     }
 
-    /// Makes a commit after those that are known. Where the answer to an attempt was lost, the same commit may be tried again: it is made once.
+    /// Makes a commit after those that are known, unless it takes a file off the list that is not on it: it is late then. Where the answer to an attempt was lost, the same commit may be tried again: it is made once.
     ///
     /// # Errors
     /// If nobody knows whether it was made, or one of others cannot be read.
@@ -168,6 +168,9 @@ impl Catalogue {
     async fn attempt(&self, commit: &Commit) -> Result<Option<Position>, PlaceError> {
         let body = serde_json::to_vec(commit).map_err(|error| self.place.work(error))?;
         let mut current = self.current.lock().await;
+        if !commit.remove.iter().all(|name| current.state.lists(name)) {
+            return Ok(None);
+        }
         let number = current.state.number + 1;
         if !self.place.create(&name(COMMITS, number), body).await? {
             // A request that was sent again after its answer was lost finds what it made itself.

@@ -1,6 +1,7 @@
 use std::net::SocketAddr;
 
 use insta::assert_snapshot;
+use sensor_behaviour::novelty::Prevalence;
 
 use super::*;
 use crate::{
@@ -210,4 +211,34 @@ fn the_same_events_give_the_same_incidents() {
         web.incidents
     };
     assert_eq!(run(), run());
+}
+
+/// What so many web servers share that connect to `to` as well.
+fn others(hosts: u32, to: &str) -> Novelty {
+    let mut prevalence = Prevalence::default();
+    let mut other = Web::learned();
+    other.connects(to);
+    other.now += 100 * MINUTE;
+    other.connects("10.0.0.7:5432");
+    let shared = Novelty::shared_from_snapshot(&other.detector.shared(None)).expect("facts");
+    for _ in 0..hosts {
+        prevalence.add(&shared);
+    }
+    prevalence.without(&Novelty::new(Limits::default(), Learning::default()))
+}
+
+#[test]
+fn what_is_new_here_and_usual_on_other_hosts_is_nothing_to_speak_of() {
+    let mut web = Web::learned();
+    web.detector
+        .hear_of_others(others(20, "198.51.100.4:8443"), 20, None);
+    assert_eq!(web.connects("198.51.100.4:8443").signals.len(), 0);
+    let findings = web.connects("203.0.113.9:4444");
+    assert_snapshot!(findings.signals[0].reasons[0], @"nginx.service connected to 203.0.113.9:4444 by /usr/sbin/nginx for the first time; the 1,200 before were 10.0.0.0/24:5432 (1,000), 10.0.1.0/24:6379 (200); nor has any other host seen it");
+    // One host alone makes nothing usual.
+    let mut web = Web::learned();
+    web.detector
+        .hear_of_others(others(1, "198.51.100.4:8443"), 20, None);
+    let findings = web.connects("198.51.100.4:8443");
+    assert_snapshot!(findings.signals[0].reasons[0], @"nginx.service connected to 198.51.100.4:8443 by /usr/sbin/nginx for the first time; the 1,200 before were 10.0.0.0/24:5432 (1,000), 10.0.1.0/24:6379 (200); seen on 1 other host");
 }
