@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! class=process/day=2026-11-26/00000000000016777217-00000000000016908288-0.parquet   as in a data directory
+//! class=process/day=2026-11-26/5f1e….parquet                                        of small ones that were put together
 //! commits/00000000000000000042.json                                                  what the 42nd commit changed
 //! checkpoints/00000000000000000064.json                                              all that the first 64 commits come to
 //! aside/…                                                                            messages of the bus that were no batches
+//! facts/…                                                                            what is normal on each host, as it shares that
 //! ```
 //!
 //! Which files the lake consists of, and which batches are in them, is what its commits say, one after the other. There is no leader and no lock: a commit
