@@ -140,7 +140,7 @@ impl Capture {
         let listeners = take(ebpf, "LISTENERS")?.try_into()?;
         let datagrams = Datagrams::new(take(ebpf, "DATAGRAMS")?, options.flows)?;
         let protected = Protected::new(take(ebpf, "PROTECTED")?.try_into()?);
-        let births = Births::new(take(ebpf, "BIRTHS")?.try_into()?);
+        let births = take(ebpf, "BIRTHS")?.try_into()?;
         let promise = Promise::new(take(ebpf, "LOOK_AT")?).map_err(rings::not_mapped)?;
         let folds =
             Folds::new(take(ebpf, "FOLDS")?, folds::slots(possible_cpus())).map_err(rings::not_mapped)?;
@@ -199,7 +199,7 @@ impl Capture {
             datagrams,
             _reports: reports,
             protected: Some(protected),
-            births: Some(births),
+            births: Some(Births::new(births, BootTime::now())),
             sequences,
         })
     }

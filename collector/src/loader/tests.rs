@@ -242,7 +242,7 @@ async fn small_files_are_put_together_once_and_nothing_is_lost() {
             let place = place.clone();
             tokio::spawn(async move {
                 let catalogue = Arc::new(Catalogue::open(place).await.expect("opens"));
-                let merging = Merging::new(catalogue).expect("knows the place");
+                let mut merging = Merging::new(catalogue).expect("knows the place");
                 // Late is nothing too.
                 for _ in 0..20 {
                     merging.turn().await.expect("puts together");
@@ -260,4 +260,27 @@ async fn small_files_are_put_together_once_and_nothing_is_lost() {
     let catalogue = Catalogue::open(place).await.expect("opens");
     let stream = parcel("web1", 1).stream;
     assert_eq!(catalogue.standing(&stream).await.expect("is told"), PARCELS);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_put_together_is_left_alone_and_the_rest_is_not() {
+    let place = place();
+    for host in ["web1", "web2"] {
+        for sequence in 1..=16 {
+            let bus = Shelf::of(std::iter::once(parcel(host, sequence)));
+            let mut loader = loader(&bus, &place).await;
+            let batches = gathered(&loader).await.batches;
+            loader.store(batches).await.expect("stores");
+        }
+    }
+    let catalogue = Arc::new(Catalogue::open(place.clone()).await.expect("opens"));
+    let mut files = catalogue.files().await.expect("can be read");
+    files.sort_by(|one, other| one.name.cmp(&other.name));
+    place.put(&files[3].name, "rubbish").await.expect("is put");
+    let mut merging = Merging::new(Arc::clone(&catalogue)).expect("knows the place");
+    let refused = merging.turn().await.expect_err("one of them is damaged");
+    assert!(refused.to_string().contains(&files[0].name), "{refused}");
+    assert_eq!(merging.turn().await.expect("puts the others together"), 16);
+    assert_eq!(merging.turn().await.expect("has nothing more to do"), 0);
+    assert_eq!(catalogue.files().await.expect("can be read").len(), 17);
 }

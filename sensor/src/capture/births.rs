@@ -9,17 +9,23 @@ use crate::{respond, time::BootTime};
 /// The kernel programs' notes. Of what ran before them, and of the longest unseen among many, there are none.
 pub struct Births {
     processes: HashMap<MapData, u32, u64>,
+    since: BootTime,
 }
 
 impl Births {
-    pub(super) fn new(processes: HashMap<MapData, u32, u64>) -> Self {
-        Self { processes }
+    /// Notes of what was forked `since`.
+    pub(super) fn new(processes: HashMap<MapData, u32, u64>, since: BootTime) -> Self {
+        Self { processes, since }
     }
 }
 
 impl respond::Births for Births {
     fn of(&self, tgid: u32) -> Option<BootTime> {
         self.processes.get(&tgid, 0).ok().map(BootTime)
+    }
+
+    fn since(&self) -> BootTime {
+        self.since
     }
 }
 

@@ -28,6 +28,9 @@ const NOTED: Duration = Duration::from_secs(1);
 pub trait Births: fmt::Debug + Send + Sync {
     /// When the process began that has this id now, 0 if the last one has ended and the next is not known yet; `None` if nothing is known.
     fn of(&self, tgid: u32) -> Option<BootTime>;
+
+    /// Of what was forked from when on that is known.
+    fn since(&self) -> BootTime;
 }
 
 /// Why a process did not get a signal.
@@ -59,7 +62,7 @@ fn is_another(id: ProcessId, births: &dyn Births) -> bool {
         Some(born) if is_rounded => !same_tick(born, id.start),
         Some(born) => born != id.start,
         // It was seen being forked, a moment ago: if that is not written down, what has the id now is not it.
-        None => !is_rounded && BootTime::now().since(id.start) < NOTED,
+        None => !is_rounded && id.start > births.since() && BootTime::now().since(id.start) < NOTED,
     }
 }
 
@@ -139,13 +142,17 @@ impl Held {
 mod tests {
     use super::*;
 
-    /// Nothing is known.
+    /// Nothing is known, of what was forked since then.
     #[derive(Debug)]
-    struct Unknown;
+    struct Unknown(BootTime);
 
     impl Births for Unknown {
         fn of(&self, _tgid: u32) -> Option<BootTime> {
             None
+        }
+
+        fn since(&self) -> BootTime {
+            self.0
         }
     }
 
@@ -156,6 +163,10 @@ mod tests {
     impl Births for Since {
         fn of(&self, _tgid: u32) -> Option<BootTime> {
             Some(BootTime(self.0))
+        }
+
+        fn since(&self) -> BootTime {
+            BootTime(0)
         }
     }
 
@@ -174,16 +185,16 @@ mod tests {
             tgid: child.id(),
             start,
         };
-        let (now, seen) = (
-            held(id(start), &Unknown),
-            held(id(BootTime(start.0 + 1)), &Unknown),
-        );
+        let (noted, later) = (Unknown(BootTime(0)), Unknown(BootTime::now()));
+        let (before, seen) = (held(id(start), &noted), held(id(BootTime(start.0 + 1)), &noted));
+        // By another agent, before this one.
+        let elsewhere = held(id(BootTime(start.0 + 1)), &later);
         let long_ago = BootTime(BootTime::now().0 - NOTED.as_nanos() as u64 - 1);
-        assert!(!is_another(id(long_ago), &Unknown));
+        assert!(!is_another(id(long_ago), &noted));
         child.kill().unwrap();
         child.wait().unwrap();
         // Of who ran before the agent, nothing is ever known.
-        assert!(now.is_ok());
+        assert!(before.is_ok() && elsewhere.is_ok());
         assert!(matches!(seen, Err(Missed::Gone(_))));
     }
 

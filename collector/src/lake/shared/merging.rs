@@ -4,11 +4,15 @@
 //! [`AT_MOST`] become one, which has eight times their size, and so on up to [`LARGE`]: each entry is written some four times in all. Whoever stores does it,
 //! at times of their own; nobody leads. The new file is put under a name that nobody else has, then one commit lists it and takes the old ones off the list, and is made
 //! only if all of those are on it: of two who put the same together, one was late, and its file is removed as any that is not listed. The old ones stay as long as
-//! that, for questions that are reading them.
+//! that, for questions that are reading them. Files that cannot be put together, because one of them is damaged say, are left alone until the collector starts again.
 //!
 //! Bounds: one merge at a time, of [`LARGE`] bytes at most, whose rows are held in part and whose new file is held whole.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use datafusion::execution::{TaskContext, runtime_env::RuntimeEnv};
 
@@ -37,7 +41,7 @@ const SMALL: u64 = 64 << 10;
 
 /// Looks for as long as it is polled.
 pub(crate) async fn run(catalogue: Arc<Catalogue>) {
-    let merging = match Merging::new(catalogue) {
+    let mut merging = match Merging::new(catalogue) {
         Ok(merging) => merging,
         Err(error) => return tracing::error!("small files of the lake are not put together: {error}"),
     };
@@ -69,6 +73,8 @@ fn scatter() -> f64 {
 pub(crate) struct Merging {
     catalogue: Arc<Catalogue>,
     context: Arc<TaskContext>,
+    /// Names of files that could not be put together. Bounded by the files of the lake.
+    left_alone: HashSet<String>,
 }
 
 impl Merging {
@@ -79,12 +85,15 @@ impl Merging {
         Ok(Self {
             context: Arc::new(TaskContext::default().with_runtime(environment)),
             catalogue,
+            left_alone: HashSet::new(),
         })
     }
 
     /// Makes one file of several, if there are enough; of how many.
-    pub(crate) async fn turn(&self) -> Result<usize, PlaceError> {
-        let Some((class, day, files)) = chosen(self.catalogue.files().await?) else {
+    pub(crate) async fn turn(&mut self) -> Result<usize, PlaceError> {
+        let mut files = self.catalogue.files().await?;
+        files.retain(|file| !self.left_alone.contains(&file.name));
+        let Some((class, day, files)) = chosen(files) else {
             return Ok(0);
         };
         let place = self.catalogue.place();
@@ -102,7 +111,17 @@ impl Merging {
             tokio::runtime::Handle::current().block_on(merged_in_memory(context, class, day, files.collect()))
         });
         let merged = merged.await.map_err(|error| place.work(error))?;
-        let (rows, body) = merged.map_err(|error| place.work(error))?;
+        let (rows, body) = match merged {
+            Ok(merged) => merged,
+            Err(error) => {
+                let (first, last) = (remove.first(), remove.last());
+                let among = first.zip(last).map(|(first, last)| format!("{first} to {last}"));
+                let error = format!("{} cannot be put together: {error}", among.unwrap_or_default());
+                let error = place.work(error);
+                self.left_alone.extend(remove);
+                return Err(error);
+            }
+        };
         let listed = Listed {
             name: format!("class={}/day={day}/{}.parquet", class.name(), unique()),
             class: class.name().to_owned(),
