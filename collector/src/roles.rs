@@ -54,7 +54,7 @@ pub struct IngestRole {
     trusting: Trusting,
     outbox: Outbox,
     bus: Arc<dyn Bus>,
-    place: Place,
+    facts: Facts,
     data: std::path::PathBuf,
     /// Holds the lock of the data directory as long as it is open.
     _lock: File,
@@ -72,7 +72,7 @@ impl IngestRole {
         let trusting = Trusting::open(&config.data, &config.trust, address)?;
         let (bus, catalogue) = shared.open().await?;
         Ok(Self {
-            place: Place::at(&shared.lake)?,
+            facts: Facts::at(catalogue.place().clone()),
             owners: admin_socket(&config.data).map_err(TrustError::from)?,
             listener,
             address,
@@ -113,8 +113,8 @@ impl IngestRole {
             tokio::spawn(admin::serve(Arc::new(observed), listener, watcher.clone()));
         }
         let database = self.trusting.register.database.clone();
-        let facts = Facts::at(self.place);
-        let desk = Desk::new(database, self.data.join("bundles"), facts, watcher.clone());
+        let bundles = self.data.join("bundles");
+        let desk = Desk::new(database, bundles, self.facts, watcher.clone());
         let ingest = IngestService {
             storage: Storage::Bus(self.outbox),
             fleet,

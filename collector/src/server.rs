@@ -135,6 +135,7 @@ pub struct Server {
     engine: Engine,
     admin: Option<(TcpListener, SocketAddr)>,
     trusting: Trusting,
+    facts: Facts,
 }
 
 impl Server {
@@ -172,6 +173,7 @@ impl Server {
             published,
             leases,
             trusting,
+            facts: Facts::in_directory(&config.data)?,
             data: config.data.clone(),
         })
     }
@@ -202,6 +204,7 @@ impl Server {
             published,
             leases,
             trusting,
+            facts,
             data,
             keeper,
             engine,
@@ -224,7 +227,7 @@ impl Server {
         let desk = Desk::new(
             trusting.register.database.clone(),
             data.join("bundles"),
-            Facts::in_directory(&data)?,
+            facts,
             watcher.clone(),
         );
         let collector = CollectorService::new(

@@ -7,7 +7,7 @@ use libtest_mimic::Trial;
 use sensor_tests::{
     agent::Agent,
     collector::Collector,
-    command::{sensor, spawn, wait},
+    command::{sensor, spawn, succeed, wait},
     patience::{patience, wait_for},
 };
 
@@ -29,7 +29,7 @@ fn revoked() -> Result<()> {
     let collector = Collector::start_secure()?;
     let agent = Agent::start_enrolled("", &collector, HOST)?;
     // On a host where nothing happens, nothing is sent.
-    spawn(&mut Command::new("/bin/true")).and_then(|mut child| wait(&mut child))?;
+    succeed(&mut Command::new("/bin/true"))?;
     wait_for("a batch to be stored", patience(20), || {
         let uplink = agent.status()?.uplink.unwrap_or_default();
         Ok((uplink.batches_acked > 0).then_some(()))
@@ -148,7 +148,7 @@ fn compared() -> Result<()> {
         .map(|name| Agent::start_enrolled(config, &collector, name))
         .collect::<Result<_>>()?;
     // Something that is a fact of this host, which all three watch.
-    spawn(Command::new("/bin/true").stdin(Stdio::null())).and_then(|mut child| wait(&mut child))?;
+    succeed(&mut Command::new("/bin/true"))?;
     for host in &hosts {
         wait_for("what the other hosts know", patience(30), || {
             let heard = host.status()?.fleet;

@@ -18,8 +18,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use siphasher::sip::SipHasher13;
 
-use super::{Level, Novelty, cut, scope::Scope};
-use crate::novelty::{Known, Limits};
+use super::{Known, Learning, Level, Limits, Novelty, cut, scope::Scope};
+use crate::SnapshotError;
 
 /// Facts of one scope that a host shares: the latest.
 pub const SHARED: usize = 2_048;
@@ -85,11 +85,7 @@ impl Novelty {
     /// The latest facts of the scopes of these names, each once, as hashes alone.
     #[must_use]
     pub fn share(&self, scopes: &[&str], veil: Option<&Veil>) -> Self {
-        let limits = Limits {
-            facts: SHARED,
-            ..self.limits
-        };
-        let mut shared = Self::new(limits, self.learning);
+        let mut shared = Self::new(limits(SHARED), Learning::default());
         for name in scopes {
             let Some(known) = self.scopes.peek(cut(name)) else {
                 continue;
@@ -115,30 +111,24 @@ impl Novelty {
         };
     }
 
-    /// What other hosts know, if that was said.
-    #[must_use]
-    pub fn prior(&self) -> Option<&Self> {
-        self.prior.facts.as_deref()
-    }
-
     /// What [`share`](Self::share) has made, of its bytes.
     ///
     /// # Errors
     /// If the bytes are anything else.
-    pub fn shared_from_snapshot(bytes: &[u8]) -> Result<Self, crate::SnapshotError> {
-        Self::from_snapshot(bytes, limits(SHARED), super::Learning::default())
+    pub fn shared_from_snapshot(bytes: &[u8]) -> Result<Self, SnapshotError> {
+        Self::from_snapshot(bytes, limits(SHARED), Learning::default())
     }
 
     /// What [`Prevalence::without`] has made, of its bytes.
     ///
     /// # Errors
     /// If the bytes are anything else.
-    pub fn prior_from_snapshot(bytes: &[u8]) -> Result<Self, crate::SnapshotError> {
-        Self::from_snapshot(bytes, limits(COUNTED), super::Learning::default())
+    pub fn prior_from_snapshot(bytes: &[u8]) -> Result<Self, SnapshotError> {
+        Self::from_snapshot(bytes, limits(COUNTED), Learning::default())
     }
 }
 
-/// A host has three scopes that are wider than a subject.
+/// Most scopes that a host shares.
 const SCOPES: usize = 3;
 
 fn limits(facts: usize) -> Limits {
@@ -201,7 +191,7 @@ impl Prevalence {
     /// What all hosts know but `host`, which is one of those that were added.
     #[must_use]
     pub fn without(&self, host: &Novelty) -> Novelty {
-        let mut prior = Novelty::new(limits(COUNTED), super::Learning::default());
+        let mut prior = Novelty::new(limits(COUNTED), Learning::default());
         for (name, counted) in &self.scopes {
             let own = host.scopes.peek(name.as_str());
             let mut scope = Scope::new(name);

@@ -223,21 +223,23 @@ pub(crate) fn file_in_memory(
         past: positions.end,
         level: 0,
     };
-    let mut writer = ArrowWriter::try_new_with_options(Vec::new(), rows.schema(), options(naming.level))?;
-    writer.write(rows)?;
-    Ok((naming.name(), writer.into_inner()?.into()))
+    let mut file = MemoryFile::create(rows.schema(), naming.level)?;
+    file.write(rows)?;
+    let (_, body) = file.finish()?;
+    Ok((naming.name(), body))
 }
 
-/// A file of what was put together, while it is made.
+/// A file that is put somewhere else, while it is made.
 pub(crate) struct MemoryFile {
     writer: ArrowWriter<Vec<u8>>,
     rows: u64,
 }
 
 impl MemoryFile {
-    pub(crate) fn create(schema: SchemaRef) -> Result<Self, ParquetError> {
+    /// `level` is 0 for what is new, more for what was put together.
+    pub(crate) fn create(schema: SchemaRef, level: u32) -> Result<Self, ParquetError> {
         Ok(Self {
-            writer: ArrowWriter::try_new_with_options(Vec::new(), schema, options(1))?,
+            writer: ArrowWriter::try_new_with_options(Vec::new(), schema, options(level))?,
             rows: 0,
         })
     }

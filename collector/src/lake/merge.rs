@@ -133,7 +133,7 @@ pub(crate) async fn merged_in_memory(
     files: Vec<LakeFile>,
 ) -> Result<(u64, Bytes), MergeError> {
     let mut rows = in_order(context, class, day, files)?;
-    let mut file = MemoryFile::create(rows.schema())?;
+    let mut file = MemoryFile::create(rows.schema(), 1)?;
     while let Some(batch) = rows.next().await {
         file.write(&batch?)?;
     }

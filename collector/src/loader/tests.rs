@@ -221,16 +221,21 @@ async fn loaders_that_all_get_the_same_store_it_once() {
     assert_eq!(rows(&place).await, 60 * EACH);
 }
 
+/// So many batches, each in a commit and a file of its own.
+async fn store_one_by_one(place: &Place, host: &str, count: u64) {
+    for sequence in 1..=count {
+        let bus = Shelf::of(std::iter::once(parcel(host, sequence)));
+        let mut loader = loader(&bus, place).await;
+        let batches = gathered(&loader).await.batches;
+        loader.store(batches).await.expect("stores");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn small_files_are_put_together_once_and_nothing_is_lost() {
     const PARCELS: u64 = 100;
     let place = place();
-    for sequence in 1..=PARCELS {
-        let bus = Shelf::of(std::iter::once(parcel("web1", sequence)));
-        let mut loader = loader(&bus, &place).await;
-        let batches = gathered(&loader).await.batches;
-        loader.store(batches).await.expect("stores");
-    }
+    store_one_by_one(&place, "web1", PARCELS).await;
     let listed = |place: Place| async move {
         let catalogue = Catalogue::open(place).await.expect("opens");
         catalogue.files().await.expect("can be read").len()
@@ -266,12 +271,7 @@ async fn small_files_are_put_together_once_and_nothing_is_lost() {
 async fn what_cannot_be_put_together_is_left_alone_and_the_rest_is_not() {
     let place = place();
     for host in ["web1", "web2"] {
-        for sequence in 1..=16 {
-            let bus = Shelf::of(std::iter::once(parcel(host, sequence)));
-            let mut loader = loader(&bus, &place).await;
-            let batches = gathered(&loader).await.batches;
-            loader.store(batches).await.expect("stores");
-        }
+        store_one_by_one(&place, host, 16).await;
     }
     let catalogue = Arc::new(Catalogue::open(place.clone()).await.expect("opens"));
     let mut files = catalogue.files().await.expect("can be read");

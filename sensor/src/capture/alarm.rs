@@ -51,7 +51,7 @@ impl Alarm {
             tv_sec: timeout.as_secs() as i64,
             tv_nsec: i64::from(timeout.subsec_nanos()),
         };
-        // On the descriptor of epoll: this counts nanoseconds on every kernel, where epoll rounds up to milliseconds before Linux 5.11.
+        // On the descriptor of epoll: this counts nanoseconds on every kernel, where epoll may round up to milliseconds.
         match poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&timeout)) {
             Ok(0) | Err(Errno::INTR) => return Ok(()),
             Ok(_) => {}

@@ -123,17 +123,15 @@ impl ProcDir {
     /// Whether all of its threads are stopped or traced, or it has ended.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
-        self.each_thread(|state, _| matches!(state, b'T' | b't' | b'Z' | b'X'))
+        self.each_thread(|state, _| is_halted(state))
     }
 
     /// Whether it runs no instruction and makes no other process before somebody else goes on: each of its threads is stopped, or waits in
     /// vfork(2) for a child to run a program or to end. No signal stops such a wait, only one that kills ends it.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
-        self.each_thread(|state, directory| match state {
-            b'T' | b't' | b'Z' | b'X' => true,
-            b'D' => self.waits_for_its_child(directory),
-            _ => false,
+        self.each_thread(|state, directory| {
+            is_halted(state) || state == b'D' && self.waits_for_its_child(directory)
         })
     }
 
@@ -362,6 +360,11 @@ fn id_line(status: &[u8], key: &[u8]) -> Option<(u32, u32)> {
         .find_map(|line| line.strip_prefix(key))?;
     let mut ids = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
     Some((ids.next()?.parse().ok()?, ids.next()?.parse().ok()?))
+}
+
+/// Whether a thread in this state is stopped or traced, or has ended.
+fn is_halted(state: u8) -> bool {
+    matches!(state, b'T' | b't' | b'Z' | b'X')
 }
 
 /// `kernel_clone` of the lines of a kernel's stack that begin with `[<0>] kernel_clone+0xca/0x300`; nothing of anything else.
