@@ -213,9 +213,13 @@ impl Live {
         if let Some((count, at)) = self.lost
             && recent(at, LOSING_FOR)
         {
+            let count = match count {
+                0 => "events, nobody knows how many,".to_owned(),
+                count => format!("{count} events"),
+            };
             return (
                 HostState::Losing,
-                format!("it has lost {count} events in the last minutes"),
+                format!("it has lost {count} in the last minutes"),
             );
         }
         if let Some((by_ns, at)) = self.moved

@@ -85,6 +85,12 @@ pub enum StoreError {
         /// What SQLite said.
         cause: rusqlite::Error,
     },
+    /// SQLite has rolled back what was under way, because of what failed before.
+    #[error("database {}: what was to be stored with something that failed is not stored either; the first error says why", path.display())]
+    GivenUp {
+        /// The database.
+        path: PathBuf,
+    },
     /// A number was left out: what would be stored does not continue what is.
     #[error(
         "batch {sequence} does not continue the {stored} that are stored; another stream of this host wrote too"
@@ -333,48 +339,59 @@ impl Writing<'_> {
     /// # Errors
     /// If the batch does not continue what is stored, or SQLite fails.
     pub fn store(&self, stream: &StreamId, taken: &TakenBatch) -> Result<Stored, StoreError> {
-        let found = self.attempt(|transaction| {
-            transaction
-                .prepare_cached(
-                    "SELECT streams.id, host, stored FROM streams JOIN hosts ON hosts.id = host
-                     WHERE name = ?1 AND epoch = ?2",
-                )?
-                .query_row(params![stream.host, stream.epoch.cast_signed()], |row| {
-                    Ok((
-                        row.get::<_, i64>(0)?,
-                        row.get::<_, i64>(1)?,
-                        row.get::<_, i64>(2)?.cast_unsigned(),
-                    ))
-                })
-                .optional()
-        })?;
-        let (id, host, stored) = found.unwrap_or_default();
         let batch = &taken.batch;
-        if batch.sequence <= stored {
-            return Ok(Stored::Already(stored));
-        }
-        if batch.sequence != stored + 1 || id == 0 {
-            return Err(StoreError::Gap {
-                sequence: batch.sequence,
-                stored,
-            });
-        }
         self.attempt(|transaction| {
+            let (id, host, stored) = standing(transaction, stream)?.unwrap_or_default();
+            if batch.sequence <= stored {
+                return Ok(Ok(Stored::Already(stored)));
+            }
+            if batch.sequence != stored + 1 || id == 0 {
+                let sequence = batch.sequence;
+                return Ok(Err(StoreError::Gap { sequence, stored }));
+            }
             incidents::note(transaction, &stream.host, &batch.entries)?;
-            insert(transaction, id, host, taken)
-        })
-        .map(Stored::New)
+            Ok(Ok(Stored::New(insert(transaction, id, host, taken)?)))
+        })?
     }
 
+    /// Does all of `work` or nothing of it; what others did before, in the same commit, stays. Nothing is done any more once SQLite has
+    /// given up all of it by itself, as it may on a full disk: what came then would be durable statement by statement.
     fn attempt<T>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        work(self.transaction).map_err(|cause| StoreError::Database {
+        let transaction = self.transaction;
+        let failed = |cause| StoreError::Database {
             path: self.path.to_owned(),
             cause,
-        })
+        };
+        if transaction.is_autocommit() {
+            let path = self.path.to_owned();
+            return Err(StoreError::GivenUp { path });
+        }
+        let run = |sql| transaction.prepare_cached(sql)?.execute([]).map(drop);
+        run("SAVEPOINT attempt").map_err(failed)?;
+        let done = work(transaction);
+        let ended = match done {
+            Ok(_) => run("RELEASE attempt"),
+            Err(_) if transaction.is_autocommit() => Ok(()),
+            Err(_) => run("ROLLBACK TO attempt").and_then(|()| run("RELEASE attempt")),
+        };
+        done.and_then(|done| ended.map(|()| done)).map_err(failed)
     }
+}
+
+/// The ids of a stream and of its host, and the highest sequence that is stored of it.
+fn standing(transaction: &Transaction<'_>, stream: &StreamId) -> rusqlite::Result<Option<(i64, i64, u64)>> {
+    transaction
+        .prepare_cached(
+            "SELECT streams.id, host, stored FROM streams JOIN hosts ON hosts.id = host
+             WHERE name = ?1 AND epoch = ?2",
+        )?
+        .query_row(params![stream.host, stream.epoch.cast_signed()], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?.cast_unsigned()))
+        })
+        .optional()
 }
 
 fn insert(
@@ -496,6 +513,70 @@ mod tests {
             (hosts.len(), hosts[0].host.name.as_str(), hosts[0].host.entries),
             (1, "web1", 6)
         );
+    }
+
+    /// Has SQLite fail as `how` says when a certain batch is stored, which is the last thing but two of its job.
+    fn fails(store: &Store, sequence: u64, how: &str) {
+        let trigger = format!(
+            "DROP TRIGGER IF EXISTS temp.failure;
+             CREATE TEMP TRIGGER failure AFTER INSERT ON main.batches WHEN NEW.sequence = {sequence}
+             BEGIN SELECT RAISE({how}, 'as wanted'); END"
+        );
+        store.connection.execute_batch(&trigger).expect("makes it");
+    }
+
+    /// Three streams' next batches in one commit.
+    fn together(
+        store: &mut Store,
+        sequences: [u64; 3],
+    ) -> Result<[Result<Stored, StoreError>; 3], StoreError> {
+        store.commit(|writing| {
+            [0, 1, 2].map(|at| writing.store(&stream(at as u64 + 1), &batch(sequences[at])))
+        })
+    }
+
+    #[test]
+    fn a_job_that_fails_leaves_nothing_behind_and_takes_nobody_with_it() {
+        let home = tempfile::tempdir().expect("a directory");
+        let mut store = Store::open(home.path()).expect("opens");
+        for epoch in 1..=3 {
+            greet(&mut store, epoch);
+            put(&mut store, epoch, 1).expect("stores");
+        }
+        for _ in 0..6 {
+            let next = greet(&mut store, 2) + 1;
+            put(&mut store, 2, next).expect("stores");
+        }
+        fails(&store, 8, "FAIL");
+        let [one, two, three] = together(&mut store, [2, 8, 2]).expect("commits");
+        assert_eq!(one.expect("stores"), Stored::New(Position(19)));
+        assert!(two.expect_err("fails").to_string().contains("as wanted"));
+        assert_eq!(
+            three.expect("stores"),
+            Stored::New(Position(21)),
+            "there is no gap"
+        );
+        assert_eq!(
+            (greet(&mut store, 1), greet(&mut store, 2), greet(&mut store, 3)),
+            (2, 7, 2)
+        );
+    }
+
+    #[test]
+    fn what_sqlite_gives_up_is_given_up_whole() {
+        let home = tempfile::tempdir().expect("a directory");
+        let mut store = Store::open(home.path()).expect("opens");
+        for epoch in 1..=3 {
+            greet(&mut store, epoch);
+        }
+        fails(&store, 1, "ROLLBACK");
+        assert!(together(&mut store, [1, 1, 1]).is_err());
+        let stored = [1, 2, 3].map(|epoch| greet(&mut store, epoch));
+        assert_eq!(stored, [0; 3]);
+        fails(&store, 9, "ROLLBACK");
+        for epoch in 1..=3 {
+            put(&mut store, epoch, 1).expect("stores");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use sensor_proto::{
     fanout::Fanout,
     v1::{Batch, Entry, HostIncident, Incident, ListFleetIncidentsRequest},
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::{
     session::{StreamId, TakenBatch},
@@ -27,6 +27,9 @@ const QUEUE: usize = 256;
 /// Most jobs in one transaction: bounds the memory it holds and the time until the first of them is answered.
 const GROUP: usize = 256;
 
+/// Bytes of batches that wait for the writer or are being written, at most: beside them, it holds what they say.
+const WAITING: usize = 32 << 20;
+
 /// Something to write or to read, with the place for its answer.
 #[derive(Debug)]
 enum Job {
@@ -38,6 +41,8 @@ enum Job {
     Store {
         stream: Arc<StreamId>,
         batch: TakenBatch,
+        /// For its bytes, until it is written.
+        room: OwnedSemaphorePermit,
         reply: mpsc::UnboundedSender<Result<u64, WriteError>>,
     },
     Hosts {
@@ -135,6 +140,7 @@ impl Published {
 #[derive(Clone, Debug)]
 pub struct Writer {
     jobs: mpsc::Sender<Job>,
+    room: Arc<Semaphore>,
     tally: Arc<Tally>,
 }
 
@@ -165,7 +171,12 @@ impl Writer {
         let thread = thread::Builder::new()
             .name("writer".into())
             .spawn(move || run(store, &consumers, &counts, queue))?;
-        Ok((Self { jobs, tally }, thread))
+        let writer = Self {
+            jobs,
+            room: Arc::new(Semaphore::new(WAITING)),
+            tally,
+        };
+        Ok((writer, thread))
     }
 
     /// What it has done so far.
@@ -209,7 +220,15 @@ impl Writer {
         batch: TakenBatch,
         reply: mpsc::UnboundedSender<Result<u64, WriteError>>,
     ) -> Result<(), WriteError> {
-        self.send(Job::Store { stream, batch, reply }).await
+        let bytes = batch.encoded.len().min(WAITING) as u32;
+        let room = Arc::clone(&self.room).acquire_many_owned(bytes).await;
+        self.send(Job::Store {
+            stream,
+            batch,
+            room: room.map_err(|_| WriteError::Stopping)?,
+            reply,
+        })
+        .await
     }
 
     /// Every host that ever reported.
@@ -360,8 +379,12 @@ fn answer(store: &Store, consumers: &Published, job: Job, result: Result<Done, W
             let _ = reply.send(stored);
         }
         Job::Store {
-            stream, batch, reply, ..
+            stream,
+            batch,
+            room,
+            reply,
         } => {
+            drop(room);
             let TakenBatch { batch, .. } = batch;
             let sequence = batch.sequence;
             let stored = result.map(|done| match done {

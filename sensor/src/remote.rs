@@ -44,6 +44,8 @@ pub struct Remote {
     state: PathBuf,
     /// Why nothing else is done meanwhile: rules are replaced one set at a time.
     rules: tokio::sync::Mutex<()>,
+    /// Why only one connection sends bundles at a time.
+    sending: tokio::sync::Mutex<()>,
     /// When a refusal was last written into the audit.
     noted: Mutex<Option<Instant>>,
 }
@@ -87,6 +89,7 @@ impl Remote {
             journal: Journal::open(&state)?,
             state,
             rules: tokio::sync::Mutex::default(),
+            sending: tokio::sync::Mutex::default(),
             noted: Mutex::default(),
         }))
     }

@@ -119,10 +119,7 @@ impl ControlService {
 
     async fn incoming(&self, bundle: BundleState) -> Result<Incoming, Status> {
         let directory = bundles::place(&self.0.bundles, &bundle.host);
-        let failed = |error: std::io::Error| {
-            Status::unavailable(format!("the collector cannot keep the bundle: {error}"))
-        };
-        blocking(move || Incoming::open(&directory, &bundle).map_err(failed)).await
+        blocking(move || Incoming::open(&directory, &bundle)).await
     }
 }
 

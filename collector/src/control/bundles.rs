@@ -3,7 +3,7 @@
 //! What has come is on disk; a sender that was cut off goes on where it was. A file that turns out not to be what was offered is removed.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
@@ -63,8 +63,22 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
-    /// Begins it, or goes on with it.
-    pub(super) fn open(directory: &Path, bundle: &BundleState) -> io::Result<Self> {
+    /// Begins it, or goes on with it. One at a time: bytes of two senders in one file would be those of no bundle.
+    ///
+    /// # Errors
+    /// If it cannot be kept, or another connection is sending it.
+    pub(super) fn open(directory: &Path, bundle: &BundleState) -> Result<Self, Status> {
+        let incoming = Self::open_file(directory, bundle).map_err(|error| failed(&error))?;
+        match incoming.file.try_lock() {
+            Ok(()) => Ok(incoming),
+            Err(TryLockError::WouldBlock) => Err(Status::aborted(
+                "another connection of this agent is sending it; offer it again later",
+            )),
+            Err(TryLockError::Error(error)) => Err(failed(&error)),
+        }
+    }
+
+    fn open_file(directory: &Path, bundle: &BundleState) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         let whole = directory.join(&bundle.sha256);
         let partial = whole.with_extension("partial");
@@ -171,6 +185,8 @@ mod tests {
         let bundle = bundle(b"evidence");
         let mut incoming = Incoming::open(home.path(), &bundle).expect("opens");
         incoming.take(0, b"evi").expect("takes");
+        let second = Incoming::open(home.path(), &bundle).expect_err("is being sent");
+        assert_eq!(second.code(), tonic::Code::Aborted);
         drop(incoming);
         let mut incoming = Incoming::open(home.path(), &bundle).expect("opens");
         assert_eq!(incoming.received(), 3);

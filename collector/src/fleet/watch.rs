@@ -30,14 +30,23 @@ pub async fn run(fleet: Fleet, writer: Writer, mut stopping: watch::Receiver<boo
         open: Open::new(),
         untold: VecDeque::new(),
     };
-    if let Err(error) = watcher.take_up().await {
-        tracing::error!("hosts that should be here cannot be told from others: {error}");
-    }
+    let mut taken_up = false;
     let mut ticks = interval(EVERY);
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
             () = crate::ingest::stopped(&mut stopping) => return,
+        }
+        if !taken_up {
+            match watcher.take_up().await {
+                Ok(()) => taken_up = true,
+                Err(error) => {
+                    tracing::error!(
+                        "hosts that should be here cannot be told from others, which is tried again: {error}"
+                    );
+                    continue;
+                }
+            }
         }
         watcher.look();
         if let Err(error) = watcher.tell().await {

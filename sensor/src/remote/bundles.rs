@@ -1,13 +1,14 @@
 //! Bundles on their way to the collector: from where it has them, in pieces, until it says that it has all and that they are what was
 //! offered.
 
-use std::io::SeekFrom;
+use std::{io::SeekFrom, time::Duration};
 
 use sensor_proto::v1::{PutBundleRequest, control_client::ControlClient};
 use tokio::{
     fs::File,
     io::{AsyncReadExt as _, AsyncSeekExt as _},
     sync::mpsc,
+    time::sleep,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, transport::Channel};
@@ -20,14 +21,27 @@ const PIECE: usize = 256 << 10;
 /// Pieces that are read ahead.
 const AHEAD: usize = 2;
 
+/// How often, and after which time, what another connection is in the midst of is tried again: within this the collector notices that it is gone.
+const RETRIES: usize = 8;
+const RETRY: Duration = Duration::from_secs(5);
+
 impl Remote {
     /// Sends what is to be sent. What cannot be sent now is tried with the next connection.
     pub(super) async fn send_bundles(&self, channel: Channel) {
+        let _alone = self.sending.lock().await;
         let journal = self.journal.clone();
         let parcels = tokio::task::spawn_blocking(move || journal.parcels()).await;
         let Ok(Ok(parcels)) = parcels else { return };
         for parcel in parcels {
-            let sent = send(ControlClient::new(channel.clone()), &parcel).await;
+            let mut sent = send(ControlClient::new(channel.clone()), &parcel).await;
+            for _ in 0..RETRIES {
+                // The collector has not noticed yet that the last connection is gone.
+                if !matches!(&sent, Err(status) if status.code() == Code::Aborted) {
+                    break;
+                }
+                sleep(RETRY).await;
+                sent = send(ControlClient::new(channel.clone()), &parcel).await;
+            }
             match sent {
                 Ok(()) => tracing::info!("the bundle {} is at the collector", parcel.path),
                 Err(status) if is_final(&status) => {
