@@ -1,6 +1,6 @@
 //! The agents' side: one `Deliver` stream each.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc, time::Instant};
 
 use sensor_proto::v1::{
     Ack, DeliverRequest, DeliverResponse, Welcome, deliver_response::Frame, ingest_server::Ingest,
@@ -12,7 +12,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     fleet::{Fleet, Present},
-    session::{CREDIT, FrameError, Session, Step, StreamId},
+    pace::{LEAST, Pace},
+    session::{FrameError, Session, Step, StreamId},
     storage::Storage,
     trust::{Peer, service::peer},
     writer::WriteError,
@@ -51,6 +52,7 @@ impl Ingest for IngestService {
             storage: self.storage.clone(),
             fleet: self.fleet.clone(),
             present: None,
+            pace: Pace::new(0, Instant::now()),
             name: peer(&request)?.speaks_for().cloned(),
             answers,
             stored,
@@ -68,6 +70,7 @@ struct Delivery {
     storage: Storage,
     fleet: Fleet,
     present: Option<Present>,
+    pace: Pace,
     /// The host that the agent's certificate is of; `None` without TLS.
     name: Option<Name>,
     answers: mpsc::Sender<Result<DeliverResponse, Status>>,
@@ -151,12 +154,13 @@ impl Delivery {
                     .await
                     .map_err(failure)?;
                 self.session.open(stored);
+                self.pace = Pace::new(stored, Instant::now());
                 self.present = Some(self.fleet.enter(&self.stream.host));
                 tracing::info!(host = %self.stream.host, stored, "agent connected");
                 self.answer(Frame::Welcome(Welcome {
                     protocol,
                     stored,
-                    credit: CREDIT,
+                    credit: LEAST,
                     compression: compression.into(),
                 }))
                 .await
@@ -166,15 +170,18 @@ impl Delivery {
                     present.saw(&batch.batch);
                 }
                 let (stream, reply) = (Arc::clone(&self.stream), self.stored.clone());
-                self.storage.store(stream, batch, reply).await.map_err(failure)
+                let storage = self.storage.clone();
+                let mut storing = pin!(storage.store(stream, batch, reply));
+                // What was stored meanwhile is told while this one waits for room.
+                loop {
+                    tokio::select! {
+                        biased;
+                        Some(stored) = self.acks.recv() => self.acknowledge(stored).await?,
+                        done = &mut storing => return done.map_err(failure),
+                    }
+                }
             }
-            Step::Again(stored) => {
-                self.answer(Frame::Ack(Ack {
-                    sequence: stored,
-                    credit: CREDIT,
-                }))
-                .await
-            }
+            Step::Again(stored) => self.acknowledge_to(stored).await,
         }
     }
 
@@ -196,11 +203,12 @@ impl Delivery {
             sequence = stored.map_err(failure)?;
             self.session.stored(sequence);
         }
-        self.answer(Frame::Ack(Ack {
-            sequence,
-            credit: CREDIT,
-        }))
-        .await
+        self.acknowledge_to(sequence).await
+    }
+
+    async fn acknowledge_to(&mut self, sequence: u64) -> Result<(), Status> {
+        let credit = self.pace.credit(sequence, Instant::now());
+        self.answer(Frame::Ack(Ack { sequence, credit })).await
     }
 
     async fn answer(&self, frame: Frame) -> Result<(), Status> {

@@ -17,6 +17,7 @@ pub mod fleet;
 pub mod ingest;
 pub mod lake;
 pub mod loader;
+pub mod pace;
 pub mod prevalence;
 pub mod priority;
 pub mod query;

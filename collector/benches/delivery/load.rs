@@ -16,7 +16,7 @@ use sensor_proto::v1::{
     Batch, Entry, Event, Exec, Exit, FlowClose, Fork, Operation, Process, ProcessId, Tuple,
     deliver_response::Frame, entry, event,
 };
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{task::JoinSet, time::timeout_at};
 
 use crate::line::Line;
 
@@ -61,15 +61,38 @@ pub(crate) fn bytes_per_event() -> f64 {
     bytes as f64 / (TEMPLATES * EACH) as f64
 }
 
-/// Delivers from so many connections until the time is over or so many events are acknowledged.
-pub(crate) async fn run(url: &str, connections: u32, time: Duration, events: u64) -> anyhow::Result<Outcome> {
+/// What is delivered.
+#[derive(Clone, Copy)]
+pub(crate) struct Load {
+    /// From so many connections.
+    pub(crate) connections: u32,
+    /// So many events a second, all together; `None`: as many as are taken.
+    pub(crate) rate: Option<f64>,
+    /// Until this is over,
+    pub(crate) time: Duration,
+    /// or so many events are acknowledged.
+    pub(crate) events: u64,
+}
+
+impl Load {
+    /// When a connection may send what it sends behind `sent` batches.
+    fn due(&self, begun: Instant, sent: u64) -> Instant {
+        let gap = self
+            .rate
+            .map_or(0.0, |rate| EACH as f64 * f64::from(self.connections) / rate);
+        begun + Duration::from_secs_f64(gap * sent as f64)
+    }
+}
+
+/// Delivers it.
+pub(crate) async fn run(url: &str, load: Load) -> anyhow::Result<Outcome> {
     LazyLock::force(&ENCODED);
     let begun = Instant::now();
-    let left = Arc::new(AtomicU64::new(events.div_ceil(EACH)));
+    let left = Arc::new(AtomicU64::new(load.events.div_ceil(EACH)));
     let mut tasks = JoinSet::new();
-    for number in 0..connections {
+    for number in 0..load.connections {
         let (url, left) = (url.to_owned(), Arc::clone(&left));
-        tasks.spawn(async move { deliver(url, format!("host{number}"), begun, time, &left).await });
+        tasks.spawn(async move { deliver(url, format!("host{number}"), begun, load, &left).await });
     }
     let mut outcome = Outcome::default();
     while let Some(task) = tasks.join_next().await {
@@ -85,27 +108,43 @@ async fn deliver(
     url: String,
     host: String,
     begun: Instant,
-    time: Duration,
+    load: Load,
     left: &AtomicU64,
 ) -> anyhow::Result<Vec<Duration>> {
     let mut line = Line::open(url, host).await?;
-    let credit = u64::from(line.welcome.credit);
+    let mut credit = u64::from(line.welcome.credit);
     let (mut sent, mut acknowledged) = (0, 0);
     let mut on_the_way = VecDeque::new();
     let mut acks = Vec::new();
     loop {
-        while sent - acknowledged < credit && begun.elapsed() < time && take(left) {
+        while sent - acknowledged < credit
+            && begun.elapsed() < load.time
+            && load.due(begun, sent) <= Instant::now()
+            && take(left)
+        {
             sent += 1;
             line.send(numbered(sent)).await?;
             on_the_way.push_back(Instant::now());
         }
-        if sent == acknowledged {
+        let is_over = begun.elapsed() >= load.time || left.load(Ordering::Relaxed) == 0;
+        if sent == acknowledged && is_over {
             return Ok(acks);
         }
-        let answer = timeout(Duration::from_secs(60), line.answers.message()).await??;
+        let due = load.due(begun, sent);
+        let wait = if sent - acknowledged < credit && !is_over {
+            due.min(begun + load.time)
+        } else {
+            Instant::now() + Duration::from_secs(60)
+        };
+        let Ok(answer) = timeout_at(wait.into(), line.answers.message()).await else {
+            anyhow::ensure!(wait <= due || is_over, "no acknowledgement for a minute");
+            continue;
+        };
+        let answer = answer?;
         let Some(Frame::Ack(ack)) = answer.and_then(|answer| answer.frame) else {
             anyhow::bail!("no acknowledgement")
         };
+        credit = u64::from(ack.credit).max(1);
         while acknowledged < ack.sequence {
             acknowledged += 1;
             acks.push(

@@ -13,7 +13,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Parser;
 
-use self::{process::Collector, report::Report};
+use self::{load::Load, process::Collector, report::Report};
 
 #[derive(Parser)]
 struct Args {
@@ -53,22 +53,44 @@ async fn main() -> anyhow::Result<()> {
     report.write()
 }
 
-/// As much as goes, from 100 connections.
+/// What a second is wanted to bring, and a tenth more.
+const WANTED: f64 = 220_000.0;
+
+/// As much as goes, from 100 connections; then as much as is wanted, and how long that waits.
 async fn ingest(report: &mut Report, seconds: u64) -> anyhow::Result<()> {
     let collector = Collector::start(true)?;
-    let result = load::run(&collector.url(), 100, Duration::from_secs(seconds), u64::MAX).await?;
+    let load = Load {
+        connections: 100,
+        rate: None,
+        time: Duration::from_secs(seconds),
+        events: u64::MAX,
+    };
+    let result = load::run(&collector.url(), load).await?;
     report.number(
         "ingest_events_per_s",
         result.events as f64 / result.elapsed.as_secs_f64(),
     );
-    report.number("p99_ack_ms", result.percentile(0.99).as_secs_f64() * 1e3);
-    report.number("ingest_p50_ack_ms", result.percentile(0.5).as_secs_f64() * 1e3);
+    report.number(
+        "saturated_p99_ack_ms",
+        result.percentile(0.99).as_secs_f64() * 1e3,
+    );
+    report.number("saturated_p50_ack_ms", result.percentile(0.5).as_secs_f64() * 1e3);
     report.number("ingest_bytes_per_event", load::bytes_per_event());
     report.number("ingest_rss_mib", collector.memory_mib()?);
     report.number(
         "ingest_collector_cpus",
         collector.cpu_seconds()? / result.elapsed.as_secs_f64(),
     );
+    drop(collector);
+    let collector = Collector::start(true)?;
+    let rate = Some(WANTED);
+    let result = load::run(&collector.url(), Load { rate, ..load }).await?;
+    report.number(
+        "paced_events_per_s",
+        result.events as f64 / result.elapsed.as_secs_f64(),
+    );
+    report.number("p99_ack_ms", result.percentile(0.99).as_secs_f64() * 1e3);
+    report.number("p50_ack_ms", result.percentile(0.5).as_secs_f64() * 1e3);
     Ok(())
 }
 
@@ -93,7 +115,13 @@ async fn many(report: &mut Report, agents: u32, seconds: u64) -> anyhow::Result<
 /// Two questions about many events.
 async fn query(report: &mut Report, events: u64) -> anyhow::Result<()> {
     let collector = Collector::start(false)?;
-    let result = load::run(&collector.url(), 20, Duration::MAX, events).await?;
+    let load = Load {
+        connections: 20,
+        rate: None,
+        time: Duration::from_secs(86_400),
+        events,
+    };
+    let result = load::run(&collector.url(), load).await?;
     collector.settle(result.events)?;
     report.number("query_events", result.events as f64);
     report.number(
