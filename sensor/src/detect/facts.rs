@@ -104,7 +104,7 @@ const MADE_UP: [&[u8]; 5] = [b"/tmp/", b"/var/tmp/", b"/dev/shm/", b"/proc/", b"
 /// [`Lineage`](super::Lineage) does not say so.
 pub(super) fn of(event: &Event, fact: &mut Vec<u8>) -> Option<Kind> {
     match &event.body {
-        Body::Connect(flow) => {
+        Body::Connect(flow) | Body::UdpFlow(flow, _) if !flow.inbound => {
             far_end(flow, fact);
             Some(kind("destination", &["T1071"]))
         }
@@ -311,15 +311,16 @@ pub(super) fn domain(name: &str) -> &str {
 pub(super) fn in_words(event: &Event) -> String {
     let mut text = String::new();
     let _ = match &event.body {
-        Body::Connect(flow) => match &flow.remote_name {
-            Some(name) => write!(
-                text,
-                "connected to {} ({})",
-                printable(name.as_bytes()),
-                flow.remote
-            ),
-            None => write!(text, "connected to {}", flow.remote),
-        },
+        Body::Connect(flow) | Body::UdpFlow(flow, _) => {
+            let did = match event.body {
+                Body::Connect(_) => "connected to",
+                _ => "sent datagrams to",
+            };
+            match &flow.remote_name {
+                Some(name) => write!(text, "{did} {} ({})", printable(name.as_bytes()), flow.remote),
+                None => write!(text, "{did} {}", flow.remote),
+            }
+        }
         Body::Listen { address, .. } => write!(text, "listens at {address}"),
         Body::Credential(change) => write!(text, "{}", rise(change)),
         Body::Operation(operation) => {

@@ -1,7 +1,7 @@
 //! What techniques are for.
 
 /// Tactics of techniques that models name, which say none themselves.
-const TACTICS: [(&str, &str); 32] = [
+const TACTICS: [(&str, &str); 33] = [
     ("T1003", "credential-access"),
     ("T1005", "collection"),
     ("T1014", "defense-evasion"),
@@ -22,6 +22,7 @@ const TACTICS: [(&str, &str); 32] = [
     ("T1098", "persistence"),
     ("T1106", "execution"),
     ("T1110", "credential-access"),
+    ("T1203", "execution"),
     ("T1205", "command-and-control"),
     ("T1222", "defense-evasion"),
     ("T1486", "impact"),

@@ -1,5 +1,5 @@
-//! How much of something: bytes sent out, and files that are changed or taken away, by workload and by who logged in, in ten minutes, against what is
-//! usual at that hour of the week.
+//! How much of something: bytes sent out, and files that are changed or taken away, by workload and by who logged in, and orders of system calls that
+//! a workload had never made, in ten minutes, against what is usual at that hour of the week.
 //!
 //! Hours are UTC's, so that a recording means the same everywhere. Of files, what counts is what was there before: rewritten, renamed to something else,
 //! removed. What is new is no loss, and a temporary file that takes its final name is the usual way to write one. What goes to this host itself does not
@@ -31,13 +31,22 @@ const PERIOD: u32 = 600;
 enum Measure {
     Sent,
     Changed,
+    Orders,
 }
 
 impl Measure {
+    const ALL: [Self; 3] = [Self::Sent, Self::Changed, Self::Orders];
+
+    /// Whether it is also measured by who logged in: the kernel programs know the orders of calls of workloads only.
+    const fn is_of_people(self) -> bool {
+        !matches!(self, Self::Orders)
+    }
+
     const fn name(self) -> &'static str {
         match self {
             Self::Sent => "sent",
             Self::Changed => "changed",
+            Self::Orders => "orders",
         }
     }
 
@@ -45,6 +54,7 @@ impl Measure {
         match self {
             Self::Sent => "bytes sent",
             Self::Changed => "files lost",
+            Self::Orders => "call sequences",
         }
     }
 
@@ -53,6 +63,8 @@ impl Measure {
         match self {
             Self::Sent => 1_048_576.0,
             Self::Changed => 50.0,
+            // A rare branch makes a few; another program's work in the place of its own makes dozens.
+            Self::Orders => 16.0,
         }
     }
 
@@ -60,6 +72,7 @@ impl Measure {
         match self {
             Self::Sent => "T1048",
             Self::Changed => "T1486",
+            Self::Orders => "T1203",
         }
     }
 
@@ -67,6 +80,7 @@ impl Measure {
         let (what, factor) = match self {
             Self::Sent => ("MiB sent to other hosts", 1.0),
             Self::Changed => ("files rewritten, renamed or removed", self.unit()),
+            Self::Orders => ("sequences of system calls that it had never made", self.unit()),
         };
         let shown = Judgement {
             value: (judgement.value * factor).round(),
@@ -147,8 +161,7 @@ impl Volumes {
 
     /// Whether anything was known of `subject`.
     pub(super) fn forget(&mut self, subject: &str) -> bool {
-        let measures = [Measure::Sent, Measure::Changed];
-        let names = measures.map(|measure| format!("{} {subject}", measure.name()));
+        let names = Measure::ALL.map(|measure| format!("{} {subject}", measure.name()));
         let known = names.map(|name| {
             self.tails.forget(stable_hash(&[name.as_bytes()]));
             self.rates.forget(&name)
@@ -159,7 +172,7 @@ impl Volumes {
     /// From now on the subjects of `process` are known to be silent, if they are.
     pub(super) fn introduce(&mut self, event: &Event, process: &Process) {
         let seconds = event.wall.0 / 1_000_000_000;
-        for measure in [Measure::Sent, Measure::Changed] {
+        for measure in Measure::ALL {
             self.add(measure, 0.0, process, seconds, &mut Vec::new());
         }
     }
@@ -173,6 +186,7 @@ impl Volumes {
                 let times = operation.repeats.map_or(1, |repeated| repeated.count);
                 return self.gather(process, times as f64, seconds, notices);
             }
+            Body::Sequence(sequence) => (Measure::Orders, sequence.withheld.saturating_add(1) as f64),
             _ => match self.sent(&event.body) {
                 Some(bytes) => (Measure::Sent, bytes),
                 None => return,
@@ -207,7 +221,7 @@ impl Volumes {
                 }
             }
             self.name = name;
-            if process.credentials.login_uid.is_none() {
+            if process.credentials.login_uid.is_none() || !measure.is_of_people() {
                 return;
             }
         }

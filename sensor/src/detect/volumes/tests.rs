@@ -5,7 +5,7 @@ use insta::assert_snapshot;
 use super::*;
 use crate::{
     detect::testing::{operation, process},
-    host::{Exec, Flow, FlowTotals, Thread},
+    host::{Exec, Flow, FlowTotals, Sequence, Thread},
     time::{BootTime, WallTime},
 };
 
@@ -91,6 +91,30 @@ fn who_never_sent_anything_and_sends_much_is_news() {
     };
     assert!(notice.p_value < 1e-6, "{}", notice.p_value);
     assert_snapshot!(notice.reason, @"app.service had 300 MiB sent to other hosts in 10 minutes, where 0 is usual around 06:00 on a Tuesday and more than 0 one time in a hundred");
+}
+
+#[test]
+fn a_workload_that_does_what_it_never_did_is_news_and_a_rare_branch_is_not() {
+    let order = |withheld| {
+        Body::Sequence(Sequence {
+            calls: [1; 6],
+            withheld,
+        })
+    };
+    let mut subject = Subject::silent_for(30);
+    for _ in 0..12 {
+        assert!(subject.does(order(0)).is_empty());
+    }
+    let mut notices: Vec<Notice> = (0..30).flat_map(|_| subject.does(order(0))).collect();
+    let notice = notices.pop().expect("is news");
+    assert!(notice.p_value < 1e-4, "{}", notice.p_value);
+    assert_snapshot!(notice.reason, @"app.service had 40 sequences of system calls that it had never made in 10 minutes, where 0 is usual around 06:00 on a Tuesday and more than 0 one time in a hundred");
+    assert_eq!(
+        (notice.source, &notice.techniques[..]),
+        ("call sequences", &["T1203"][..])
+    );
+    // What the kernel programs withheld because it was too much counts too.
+    assert_eq!(Subject::silent_for(30).does(order(500)).len(), 1);
 }
 
 #[test]
