@@ -368,7 +368,7 @@ fn start(
     detector.seed(host.tree(), BootTime::now());
     let vitals = Arc::new(Vitals::default());
     vitals.note_rules(&beginning.rules);
-    detector.set_rules(beginning.rules);
+    vitals.note_mode(config.respond.mode);
     detector.reopen(beginning.open, host.tree());
 
     let mut sessions = Sessions::new(&config.session, users);
@@ -381,12 +381,14 @@ fn start(
 
     let births = capture.take_births();
     let mut responder = Responder::new(&config.respond, state_directory(config)).with_births(births);
-    responder.begin(config, &host_name, beginning.tell);
     if let Some(state) = state_directory(config) {
         responder.resume(state, host.tree());
     }
+    responder.set_rules(&beginning.rules);
+    detector.set_rules(beginning.rules);
+    responder.begin(config, &host_name, beginning.tell);
     let report = profiles.as_ref().map(Profiles::report).unwrap_or_default();
-    let status = AgentStatus::new(host_name, config, &capture, Arc::clone(&vitals), board, report);
+    let status = AgentStatus::new(host_name, &capture, Arc::clone(&vitals), board, report);
     let mut stages = Stages {
         host,
         profiles,

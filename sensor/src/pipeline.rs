@@ -7,7 +7,7 @@ use std::{
     io,
     os::fd::BorrowedFd,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
         mpsc,
     },
@@ -29,7 +29,7 @@ use crate::{
     links::OwnLinks,
     mute::{Mutes, Reason},
     priority::DELIVERY,
-    respond::{Answer, Person, Responder, Responses, Wish},
+    respond::{Answer, Mode, Person, Responder, Responses, Wish},
     rules::RuleSet,
     session::{Sessions, Told},
     time::{BootTime, WallTime},
@@ -52,9 +52,22 @@ pub struct Vitals {
     pub late: AtomicU64,
     /// Rules in use, rules that cannot match here or are disabled, and mistakes for which rules were left out.
     pub rules: [AtomicU64; 3],
+    /// Whether anything is done about incidents, and who decides.
+    mode: Mutex<Mode>,
 }
 
 impl Vitals {
+    /// Takes note of the mode that is in force from now on.
+    pub fn note_mode(&self, mode: Mode) {
+        *self.mode.lock().unwrap_or_else(PoisonError::into_inner) = mode;
+    }
+
+    /// Whether anything is done about incidents, and who decides.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        *self.mode.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Takes note of the rules that are in use from now on.
     pub fn note_rules(&self, rules: &RuleSet) {
         let active = rules.active();
@@ -79,6 +92,8 @@ pub enum Command {
     Ask(Question),
     /// Use these rules in the place of those that are in use.
     SetRules(Box<RuleSet>, oneshot::Sender<()>),
+    /// Respond like this from now on.
+    SetRespond(Box<config::Respond>, oneshot::Sender<()>),
 }
 
 /// What is to be done with the detector and the processes, between two turns: it must not take long.
@@ -238,7 +253,14 @@ impl Pipeline {
             Command::Ask(question) => question(detector, host.tree()),
             Command::SetRules(rules, answer) => {
                 vitals.note_rules(&rules);
+                responder.set_rules(&rules);
                 detector.set_rules(*rules);
+                let _ = answer.send(());
+            }
+            Command::SetRespond(config, answer) => {
+                responder.set(&config);
+                vitals.note_mode(config.mode);
+                self.work.stages.protect_running();
                 let _ = answer.send(());
             }
         }
@@ -510,14 +532,16 @@ impl Work {
 }
 
 impl Stages {
-    /// Enters what runs already among the protected processes, where it belongs there.
+    /// Enters what runs already among the protected processes, where it belongs there, and only there.
     pub fn protect_running(&mut self) {
         let Some(protected) = &mut self.protected else {
             return;
         };
-        let processes = self.host.tree().iter();
-        for process in processes.filter(|process| self.responder.protects(process)) {
-            protected.add(process.id.tgid);
+        for process in self.host.tree().iter() {
+            match self.responder.protects(process) {
+                true => protected.add(process.id.tgid),
+                false => protected.remove(process.id.tgid),
+            }
         }
     }
 

@@ -12,8 +12,19 @@ use crate::{
     rules::{Fault, RuleSet},
 };
 
-/// Keys of `[capture]` that are put into force without a restart; so is what lies below them, and all of `[rules]`.
-const LIVE: [&str; 5] = ["share", "fold_window", "off", "watch", "mute"];
+/// Keys that are put into force without a restart, with what lies below them.
+const LIVE: [&str; 7] = [
+    "capture.share",
+    "capture.fold_window",
+    "capture.off",
+    "capture.watch",
+    "capture.mute",
+    "respond",
+    "rules",
+];
+
+/// What lies below a live key and waits for a restart: where the kernel keeps its verdicts, and whose sockets they are about.
+const FIXED: [&str; 2] = ["respond.bpffs", "respond.cgroup"];
 
 /// Reads the configuration as at the start.
 pub type Read = Box<dyn Fn() -> Result<Config, ConfigError> + Send + Sync>;
@@ -115,6 +126,17 @@ impl Reloader {
                 .await?
                 .map_err(ReloadError::Refused)?;
             current.config.capture = capture;
+        }
+        if reloaded.applied.iter().any(|key| key.starts_with("respond.")) {
+            let respond = config::Respond {
+                bpffs: current.config.respond.bpffs.clone(),
+                cgroup: current.config.respond.cgroup.clone(),
+                ..wanted.respond.clone()
+            };
+            self.pipeline
+                .ask(|answer| Command::SetRespond(Box::new(respond.clone()), answer))
+                .await?;
+            current.config.respond = respond;
         }
         if let Some(rules) = rules {
             let in_use = RulesInUse::of(&rules);
@@ -219,13 +241,11 @@ fn compare(current: &Config, wanted: &Config) -> Reloaded {
 }
 
 fn is_live(key: &str) -> bool {
-    if key.starts_with("rules.") {
-        return true;
-    }
-    let Some(key) = key.strip_prefix("capture.") else {
-        return false;
+    let is_below = |live: &&str| {
+        key.strip_prefix(*live)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };
-    LIVE.contains(&key.split('.').next().unwrap_or(key))
+    LIVE.iter().any(|live| is_below(&live)) && !FIXED.contains(&key)
 }
 
 fn differences(prefix: &str, one: &toml::Table, other: &toml::Table, keys: &mut Vec<String>) {
@@ -239,6 +259,8 @@ fn differences(prefix: &str, one: &toml::Table, other: &toml::Table, keys: &mut 
             _ => {}
         }
     }
+    let new = other.keys().filter(|name| !one.contains_key(*name));
+    keys.extend(new.map(|name| format!("{prefix}{name}")));
 }
 
 #[cfg(test)]
@@ -254,17 +276,25 @@ mod tests {
     #[test]
     fn changes_are_sorted_into_live_ones_and_others() {
         let wanted = config(
-            "[capture]\nshare = 500\ncalls = false\n[capture.mute]\nusers = [7]\n[rules]\nbuiltin = false\n[respond]\nmode = \"act\"\n",
+            "[capture]\nshare = 500\ncalls = false\n[capture.mute]\nusers = [7]\n[rules]\nbuiltin = false\n[respond]\nmode = \"act\"\ncgroup = \"/sys/fs/cgroup/x\"\n[export]\nadmin = \"127.0.0.1:1\"\n",
         );
         let reloaded = compare(&Config::default(), &wanted);
         assert_eq!(
             reloaded.applied,
-            ["capture.mute.users", "capture.share", "rules.builtin"]
+            [
+                "capture.mute.users",
+                "capture.share",
+                "respond.mode",
+                "rules.builtin"
+            ]
         );
-        assert_eq!(reloaded.needs_restart, ["capture.calls", "respond.mode"]);
+        assert_eq!(
+            reloaded.needs_restart,
+            ["capture.calls", "export.admin", "respond.cgroup"]
+        );
         assert_eq!(
             reloaded.to_string(),
-            "in force: capture.mute.users, capture.share, rules.builtin; after a restart: capture.calls, respond.mode"
+            "in force: capture.mute.users, capture.share, respond.mode, rules.builtin; after a restart: capture.calls, export.admin, respond.cgroup"
         );
         let live = with_live_keys(&Config::default().capture, &wanted.capture);
         assert_eq!((live.share, live.calls), (500, true));

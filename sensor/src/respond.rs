@@ -21,6 +21,7 @@
 mod action;
 mod actions;
 mod audit;
+mod floor;
 mod guard;
 mod kill;
 mod measures;
@@ -33,6 +34,9 @@ mod recent;
 mod responder;
 pub mod revoke;
 mod tree;
+
+/// Who decides where no person does.
+const POLICY: &str = "policy";
 
 pub use action::{Action, ActionKind, ActionResult, Outcome, Target};
 pub use actions::Actions;

@@ -19,6 +19,7 @@ mod fault;
 mod field;
 mod index;
 mod literals;
+mod named;
 mod pattern;
 mod reach;
 mod rule;

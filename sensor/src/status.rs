@@ -10,7 +10,6 @@ use sensor_proto::v1;
 
 use crate::{
     capture::{Accounts, Capture, HookStatus},
-    config::Config,
     export::StatusSource,
     host::{Profile, Report},
     mute::Board,
@@ -34,7 +33,6 @@ impl AgentStatus {
     #[must_use]
     pub fn new(
         host: String,
-        config: &Config,
         capture: &Capture,
         vitals: Arc<Vitals>,
         board: Arc<Board>,
@@ -50,7 +48,6 @@ impl AgentStatus {
             hooks: capture.hooks().iter().map(hook).collect(),
             load_ns: load.as_nanos() as u64,
             btf_ns: btf.as_nanos() as u64,
-            respond_mode: config.respond.mode.to_string(),
             ..v1::Status::default()
         };
         Self {
@@ -106,6 +103,7 @@ impl StatusSource for AgentStatus {
             late: self.vitals.late.load(Ordering::Relaxed),
             profiles: self.profiles.profiles().iter().map(profile).collect(),
             rules: Some(self.rules()),
+            respond_mode: self.vitals.mode().to_string(),
             recursion_misses: self.accounts.recursion_misses(),
             mutes: self.mutes(),
             rss_bytes,

@@ -41,6 +41,14 @@ pub(crate) fn trials() -> Vec<Trial> {
         ),
         case("measures::a_host_is_cut_off_and_connected_again", isolated),
         case(
+            "measures::what_a_rule_names_by_its_path_dies_before_its_first_instruction",
+            named,
+        ),
+        case(
+            "measures::a_changed_policy_is_in_force_without_a_restart",
+            changed,
+        ),
+        case(
             "measures::what_waits_for_a_person_waits_for_the_next_agent_too",
             waiting,
         ),
@@ -161,6 +169,13 @@ impl Drop for Suspect {
     }
 }
 
+/// Waits to be ended, run as `program`, which is a copy of the helper.
+fn suspect(program: &Path, arguments: &[&str]) -> Result<Suspect> {
+    let mut command = Command::new(program);
+    command.args(helper("wait")?.get_args()).args(arguments);
+    Ok(Suspect(spawn(command.stdin(Stdio::piped()))?))
+}
+
 /// A rule for programs with a word among their arguments.
 fn rule(folder: &Path, word: &str) -> Result<()> {
     let rule = format!(
@@ -168,6 +183,126 @@ fn rule(folder: &Path, word: &str) -> Result<()> {
          detection:\n  word:\n    CommandLine|contains: {word}\n  condition: word\n"
     );
     Ok(fs::write(folder.join("rule.yml"), rule)?)
+}
+
+/// Rules that name an executable by its path alone are for the kernel, where the policy would end it.
+fn named() -> Result<()> {
+    let (bpffs, rules, programs) = (Bpffs::new()?, tempfile::tempdir()?, tempfile::tempdir()?);
+    let folder = programs.path().canonicalize()?;
+    let (program, file) = (folder.join("tiny"), folder.join("file"));
+    tiny::write(&program)?;
+    let name_it = |path: &Path| {
+        let rule = format!(
+            "title: named\nid: named\nlevel: high\nlogsource:\n  product: linux\n  category: process_creation\n\
+             detection:\n  a:\n    Image: {}\n  condition: a\n",
+            path.display()
+        );
+        fs::write(rules.path().join("rule.yml"), rule)
+    };
+    name_it(&program)?;
+    let config = |mode: &str| {
+        format!(
+            "[rules]\nbuiltin = false\npaths = [{:?}]\n[respond]\nmode = {mode:?}\nbpffs = {:?}\n",
+            rules.path(),
+            bpffs.path()
+        )
+    };
+    let agent = Agent::start(&config("act"), None)?;
+    let stream = Stream::from_agent(&agent.socket(), Filter::default())?;
+    let path = program.to_str().context("a path")?;
+    wait_for("the kernel to refuse it", patience(10), || {
+        Ok(ask(&agent, &["respond", "holding"])?.contains(path).then_some(()))
+    })?;
+    for _ in 0..20 {
+        ensure!(!acts(&program, &file)?, "it ran");
+    }
+    let told = stream.wait_for("what the kernel refused", |entry| match &entry.body {
+        Some(entry::Body::Outcome(outcome)) if outcome.result() == ActionResult::Stopped => {
+            Some(outcome.clone())
+        }
+        _ => None,
+    })?;
+    ensure!(
+        told.number > 0 && told.detail.contains(path) && told.detail.contains("the kernel has refused"),
+        "{told:?}"
+    );
+
+    agent.reload(&config("observe"))?;
+    wait_for("it to be let run", patience(10), || {
+        Ok(acts(&program, &file)?.then_some(()))
+    })?;
+    agent.reload(&config("act"))?;
+    wait_for("it to be refused again", patience(10), || {
+        Ok((!acts(&program, &file)?).then_some(()))
+    })?;
+    // The rule is for another now; and no rule keeps a host from what it cannot do without.
+    name_it(Path::new("/bin/sh"))?;
+    agent.reload(&config("act"))?;
+    wait_for("it to be let run", patience(10), || {
+        Ok(acts(&program, &file)?.then_some(()))
+    })?;
+    ensure!(Command::new("/bin/sh").args(["-c", ":"]).status()?.success());
+    Ok(())
+}
+
+/// The mode, the guard's list, and what never runs.
+fn changed() -> Result<()> {
+    const WORD: &str = "word-of-the-policy";
+    let (bpffs, rules, programs) = (Bpffs::new()?, tempfile::tempdir()?, tempfile::tempdir()?);
+    rule(rules.path(), WORD)?;
+    let at = |name: &str| -> Result<PathBuf> { Ok(programs.path().canonicalize()?.join(name)) };
+    let (program, tiny, file) = (at("suspect")?, at("tiny")?, at("file")?);
+    fs::copy(helper("wait")?.get_program(), &program)?;
+    tiny::write(&tiny)?;
+    let respond = |more: &str| {
+        format!(
+            "[rules]\nbuiltin = false\npaths = [{:?}]\n[respond]\nbpffs = {:?}\n{more}",
+            rules.path(),
+            bpffs.path()
+        )
+    };
+    let agent = Agent::start(&respond(""), None)?;
+    let stream = Stream::from_agent(&agent.socket(), Filter::default())?;
+    let outcome_of = |pid: u32| {
+        stream.wait_for("an outcome", |entry| match &entry.body {
+            Some(entry::Body::Outcome(outcome)) => {
+                let process = outcome.action.as_ref()?.target.as_ref()?;
+                (process.tgid == pid).then(|| outcome.result())
+            }
+            _ => None,
+        })
+    };
+    let first = suspect(&program, &[WORD])?;
+    ensure!(outcome_of(first.0.id())? == ActionResult::Observed);
+
+    let said = agent.reload(&respond(&format!(
+        "mode = \"act\"\nblock_executables = [{tiny:?}]\n"
+    )))?;
+    ensure!(
+        said.contains("in force: respond.block_executables, respond.mode"),
+        "{said}"
+    );
+    ensure!(agent.status()?.respond_mode == "act");
+    let mut second = suspect(&program, &[WORD])?;
+    ensure!(outcome_of(second.0.id())? == ActionResult::Done);
+    ensure!(!second.0.wait()?.success(), "it ended by itself");
+    wait_for("the program to be refused", patience(10), || {
+        Ok((!acts(&tiny, &file)?).then_some(()))
+    })?;
+
+    agent.reload(&respond(&format!("mode = \"act\"\nprotected = [{program:?}]\n")))?;
+    let third = suspect(&program, &[WORD])?;
+    ensure!(outcome_of(third.0.id())? == ActionResult::Refused);
+    wait_for("the program to be let in again", patience(10), || {
+        Ok(acts(&tiny, &file)?.then_some(()))
+    })?;
+
+    let said = agent.reload(&respond("cgroup = \"/sys/fs/cgroup\"\n"))?;
+    ensure!(said.contains("after a restart: respond.cgroup"), "{said}");
+    let error = agent.reload(&respond("max_kills_per_day = -1\n"));
+    ensure!(format!("{:#}", error.expect_err("it is refused")).contains("nothing has changed"));
+    ensure!(agent.status()?.respond_mode == "observe");
+    agent.nothing_lost()
 }
 
 fn in_order() -> Result<()> {
@@ -186,11 +321,7 @@ fn in_order() -> Result<()> {
     // What is blocked is known by its inode, too: not the program of all these tests.
     let program = agent.folder().canonicalize()?.join("suspect");
     fs::copy(helper("wait")?.get_program(), &program)?;
-    let mut command = Command::new(&program);
-    command
-        .args(helper("wait")?.get_args())
-        .args([WORD, "--password=hunter2hunter2"]);
-    let mut suspect = Suspect(spawn(command.stdin(Stdio::piped()))?);
+    let mut suspect = suspect(&program, &[WORD, "--password=hunter2hunter2"])?;
     let mut outcomes = Vec::new();
     for kind in [ActionKind::Collect, ActionKind::Kill, ActionKind::Block] {
         let outcome = stream.wait_for("an outcome", |entry| match &entry.body {

@@ -13,9 +13,9 @@ use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use sensor_proto::v1::{Account, Filter, Operation, Status, event};
 use sensor_tests::{
-    agent::{Agent, without_rules},
+    agent::Agent,
     cgroup::Cgroup,
-    command::{NOBODY, as_nobody, helper, marker, real_path, sensor, spawn, succeed, wait},
+    command::{NOBODY, as_nobody, helper, marker, real_path, spawn, succeed, wait},
     history::History,
     patience::{patience, wait_for},
     stream::Stream,
@@ -193,7 +193,7 @@ fn changes() -> Result<()> {
         } else {
             String::new()
         };
-        let said = reload(&agent, &paths)?;
+        let said = agent.reload(&paths)?;
         ensure!(said.contains("capture.mute.paths"), "the agent says {said:?}");
         sleep(Duration::from_millis(200));
     }
@@ -231,7 +231,9 @@ fn changes() -> Result<()> {
 
 fn bad() -> Result<()> {
     let agent = Agent::start("[capture.mute]\nusers = [12345]\n", None)?;
-    let error = reload(&agent, "[capture.mute]\npaths = [\"relative\"]\n").expect_err("it is refused");
+    let error = agent
+        .reload("[capture.mute]\npaths = [\"relative\"]\n")
+        .expect_err("it is refused");
     let error = format!("{error:#}");
     for part in [
         "sensor.toml:2",
@@ -242,10 +244,7 @@ fn bad() -> Result<()> {
         ensure!(error.contains(part), "the agent says {error:?}, without {part:?}");
     }
     ensure!(agent.status()?.mutes.len() == 1, "the rules have changed");
-    let said = reload(
-        &agent,
-        "[capture]\ncalls = false\n[capture.mute]\nusers = [12345]\n",
-    )?;
+    let said = agent.reload("[capture]\ncalls = false\n[capture.mute]\nusers = [12345]\n")?;
     ensure!(
         said.contains("after a restart: capture.calls"),
         "the agent says {said:?}"
@@ -329,22 +328,6 @@ fn watched() -> Result<()> {
     wait_for("the new file to be watched", patience(10), || {
         Ok((reads(&secret)? == 1).then_some(()))
     })
-}
-
-/// Writes another configuration and has the agent read it, by the command that people use.
-fn reload(agent: &Agent, config: &str) -> Result<String> {
-    fs::write(agent.folder().join("sensor.toml"), without_rules(config))?;
-    let output = Command::new(sensor()?)
-        .arg("reload")
-        .arg("--socket")
-        .arg(agent.socket())
-        .output()?;
-    ensure!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr).into_owned()
-    );
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// A process that does nothing for as long as this lives.

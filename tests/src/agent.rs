@@ -174,6 +174,24 @@ impl Agent {
         Ok(())
     }
 
+    /// Writes another configuration and has the agent read it, by the command that people use; what that says.
+    ///
+    /// # Errors
+    /// If it is refused.
+    pub fn reload(&self, config: &str) -> Result<String> {
+        fs::write(self.folder().join("sensor.toml"), without_rules(config))?;
+        let output = Command::new(sensor()?)
+            .args(["reload", "--socket"])
+            .arg(self.socket())
+            .output()?;
+        ensure!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
     /// Ends it with SIGTERM, which it must follow within two seconds, with exit status 0.
     ///
     /// # Errors
@@ -205,8 +223,7 @@ impl Agent {
 
 /// `config` without the rules that the agent brings along, unless it speaks of rules: where a case does by the thousand what one of
 /// them is for, each time tells a grown incident, and the queue to the collector has no room for that many.
-#[must_use]
-pub fn without_rules(config: &str) -> String {
+fn without_rules(config: &str) -> String {
     let rules = if config.contains("[rules]") {
         ""
     } else {

@@ -5,11 +5,12 @@
 //! use from the next one on. A channel is one connection: when that ends, so does the channel.
 
 use std::{
+    collections::BTreeMap,
     error::Error,
     fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     str::FromStr,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -28,6 +29,9 @@ use crate::{CredentialsError, Fingerprint, credentials::Place, tls};
 /// How long the name's look-up and the connection may take, together; and then TLS once more.
 const CONNECT: Duration = Duration::from_secs(5);
 
+/// Of that, the look-up: there must be time to connect to where the collector was before.
+const LOOK_UP: Duration = Duration::from_secs(3);
+
 /// A collector that is silent is asked whether it is there after this time, and given up after the next.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 
@@ -44,7 +48,7 @@ pub struct Link {
 pub type OnConnecting = Arc<dyn Fn(Link) + Send + Sync>;
 
 /// Where a collector is: `https://HOST:PORT`, or `http://HOST:PORT` without TLS.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Address {
     text: Box<str>,
     host: Box<str>,
@@ -152,6 +156,17 @@ pub enum DialError {
     Http(tonic::transport::Error),
 }
 
+/// Where a collector of this name was reached, and was who it should be: for when names cannot be looked up, as on a host that is isolated, and
+/// for who must not take somebody's word for where it is.
+static REACHED: Mutex<BTreeMap<Address, SocketAddr>> = Mutex::new(BTreeMap::new());
+
+/// Where the collector was last reached by this process, if it was.
+#[must_use]
+pub fn reached(address: &Address) -> Option<SocketAddr> {
+    let reached = REACHED.lock().unwrap_or_else(PoisonError::into_inner);
+    reached.get(address).copied()
+}
+
 /// Connects.
 ///
 /// # Errors
@@ -170,10 +185,15 @@ pub async fn dial(
         }
     );
     let stream = in_time(reach(address, plain_anywhere, on_connecting)).await??;
+    let remote = stream.peer_addr().map_err(DialError::Reach)?;
     let stream: Box<dyn Io> = match config {
         Some(config) => in_time(handshake(address, config, stream)).await??,
         None => Box::new(stream),
     };
+    REACHED
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(address.clone(), remote);
     let mut once = Some(TokioIo::new(stream));
     let connector = tower::service_fn(move |_: Uri| {
         let stream = once.take();
@@ -245,9 +265,20 @@ async fn reach(
 ) -> Result<TcpStream, DialError> {
     let none = io::Error::new(io::ErrorKind::NotFound, "its name has no address");
     let mut last = DialError::Reach(none);
-    let remotes = lookup_host((&*address.host, address.port))
-        .await
-        .map_err(DialError::Reach)?;
+    let looked_up = timeout(LOOK_UP, lookup_host((&*address.host, address.port))).await;
+    let looked_up = looked_up.unwrap_or_else(|_| {
+        let slow = format!("{} cannot be looked up within {LOOK_UP:?}", address.host);
+        Err(io::Error::new(io::ErrorKind::TimedOut, slow))
+    });
+    let remotes: Vec<SocketAddr> = match (looked_up, reached(address)) {
+        (Ok(remotes), reached) => {
+            let remotes: Vec<SocketAddr> = remotes.collect();
+            let reached = reached.filter(|reached| !remotes.contains(reached));
+            remotes.iter().copied().chain(reached).collect()
+        }
+        (Err(_), Some(reached)) => vec![reached],
+        (Err(error), None) => return Err(DialError::Reach(error)),
+    };
     for remote in remotes {
         if !address.tls && !plain_anywhere && !remote.ip().is_loopback() {
             last = DialError::Plain(remote);
@@ -294,8 +325,6 @@ pub fn causes(error: &dyn Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use tokio::net::TcpListener;
 
     use super::*;

@@ -22,7 +22,7 @@ mod token;
 
 pub use certificate::{Certificate, CertificateError};
 pub use credentials::{Credentials, CredentialsError};
-pub use dial::{Address, DialError, Link, OnConnecting, Security, causes, dial};
+pub use dial::{Address, DialError, Link, OnConnecting, Security, causes, dial, reached};
 pub use fingerprint::Fingerprint;
 pub use identity::{Identity, IdentityError, Name, Role};
 pub use token::{Secret, Token, TokenError};

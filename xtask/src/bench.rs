@@ -43,9 +43,10 @@ enum Bench {
         /// A smoke run: its numbers mean little.
         #[arg(long)]
         quick: bool,
-        /// Only what rules cost.
-        #[arg(long)]
-        cost: bool,
+        /// Only this part: what rules cost, verdicts of the kernel programs, one process, a thousand with all that descends from them,
+        /// and whoever gets the id of one that was to be killed. May be given several times.
+        #[arg(long, value_parser = ["rules", "kernel", "user", "tree", "heirs"])]
+        only: Vec<String>,
     },
     /// What the spool takes, what a collector takes and answers, and what is left of it all when it is killed again and again; writes
     /// `target/bench/delivery.json`.
@@ -66,7 +67,7 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     match &args.bench {
         Bench::Capture { quick, only } => capture(*quick, only),
         Bench::Detect { cost } => detect(*cost),
-        Bench::Respond { quick, cost } => respond(*quick, *cost),
+        Bench::Respond { quick, only } => respond(*quick, only),
         Bench::Delivery { quick, only, events } => delivery(*quick, only, *events),
     }
 }
@@ -106,21 +107,31 @@ fn folder() -> Result<PathBuf> {
     Ok(folder)
 }
 
-fn respond(quick: bool, cost: bool) -> Result<()> {
-    if !cost && !is_root() {
+fn respond(quick: bool, only: &[String]) -> Result<()> {
+    const RULES: &str = "rules";
+    let on_kernel: Vec<&String> = only.iter().filter(|part| *part != RULES).collect();
+    let is_on_kernel = only.is_empty() || !on_kernel.is_empty();
+    if is_on_kernel && !is_root() {
         return Err(Remedy::error(
-            "only root can load kernel programs: run `cargo xtask bench` as root, or with --cost",
+            "only root can load kernel programs: run `cargo xtask bench` as root, or with --only rules",
         ));
     }
     let toolchain = setup::for_build()?;
     let output = folder()?.join("respond.json");
     let bench = |package, name| adding(toolchain, package, name, &output, quick);
-    cargo::run(&mut bench("sensor", "rules"))?;
-    if cost {
+    if only.is_empty() || only.iter().any(|part| part == RULES) {
+        cargo::run(&mut bench("sensor", "rules"))?;
+    }
+    if !is_on_kernel {
         return Ok(());
     }
     let programs = binaries::programs(toolchain, "release")?;
-    cargo::run(bench("sensor-tests", "respond").env("SENSOR_BIN", &programs.sensor))
+    let mut bench = bench("sensor-tests", "respond");
+    if !on_kernel.is_empty() {
+        let list: Vec<&str> = on_kernel.into_iter().map(String::as_str).collect();
+        bench.args(["--only", &list.join(",")]);
+    }
+    cargo::run(bench.env("SENSOR_BIN", &programs.sensor))
 }
 
 /// A benchmark that adds its numbers to those of others in `output`.

@@ -543,6 +543,7 @@ pub(super) fn became(outcome: &v1::Outcome) -> String {
         v1::Result::Failed => "failed",
         v1::Result::Gone => "already gone",
         v1::Result::Expired => "its time is over",
+        v1::Result::Stopped => "the kernel refused it",
     };
     let Some(action) = &outcome.action else {
         return result.into();

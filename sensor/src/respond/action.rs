@@ -224,6 +224,8 @@ pub enum ActionResult {
     Gone,
     /// It was done, and its time is over.
     Expired,
+    /// It holds, and the kernel has refused what it forbids.
+    Stopped,
 }
 
 impl ActionResult {
@@ -240,6 +242,7 @@ impl ActionResult {
             Self::Failed => "failed",
             Self::Gone => "gone",
             Self::Expired => "expired",
+            Self::Stopped => "stopped",
         }
     }
 }
@@ -263,4 +266,12 @@ pub struct Outcome {
     pub latency: Duration,
     /// Where the audit has it.
     pub mark: Mark,
+}
+
+impl Outcome {
+    /// Whether it was done, and can be undone.
+    #[must_use]
+    pub fn is_undoable(&self) -> bool {
+        self.result == ActionResult::Done && self.action.kind.undone_by().is_some()
+    }
 }

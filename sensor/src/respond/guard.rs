@@ -10,7 +10,7 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::Target;
+use super::{Target, floor::needed_program};
 use crate::{
     config,
     host::{
@@ -21,12 +21,15 @@ use crate::{
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
-const DAY: Duration = Duration::from_secs(86_400);
+pub(super) const DAY: Duration = Duration::from_secs(86_400);
+
+/// Kills that are remembered: as many as `respond.max_kills_per_day` may be.
+const KILLS_MAX: usize = 10_000;
 
 /// Where a distribution or an administrator installs programs. A name alone protects nothing: anybody may call a
-/// program `sshd`, but only root can put it here. Root inside a container can, in that container; such
+/// program `sshd`, but only root can put it here. A `*` stands for any one name. Root inside a container can, in that container; such
 /// a process goes unharmed and the incident says so.
-const DIRECTORIES: [&str; 13] = [
+const DIRECTORIES: [&str; 19] = [
     "/bin/",
     "/sbin/",
     "/usr/bin/",
@@ -39,7 +42,13 @@ const DIRECTORIES: [&str; 13] = [
     "/usr/lib/openssh/",
     "/usr/libexec/openssh/",
     "/usr/libexec/podman/",
+    "/usr/libexec/crio/",
+    "/opt/bin/",
     "/opt/cni/bin/",
+    "/var/lib/rancher/k3s/data/*/bin/",
+    "/nix/store/*/bin/",
+    "/snap/*/*/bin/",
+    "/snap/*/*/usr/bin/",
 ];
 
 /// Programs without which a host is lost to its operators, or its containers with them; a `*` stands for any ending.
@@ -92,6 +101,9 @@ pub enum Refusal {
     /// A path that is not absolute.
     #[error("{0} is not an absolute path")]
     Relative(String),
+    /// A program without which the host cannot work.
+    #[error("{} is never blocked: {_1}", _0.display())]
+    Needed(PathBuf, String),
     /// Addresses without which the host cannot work.
     #[error("{0} {1}")]
     Network(IpNet, &'static str),
@@ -118,12 +130,12 @@ pub struct Guard {
     protected: Vec<String>,
     per_minute: usize,
     per_day: usize,
-    /// Event times of the kills of the last day; never more than `per_day`.
+    /// Event times of the kills of the last day.
     kills: VecDeque<BootTime>,
 }
 
 impl Guard {
-    /// The guard of this process. The count of kills begins anew when the agent is started.
+    /// The guard of this process, which has killed nobody yet.
     #[must_use]
     pub fn new(config: &config::Respond) -> Self {
         let sensor = std::process::id();
@@ -139,6 +151,16 @@ impl Guard {
             per_day: config.max_kills_per_day,
             kills: VecDeque::new(),
         }
+    }
+
+    /// Guards like this from now on; the kills of the last day count on. Who sensor was started from is found out once: later, whoever
+    /// stood in between may have ended.
+    pub fn set(&mut self, config: &config::Respond) {
+        let before = std::mem::replace(self, Self::new(config));
+        if config.protect_ancestors && !before.ancestors.is_empty() {
+            self.ancestors = before.ancestors;
+        }
+        self.kills = before.kills;
     }
 
     /// Whether a process may be acted upon, as far as is known of it before it is looked at.
@@ -174,7 +196,11 @@ impl Guard {
     pub fn check_target(&self, target: &Target, process: Option<&Process>) -> Result<(), Refusal> {
         match target {
             Target::Process(_) => process.map_or(Err(Refusal::Unknown), |process| self.check(process)),
-            Target::Executable(path) | Target::File(path) => self.check_file(path),
+            Target::Executable(path) => {
+                self.check_file(path)?;
+                needed_program(path).map_or(Ok(()), |why| Err(Refusal::Needed(path.clone(), why)))
+            }
+            Target::File(path) => self.check_file(path),
             Target::Network(network) => check_network(network),
             Target::User(0) => Err(Refusal::Root),
             Target::User(_) | Target::Host => Ok(()),
@@ -205,9 +231,9 @@ impl Guard {
             return Err(Refusal::Unknown);
         }
         let path = String::from_utf8_lossy(executable);
-        let built_in = DIRECTORIES.iter().any(|directory| {
-            path.strip_prefix(directory)
-                .is_some_and(|name| NAMES.iter().any(|pattern| matches(pattern, name)))
+        let built_in = path.rsplit_once('/').is_some_and(|(directory, name)| {
+            NAMES.iter().any(|pattern| matches(pattern, name))
+                && DIRECTORIES.iter().any(|known| is_directory(known, directory))
         });
         if built_in || self.protected.iter().any(|pattern| matches(pattern, &path)) {
             return Err(Refusal::Protected(path.escape_debug().to_string()));
@@ -218,9 +244,9 @@ impl Guard {
     /// The files of the protected list that are there, in no order. What a `*` stands for is looked for in its directory.
     #[must_use]
     pub fn protected_files(&self) -> Vec<PathBuf> {
-        let built_in = DIRECTORIES.iter().map(|directory| (*directory, &NAMES[..]));
-        let mut files: Vec<PathBuf> = built_in
-            .flat_map(|(directory, names)| named_in(Path::new(directory), names))
+        let directories = DIRECTORIES.iter().flat_map(|directory| directories(directory));
+        let mut files: Vec<PathBuf> = directories
+            .flat_map(|directory| named_in(&directory, &NAMES))
             .collect();
         for pattern in &self.protected {
             let (directory, name) = pattern.rsplit_once('/').unwrap_or_default();
@@ -281,8 +307,18 @@ impl Guard {
                 span: "day",
             });
         }
-        self.kills.push_back(now);
+        self.count(now);
         Ok(())
+    }
+
+    /// Counts one that was done in any case: a person has approved of it, or an agent before this one did it.
+    pub fn count(&mut self, now: BootTime) {
+        // Beyond what any limit allows, one more makes no difference.
+        if self.kills.len() >= KILLS_MAX {
+            self.kills.pop_front();
+        }
+        let at = self.kills.partition_point(|kill| *kill <= now);
+        self.kills.insert(at, now);
     }
 }
 
@@ -294,6 +330,32 @@ fn named_in(directory: &Path, patterns: &[&str]) -> Vec<PathBuf> {
         patterns.iter().any(|pattern| matches(pattern, &name))
     });
     named.map(|entry| entry.path()).collect()
+}
+
+/// Whether a directory, without a slash at its end, is what a pattern of [`DIRECTORIES`] stands for.
+fn is_directory(pattern: &str, directory: &str) -> bool {
+    let mut names = directory.split('/');
+    let mut patterns = pattern.trim_end_matches('/').split('/');
+    patterns.all(|pattern| names.next().is_some_and(|name| pattern == "*" || pattern == name))
+        && names.next().is_none()
+}
+
+/// The directories that a pattern of [`DIRECTORIES`] stands for, as far as they are there.
+fn directories(pattern: &str) -> Vec<PathBuf> {
+    const MOST: usize = 4_096;
+    let mut found = vec![PathBuf::from("/")];
+    for name in pattern.split('/').filter(|name| !name.is_empty()) {
+        found = match name {
+            "*" => found
+                .iter()
+                .filter_map(|directory| std::fs::read_dir(directory).ok())
+                .flat_map(|entries| entries.flatten().map(|entry| entry.path()))
+                .take(MOST)
+                .collect(),
+            name => found.iter().map(|directory| directory.join(name)).collect(),
+        };
+    }
+    found
 }
 
 /// Whether a network may be blocked.

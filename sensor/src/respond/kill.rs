@@ -1,6 +1,6 @@
 //! Signals to a process, and to no other.
 
-use std::{fmt, os::fd::OwnedFd, time::Duration};
+use std::{fmt, os::fd::OwnedFd, path::Path, time::Duration};
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -12,7 +12,7 @@ use super::Refusal;
 use crate::{
     host::{
         ProcessId,
-        proc::{ProcDir, TICK_NS, same_tick},
+        proc::{ProcDir, Stat, TICK_NS, process_ids, same_tick},
     },
     time::BootTime,
 };
@@ -31,6 +31,23 @@ pub trait Births: fmt::Debug + Send + Sync {
 
     /// Of what was forked from when on that is known.
     fn since(&self) -> BootTime;
+}
+
+/// The processes that run now, each with when it began as exactly as is known. `births` is asked before `/proc`, so that who inherits an id in between
+/// is not taken for whom `/proc` tells of. Who has ended is left out, and whose fork is not written down yet.
+pub(super) fn running(births: Option<&dyn Births>) -> impl Iterator<Item = (ProcessId, ProcDir, Stat)> {
+    process_ids(Path::new("/proc")).filter_map(move |tgid| {
+        let born = births.and_then(|births| births.of(tgid));
+        let process = ProcDir::open(tgid).ok()?;
+        let stat = process.stat()?;
+        if born == Some(BootTime(0)) || matches!(stat.state, b'Z' | b'X') {
+            return None;
+        }
+        let start = born
+            .filter(|born| same_tick(*born, stat.start))
+            .unwrap_or(stat.start);
+        Some((ProcessId { tgid, start }, process, stat))
+    })
 }
 
 /// Why a process did not get a signal.

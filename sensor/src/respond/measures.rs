@@ -16,6 +16,8 @@ use std::{
     time::Duration,
 };
 
+use sensor_trust::reached;
+
 use self::kernel::Kernel;
 use super::{
     ActionKind, ActionResult, Births, Guard, Target,
@@ -48,13 +50,20 @@ impl fmt::Debug for Teller {
     }
 }
 
-/// Something to be done, and what happened before it, where that is wanted.
-type Job = (Order, Vec<Arc<Event>>);
+/// What the thread is told.
+enum Job {
+    /// Something to be done, and what happened before it, where that is wanted.
+    Take(Order, Vec<Arc<Event>>),
+    /// How it is to be done from now on, and which executables rules name.
+    Set(Box<config::Respond>, Vec<PathBuf>),
+}
 
 /// What measures need to know beside the order.
 #[derive(Clone, Debug)]
 pub(super) struct Means {
-    config: config::Respond,
+    pub(super) config: config::Respond,
+    /// Executables that rules name, which the kernel is to refuse.
+    named: Vec<PathBuf>,
     state: Option<PathBuf>,
     /// Where the collector is, as the configuration has it; empty: nowhere.
     collector: String,
@@ -67,6 +76,7 @@ impl Means {
     pub(super) fn new(config: &config::Respond, state: Option<&Path>) -> Self {
         Self {
             config: config.clone(),
+            named: Vec::new(),
             state: state.map(Path::to_owned),
             collector: String::new(),
             host: String::new(),
@@ -87,8 +97,11 @@ impl Means {
         self.state.as_deref().ok_or_else(|| failed(missing))
     }
 
-    /// Where the collector is reached now; a name is looked up.
+    /// Where the collector was reached, and was who it should be; else what its name is looked up to be.
     fn collector(&self) -> Vec<SocketAddr> {
+        if let Some(reached) = self.collector.parse().ok().as_ref().and_then(reached) {
+            return vec![reached];
+        }
         let address = self
             .collector
             .split_once("://")
@@ -134,8 +147,9 @@ impl Measures {
     }
 
     /// Looks for what an agent before this one left in the kernel, and for what the configuration blocks.
-    pub(super) fn begin(&mut self) {
-        match self.start() {
+    /// `past` are the orders of that agent that were carried out, the latest last.
+    pub(super) fn begin(&mut self, past: Vec<Order>) {
+        match self.start(past) {
             Ok(jobs) => self.jobs = Some(jobs),
             Err(error) => {
                 tracing::error!("cannot start the thread that blocks, isolates and collects: {error}")
@@ -151,28 +165,43 @@ impl Measures {
             .clone()
     }
 
-    /// Has a measure taken.
-    pub(super) fn take(&mut self, order: Order, events: Vec<Arc<Event>>) {
-        let jobs = match self.jobs.take() {
-            Some(jobs) => Ok(jobs),
-            None => self.start(),
-        };
-        match jobs {
-            Ok(jobs) => {
-                // The thread ends after its last sender.
-                let _ = jobs.send((order, events));
-                self.jobs = Some(jobs);
-            }
-            Err(error) => {
-                let why = format!("cannot start the thread that does it: {error}");
-                let _ = self
-                    .finished
-                    .send((order, Done::Measure(ActionResult::Failed, why)));
-            }
+    /// Measures are taken as the [means](Self::means) say from now on, and the kernel refuses what is `named` beside what the configuration
+    /// has.
+    pub(super) fn set(&mut self, named: Vec<PathBuf>) {
+        self.means.named = named;
+        if let Some(jobs) = &self.jobs {
+            let means = &self.means;
+            // A thread that has ended is begun anew with the next measure, and knows it then.
+            let _ = jobs.send(Job::Set(Box::new(means.config.clone()), means.named.clone()));
         }
     }
 
-    fn start(&self) -> std::io::Result<mpsc::Sender<Job>> {
+    /// Has a measure taken.
+    pub(super) fn take(&mut self, order: Order, events: Vec<Arc<Event>>) {
+        let mut job = Job::Take(order, events);
+        if let Some(jobs) = &self.jobs {
+            match jobs.send(job) {
+                Ok(()) => return,
+                // The thread has ended in a panic: another one takes its place.
+                Err(mpsc::SendError(unsent)) => job = unsent,
+            }
+        }
+        let unsent = match self.start(Vec::new()) {
+            Ok(jobs) => {
+                let unsent = jobs.send(job).err().map(|mpsc::SendError(unsent)| unsent);
+                self.jobs = Some(jobs);
+                unsent.zip(Some("the thread that does it has ended".to_owned()))
+            }
+            Err(error) => Some((job, format!("cannot start the thread that does it: {error}"))),
+        };
+        if let Some((Job::Take(order, _), why)) = unsent {
+            let _ = self
+                .finished
+                .send((order, Done::Measure(ActionResult::Failed, why)));
+        }
+    }
+
+    fn start(&self, past: Vec<Order>) -> std::io::Result<mpsc::Sender<Job>> {
         let (jobs, queue) = mpsc::channel();
         let means = self.means.clone();
         let hands = Hands {
@@ -184,7 +213,7 @@ impl Measures {
         };
         std::thread::Builder::new()
             .name("measures".to_owned())
-            .spawn(move || hands.work(&queue))?;
+            .spawn(move || hands.work(&past, &queue))?;
         Ok(jobs)
     }
 }
@@ -199,15 +228,24 @@ struct Hands {
 }
 
 impl Hands {
-    fn work(mut self, queue: &mpsc::Receiver<Job>) {
-        self.kernel.begin(&self.guard);
+    fn work(mut self, past: &[Order], queue: &mpsc::Receiver<Job>) {
+        self.kernel.begin(past, &self.guard);
         loop {
-            *self.holding.lock().unwrap_or_else(PoisonError::into_inner) = self.kernel.holding();
+            let held = self.kernel.holding();
+            for (order, detail) in self.kernel.stopped(&held) {
+                self.tell(order, Done::Measure(ActionResult::Stopped, detail));
+            }
+            *self.holding.lock().unwrap_or_else(PoisonError::into_inner) = held;
             match queue.recv_timeout(SWEEP) {
-                Ok((order, events)) if order.action.kind == ActionKind::Collect => {
+                Ok(Job::Set(config, named)) => {
+                    self.guard.set(&config);
+                    self.kernel.set(&config, &named, &self.guard);
+                    self.means.config = *config;
+                }
+                Ok(Job::Take(order, events)) if order.action.kind == ActionKind::Collect => {
                     bundle::collect(&self.means, &self.guard, order, events, &self.finished);
                 }
-                Ok((order, _)) => {
+                Ok(Job::Take(order, _)) => {
                     let done = match self.perform(&order) {
                         Ok(detail) => Done::Measure(ActionResult::Done, detail),
                         Err((result, detail)) => Done::Measure(result, detail),
@@ -217,9 +255,14 @@ impl Hands {
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,
             }
-            for order in self.kernel.sweep(BootTime::now()) {
-                let detail = "its time is over".to_owned();
-                self.tell(order, Done::Measure(ActionResult::Expired, detail));
+            for order in self.kernel.sweep(BootTime::now(), &self.guard) {
+                let detail = match order.action.kind {
+                    ActionKind::Revoke => {
+                        "its time is over: programs of the login may run again; the account stays locked until it is reinstated"
+                    }
+                    _ => "its time is over",
+                };
+                self.tell(order, Done::Measure(ActionResult::Expired, detail.to_owned()));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What the agents before this one did, as far as the end of their audit tells.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashSet, VecDeque},
     fs::File,
     io::{self, BufRead as _, BufReader, Seek as _, SeekFrom},
     path::Path,
@@ -10,10 +10,15 @@ use std::{
 };
 
 use super::{
-    AUDIT_FILE, Action, ActionResult, Outcome, Proposal, Record, Step,
+    AUDIT_FILE, Action, ActionKind, ActionResult, Outcome, Proposal, Record, Step,
     audit::{self, Mark},
+    guard::DAY,
+    responder::UNDOABLE_MAX,
 };
-use crate::time::{BootTime, WallTime};
+use crate::{
+    host::ProcessId,
+    time::{BootTime, WallTime},
+};
 
 /// So much of the end of an audit is read, in bytes: some ten thousand lines.
 const TAIL: u64 = 4 << 20;
@@ -23,8 +28,14 @@ const TAIL: u64 = 4 << 20;
 pub(super) struct Past {
     /// The latest last.
     pub(super) history: VecDeque<Arc<Outcome>>,
+    /// Of what can be undone, the latest last.
+    pub(super) undoable: VecDeque<Arc<Outcome>>,
     /// With what the process ran that it is about.
     pub(super) pending: Vec<(Proposal, String)>,
+    /// When something was done in the last day that counts among what the guard allows.
+    pub(super) taken: Vec<BootTime>,
+    /// Of whom a bundle was being made when the agent ended, and nobody had stopped them otherwise.
+    pub(super) paused: Vec<ProcessId>,
 }
 
 /// Reads it. A line that is damaged is left out: `sensor audit verify` says so, and so did the audit when it was opened.
@@ -58,7 +69,14 @@ impl Past {
         let mut past = Self::default();
         let mut reasons = BTreeMap::new();
         let mut asked = BTreeMap::new();
+        let (mut collecting, mut suspended) = (BTreeMap::new(), HashSet::new());
         for (record, mark) in records {
+            if let (Some(ActionKind::Collect), Some(id)) = (record.action, record.target.process()) {
+                match record.step {
+                    Step::Ended(_) => collecting.remove(&record.proposal),
+                    _ => collecting.insert(record.proposal, id),
+                };
+            }
             match record.step {
                 Step::Proposed | Step::Undoing => {
                     reasons.insert(record.proposal, record.why.clone());
@@ -73,6 +91,7 @@ impl Past {
                         continue;
                     };
                     asked.remove(&record.proposal);
+                    past.note(&outcome, now, &mut suspended);
                     if result == ActionResult::Asked {
                         asked.insert(record.proposal, (Arc::clone(&outcome), record));
                     }
@@ -96,7 +115,36 @@ impl Past {
             Some((proposal, record.executable))
         });
         past.pending = waiting.collect();
+        past.paused = collecting.into_values().collect();
+        past.paused.retain(|id| !suspended.contains(id));
         past
+    }
+
+    /// What an outcome means for what is done from now on.
+    fn note(
+        &mut self,
+        outcome: &Arc<Outcome>,
+        now: (BootTime, WallTime),
+        suspended: &mut HashSet<ProcessId>,
+    ) {
+        if outcome.result != ActionResult::Done {
+            return;
+        }
+        let ago = now.1.0.saturating_sub(outcome.time.0);
+        if outcome.action.kind.is_limited() && ago < DAY.as_nanos() as u64 {
+            self.taken.push(BootTime(now.0.0.saturating_sub(ago)));
+        }
+        match (outcome.action.kind, outcome.action.target.process()) {
+            (ActionKind::Suspend, Some(id)) => _ = suspended.insert(id),
+            (ActionKind::Resume, Some(id)) => _ = suspended.remove(&id),
+            _ => {}
+        }
+        if outcome.is_undoable() {
+            if self.undoable.len() >= UNDOABLE_MAX {
+                self.undoable.pop_front();
+            }
+            self.undoable.push_back(Arc::clone(outcome));
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What should be done about an incident.
 
-use std::{ffi::OsStr, fmt, os::unix::ffi::OsStrExt as _, path::PathBuf, time::Duration};
+use std::{borrow::Cow, ffi::OsStr, fmt, os::unix::ffi::OsStrExt as _, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -52,20 +52,26 @@ pub struct ResponseRule {
 
 impl ResponseRule {
     fn is_for(&self, incident: &Incident) -> bool {
-        let mut techniques = incident
-            .signals
-            .iter()
-            .flat_map(|signal| signal.techniques.iter());
-        let is_technique = |technique: &&str| {
+        let techniques = incident.signals.iter().flat_map(|signal| &signal.techniques);
+        let is_subject = |pattern: &String| matches(pattern, &incident.subject);
+        self.is_for_such(incident.severity, techniques)
+            && (self.subjects.is_empty() || self.subjects.iter().any(is_subject))
+    }
+
+    /// Whether it may be for an incident of this severity and these techniques.
+    fn is_for_such<'a>(
+        &self,
+        severity: Severity,
+        techniques: impl IntoIterator<Item = &'a Cow<'static, str>>,
+    ) -> bool {
+        let is_technique = |technique: &Cow<'_, str>| {
             self.techniques.iter().any(|wanted| {
                 let rest = technique.strip_prefix(wanted.as_str());
                 rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
             })
         };
-        let is_subject = |pattern: &String| matches(pattern, &incident.subject);
-        self.severity.is_none_or(|least| incident.severity >= least)
-            && (self.techniques.is_empty() || techniques.any(|technique| is_technique(&&**technique)))
-            && (self.subjects.is_empty() || self.subjects.iter().any(is_subject))
+        self.severity.is_none_or(|least| severity >= least)
+            && (self.techniques.is_empty() || techniques.into_iter().any(is_technique))
     }
 }
 
@@ -134,6 +140,23 @@ impl Policy {
             })
         };
         (mode, actions.iter().filter_map(propose).collect())
+    }
+
+    /// Whether everything that such an incident can be would be answered, without asking, by ending the process or blocking its executable: then
+    /// the kernel may do it before the first instruction. Which subject it is of is not known before.
+    #[must_use]
+    pub fn ends(&self, severity: Severity, techniques: &[Cow<'static, str>]) -> bool {
+        let may_be_for = |rule: &&ResponseRule| rule.is_for_such(severity, techniques);
+        let rule = self.rules.iter().find(may_be_for);
+        if rule.is_some_and(|rule| !rule.subjects.is_empty())
+            || rule.is_none() && severity < self.min_severity
+        {
+            return false;
+        }
+        let mode = rule.and_then(|rule| rule.mode).unwrap_or(self.mode);
+        let actions = rule.and_then(|rule| rule.action.as_ref()).unwrap_or(&self.action);
+        let ends = [ActionKind::Kill, ActionKind::KillTree, ActionKind::Block];
+        mode == Mode::Act && actions.iter().any(|action| ends.contains(&action))
     }
 
     /// For how long something holds where nobody says.

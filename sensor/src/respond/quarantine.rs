@@ -8,13 +8,12 @@
 //! Invariants:
 //! - Only the file that was meant: its device and inode are those that were asked for, checked on the descriptor that is read. No link is
 //!   followed on the way to it. What is removed is moved aside first and looked at again.
-//! - Only plain files; never what is on the [`Floor`], by whatever name it is reached, nor what `allow` refuses. Nothing shortens the floor.
+//! - Only plain files; never what is on the [`Floor`](super::floor::Floor), by whatever name it is reached, nor what `allow` refuses. Nothing shortens the floor.
 //! - The original is removed when the copy was forced to the disk and read back with the same SHA-256, not earlier.
 //! - What is put back has the same content, owner, mode, times and attributes, and takes nothing's place.
 //!
 //! Paths are those of the agent's mount namespace: a file of a container has to be named by the path it has on the host.
 
-mod floor;
 mod item;
 mod restore;
 mod take;
@@ -34,10 +33,9 @@ use rustix::{
 };
 use sha2::{Digest as _, Sha256};
 
-pub use floor::Floor;
 pub use item::Item;
 
-use super::Refusal;
+use super::{Refusal, floor::Floor};
 use crate::state;
 
 /// Name of the directory in the agent's state directory.

@@ -1,9 +1,10 @@
 //! From an incident, or a person's order, to an outcome.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, VecDeque},
     num::NonZeroUsize,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, mpsc},
     time::Duration,
 };
@@ -12,8 +13,8 @@ use lru::LruCache;
 use rustix::process::Signal;
 
 use super::{
-    Action, ActionKind, ActionResult, Answer, Audit, Births, Demand, Guard, Mode, Object, Outcome, Person,
-    Policy, Proposal, Record, Refusal, Responses, Step, Target, Wish,
+    Action, ActionKind, ActionResult, Answer, Audit, Births, Demand, Guard, Mode, Object, Outcome, POLICY,
+    Person, Policy, Proposal, Record, Refusal, Responses, Step, Target, Wish,
     kill::{Held, Missed, WAIT},
     measures::{Means, Measures, Tell},
     order::Order,
@@ -26,17 +27,21 @@ use crate::{
     config,
     detect::{Incident, Severity},
     host::{Event, Process, ProcessId, Tree, proc::same_tick},
+    rules::RuleSet,
     time::{BootTime, WallTime},
 };
 
 /// Outcomes that are remembered, for people who ask.
 const HISTORY_MAX: usize = 256;
 
+/// Of what can be undone as many are remembered, however much else there was since.
+pub(super) const UNDOABLE_MAX: usize = 1_024;
+
+/// Executables that rules name and the kernel refuses, at most.
+const NAMED_MAX: usize = 1_024;
+
 /// Proposals that are remembered, so that none is made twice.
 const PROPOSED_MAX: NonZeroUsize = NonZeroUsize::new(4_096).unwrap();
-
-/// Who decides where no person does.
-const POLICY: &str = "policy";
 
 /// For how long after a loss of events nothing is done without a person: what was lost may be what explains the incident.
 const DISTRUST: Duration = Duration::from_secs(60);
@@ -66,7 +71,10 @@ pub struct Responder {
     /// What was proposed of late, how bad the incident was then and who was to decide. An incident grows with every event; only if it is worse than
     /// it was, or somebody else decides, the same is proposed again because of it.
     proposed: LruCache<Proposed, (Severity, Mode)>,
+    /// Executables that rules name by their paths alone, with the severity and the techniques.
+    named: Vec<(PathBuf, Severity, Vec<Cow<'static, str>>)>,
     history: VecDeque<Arc<Outcome>>,
+    undoable: VecDeque<Arc<Outcome>>,
     recent: Recent,
     condemned: Condemned,
     lost_at: Option<BootTime>,
@@ -94,7 +102,9 @@ impl Responder {
             ask_within: config.ask_within,
             pending: Pending::default(),
             proposed: LruCache::new(PROPOSED_MAX),
+            named: Vec::new(),
             history: VecDeque::new(),
+            undoable: VecDeque::new(),
             recent: Recent::default(),
             condemned: Condemned::default(),
             lost_at: None,
@@ -115,11 +125,45 @@ impl Responder {
         self
     }
 
-    /// Looks for what an agent before this one left in the kernel. `config` is the whole of it, `host` the name of the host.
+    /// Looks for what an agent before this one left in the kernel; what it did is known once this has [resumed](Self::resume). `config` is the whole of it, `host` the name of the host.
     /// `tell` makes of an event the line of JSON that may be kept of it.
     pub fn begin(&mut self, config: &config::Config, host: &str, tell: Arc<Tell>) {
         self.measures.means.complete(config, host, tell);
-        self.measures.begin();
+        let past = self.undoable.iter().map(|outcome| Order {
+            number: outcome.number,
+            action: outcome.action.clone(),
+            process: None,
+            who: outcome.who.clone(),
+            since: BootTime::now(),
+        });
+        self.measures.begin(past.collect());
+    }
+
+    /// Responds like this from now on. What waits for a person goes on waiting, what was done stays done, and the kills of the last day
+    /// count on.
+    pub fn set(&mut self, config: &config::Respond) {
+        self.policy = Policy::new(config);
+        self.guard.set(config);
+        self.ask_within = config.ask_within;
+        self.measures.means.config.clone_from(config);
+        self.set_named();
+    }
+
+    /// These rules are in use from now on. What they name by its path alone is refused by the kernel, where the policy would end it.
+    pub fn set_rules(&mut self, rules: &RuleSet) {
+        let named = rules.named().filter_map(|(path, rule)| {
+            let severity = rule.level.severity()?;
+            Some((path.clone(), severity, rule.techniques.clone()))
+        });
+        self.named = named.collect();
+        self.set_named();
+    }
+
+    fn set_named(&mut self) {
+        let named = self.named.iter();
+        let ended = named.filter(|(_, severity, techniques)| self.policy.ends(*severity, techniques));
+        let paths = ended.map(|(path, ..)| path.clone());
+        self.measures.set(paths.take(NAMED_MAX).collect());
     }
 
     /// Goes on where the last agent ended, as far as the audit in `state` tells: what was done can be undone, and what waits for a person
@@ -127,6 +171,9 @@ impl Responder {
     pub fn resume(&mut self, state: &Path, processes: &Tree) {
         let past = past::read(state, HISTORY_MAX, self.ask_within);
         self.history = past.history;
+        self.undoable = past.undoable;
+        past.taken.into_iter().for_each(|time| self.guard.count(time));
+        past.paused.into_iter().for_each(let_go);
         for (mut proposal, executable) in past.pending {
             let Some(id) = proposal.action.target.process() else {
                 self.pending.add(proposal);
@@ -164,7 +211,11 @@ impl Responder {
 
     /// What has come of anything since this was asked last.
     pub fn outcomes(&mut self, processes: &Tree) -> Vec<Arc<Outcome>> {
-        while let Ok((order, done)) = self.finished.1.try_recv() {
+        while let Ok((mut order, done)) = self.finished.1.try_recv() {
+            // Of what nobody proposed, as what the configuration has the kernel refuse.
+            if order.number == 0 {
+                order.number = self.write(&order, Step::Proposed, &order.action.reason.clone());
+            }
             match done {
                 Done::Felled(felled) => self.felled(order, felled),
                 Done::Measure(result, detail) => {
@@ -226,6 +277,10 @@ impl Responder {
             Ok(()) => self.signal(process.id, Signal::KILL),
             Err(refusal) => (ActionResult::Refused, refusal.to_string()),
         };
+        // What descends from whom the guard protects is theirs.
+        if result == ActionResult::Refused {
+            self.condemned.spare(process.id);
+        }
         self.end(&order, result, detail);
     }
 
@@ -266,21 +321,17 @@ impl Responder {
             let because = "events were lost within the last minute: what is missing may explain it";
             return self.ask(order, because.to_owned(), now);
         }
-        if order.action.kind.is_limited()
-            && let Err(refusal) = self.guard.take(order.since)
-        {
-            return match mode {
-                Mode::Act => {
-                    let because = refusal.to_string();
-                    self.tripped = Some(refusal);
-                    self.ask(order, because, now);
-                }
-                _ => self.end(&order, ActionResult::Refused, refusal.to_string()),
-            };
-        }
+        // What is only said takes nothing from what may be done.
         if mode == Mode::Observe {
             let detail = "respond.mode is \"observe\": nothing was done".to_owned();
             return self.end(&order, ActionResult::Observed, detail);
+        }
+        if order.action.kind.is_limited()
+            && let Err(refusal) = self.guard.take(order.since)
+        {
+            let because = refusal.to_string();
+            self.tripped = Some(refusal);
+            return self.ask(order, because, now);
         }
         self.carry_out(order, processes);
     }
@@ -314,7 +365,7 @@ impl Responder {
             Wish::Approve(number) => {
                 let order = Order::of(self.waiting(number)?, &person.name, now);
                 self.write(&order, Step::Approved, &person.why);
-                Ok(self.obey(order, processes))
+                Ok(self.obey(order, true, processes))
             }
             Wish::Deny(number) => {
                 let order = Order::of(self.waiting(number)?, &person.name, now);
@@ -353,7 +404,8 @@ impl Responder {
         processes: &Tree,
     ) -> Result<(Action, Option<Arc<Process>>), String> {
         let done = |outcome: &&Arc<Outcome>| outcome.number == number && outcome.result == ActionResult::Done;
-        let outcome = self.history.iter().rev().find(done).ok_or_else(|| {
+        let outcomes = self.undoable.iter().rev().chain(self.history.iter().rev());
+        let outcome = outcomes.into_iter().find(done).ok_or_else(|| {
             format!("nothing was done under number {number}; `sensor respond history` lists what was")
         })?;
         let action = &outcome.action;
@@ -393,29 +445,45 @@ impl Responder {
             since: BootTime::now(),
         };
         order.number = self.write(&order, step, &person.why);
-        self.obey(order, processes)
+        self.obey(order, false, processes)
     }
 
-    /// A person has decided; the guard has not yet.
-    fn obey(&mut self, order: Order, processes: &Tree) -> Answer {
+    /// A person has decided; the guard has not yet. Beyond the limit, whoever gives an order is asked whether they mean it, and who
+    /// approves means it.
+    fn obey(&mut self, order: Order, is_approved: bool, processes: &Tree) -> Answer {
         let number = order.number;
         let check = self
             .guard
             .check_target(&order.action.target, order.process.as_deref());
-        let take = |guard: &mut Guard| match order.action.kind.is_limited() {
-            true => guard.take(order.since),
-            false => Ok(()),
-        };
-        match check.and_then(|()| take(&mut self.guard)) {
-            Ok(()) => self.carry_out(order, processes),
-            Err(refusal) => self.end(&order, ActionResult::Refused, refusal.to_string()),
+        if let Err(refusal) = check {
+            self.end(&order, ActionResult::Refused, refusal.to_string());
+            return self.answer(number);
         }
+        if order.action.kind.is_limited() {
+            match self.guard.take(order.since) {
+                Err(refusal) if !is_approved => {
+                    self.ask(order, refusal.to_string(), BootTime::now());
+                    return self.latest(number).map_or(Answer::Begun(number), Answer::Outcome);
+                }
+                Err(_) => self.guard.count(order.since),
+                Ok(()) => {}
+            }
+        }
+        self.carry_out(order, processes);
         self.answer(number)
     }
 
+    /// The latest outcome, if it is of this number.
+    fn latest(&self, number: u64) -> Option<Arc<Outcome>> {
+        self.history
+            .back()
+            .filter(|outcome| outcome.number == number)
+            .cloned()
+    }
+
     fn answer(&self, number: u64) -> Answer {
-        match self.history.back().filter(|outcome| outcome.number == number) {
-            Some(outcome) if outcome.result != ActionResult::Asked => Answer::Outcome(Arc::clone(outcome)),
+        match self.latest(number) {
+            Some(outcome) if outcome.result != ActionResult::Asked => Answer::Outcome(outcome),
             _ => Answer::Begun(number),
         }
     }
@@ -521,6 +589,7 @@ impl Responder {
         let known = descendants(target, processes);
         // Until it is known who was killed: what descends from the root must go in any case.
         self.condemned.add([target], order.number, BootTime::now());
+        let kept = order.clone();
         let thread = std::thread::Builder::new().name("respond".to_owned());
         let spawned = thread.spawn(move || {
             let felled = tree::fell(target, &known, births.as_deref(), |tgid, executable| {
@@ -530,10 +599,9 @@ impl Responder {
             let _ = finished.send((order, Done::Felled(felled)));
         });
         if let Err(error) = spawned {
-            tracing::error!(
-                "cannot start a thread to kill process {} and its descendants: {error}",
-                target.tgid
-            );
+            self.condemned.spare(target);
+            let detail = format!("cannot start the thread that does it: {error}");
+            self.end(&kept, ActionResult::Failed, detail);
         }
     }
 
@@ -541,6 +609,9 @@ impl Responder {
         let felled = match felled {
             Ok(felled) => felled,
             Err(missed) => {
+                if let Some(id) = order.action.target.process() {
+                    self.condemned.spare(id);
+                }
                 let (result, detail) = missed.into_result();
                 return self.end(&order, result, detail);
             }
@@ -592,6 +663,12 @@ impl Responder {
             self.history.pop_front();
         }
         self.history.push_back(Arc::clone(&outcome));
+        if outcome.is_undoable() {
+            if self.undoable.len() >= UNDOABLE_MAX {
+                self.undoable.pop_front();
+            }
+            self.undoable.push_back(Arc::clone(&outcome));
+        }
         self.outcomes.push(outcome);
     }
 }
@@ -623,6 +700,19 @@ fn meant(demand: &Demand, processes: &Tree) -> Result<(Target, Option<Arc<Proces
         Ok((target, process))
     } else {
         Err(format!("{} cannot be done to {target}", demand.kind.name()))
+    }
+}
+
+/// An agent that was killed while it made a bundle has left its process stopped.
+fn let_go(id: ProcessId) {
+    let Ok(held) = Held::new(id, None, |_| Ok(())) else {
+        return;
+    };
+    if held.is_stopped() && held.signal(Signal::CONT).is_ok() {
+        tracing::info!(
+            "process {} was stopped for a bundle that the agent before this one did not finish: it goes on",
+            id.tgid
+        );
     }
 }
 

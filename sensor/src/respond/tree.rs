@@ -11,7 +11,6 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    path::Path,
     time::{Duration, Instant},
 };
 
@@ -19,12 +18,12 @@ use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
 use super::{
     Births, Refusal,
-    kill::{Held, Missed},
+    kill::{Held, Missed, running},
 };
 use crate::{
     host::{
         Body, Event, ProcessId,
-        proc::{ProcDir, process_ids, same_tick},
+        proc::{ProcDir, same_tick},
     },
     time::BootTime,
 };
@@ -89,7 +88,7 @@ pub(super) fn family(root: ProcessId, known: &[ProcessId]) -> Vec<u32> {
             .map(|id| id.tgid),
     );
     loop {
-        let new = children(&members);
+        let new = children(&members, None);
         if new.is_empty() {
             break;
         }
@@ -127,7 +126,8 @@ fn freeze(
         {
             match stop(id) {
                 Ok(held) => family.push(held),
-                Err(Missed::Gone(_)) => {}
+                // Another may have its id by now, and be one of them.
+                Err(Missed::Gone(_)) => _ = seen.remove(&id.tgid),
                 Err(Missed::Refused(refusal)) => felled.spared.push((id.tgid, refusal)),
                 Err(Missed::Failed(error)) => felled.failed = Some(error),
             }
@@ -135,7 +135,7 @@ fn freeze(
         // Asked before the look: who is at rest now can have no child that the look does not find.
         let at_rest = family.iter().all(Held::is_at_rest);
         let members: HashSet<u32> = family.iter().map(|held| held.id.tgid).collect();
-        found = children(&members);
+        found = children(&members, births);
         found.retain(|id| !seen.contains(&id.tgid));
         if found.is_empty() && at_rest {
             return Ok(family);
@@ -151,17 +151,12 @@ fn freeze(
 }
 
 /// Processes whose parents are among `members`, themselves not.
-fn children(members: &HashSet<u32>) -> Vec<ProcessId> {
-    let processes = process_ids(Path::new("/proc")).filter(|tgid| !members.contains(tgid));
-    processes
-        .filter_map(|tgid| {
-            let stat = ProcDir::open(tgid).ok()?.stat()?;
-            let id = ProcessId {
-                tgid,
-                start: stat.start,
-            };
-            (members.contains(&stat.parent) && !stat.kernel_thread).then_some(id)
+fn children(members: &HashSet<u32>, births: Option<&dyn Births>) -> Vec<ProcessId> {
+    running(births)
+        .filter(|(id, _, stat)| {
+            !members.contains(&id.tgid) && members.contains(&stat.parent) && !stat.kernel_thread
         })
+        .map(|(id, ..)| id)
         .collect()
 }
 
@@ -207,6 +202,13 @@ impl Condemned {
         }
         self.add([process.id], number, event.time);
         Some(number)
+    }
+
+    /// Who could not be ended, or is protected, and what they fork from now on.
+    pub(super) fn spare(&mut self, id: ProcessId) {
+        if self.members.get(&id.tgid).is_some_and(|(known, _)| *known == id) {
+            self.members.remove(&id.tgid);
+        }
     }
 
     /// Forgets what is too old.

@@ -3,14 +3,15 @@
 use std::{
     collections::HashSet,
     hash::{DefaultHasher, Hash as _, Hasher as _},
+    path::PathBuf,
     sync::Arc,
 };
 
 use rsigma_parser::{CorrelationRule, SigmaRule};
 
 use super::{
-    Channel, Channels, Document, Engine, Fault, Kind, Level, PACK, Place, Reach, Rule, Source, parse, read,
-    sigma::Builder,
+    Channel, Channels, Document, Engine, Fault, Kind, Level, PACK, Place, Reach, Rule, Source, named::named,
+    parse, read, sigma::Builder,
 };
 use crate::config;
 
@@ -23,6 +24,8 @@ pub struct Loaded {
     pub active: bool,
     /// Why not, or why only in part.
     pub why: Option<String>,
+    /// Executables whose paths alone make it match.
+    pub named: Vec<PathBuf>,
 }
 
 /// Rules, ready for events.
@@ -102,6 +105,12 @@ impl RuleSet {
         self.rules.iter().filter(|loaded| loaded.active).count()
     }
 
+    /// Executables that rules name by their paths alone, with the rule.
+    pub fn named(&self) -> impl Iterator<Item = (&PathBuf, &Rule)> {
+        let rules = self.rules.iter();
+        rules.flat_map(|loaded| loaded.named.iter().map(|path| (path, &*loaded.rule)))
+    }
+
     /// What is wrong with rules that are therefore not in use.
     pub fn errors(&self) -> impl Iterator<Item = &Fault> {
         self.faults.iter().filter(|fault| !fault.harmless)
@@ -173,6 +182,11 @@ impl Parts<'_> {
             Ok(()) => {
                 self.channels = self.channels.and(channels);
                 self.list(about, true, why);
+                if let Some(loaded) = self.rules.last_mut()
+                    && channels.contains(Channel::ProcessCreation)
+                {
+                    loaded.named = named(&rule.detection);
+                }
             }
             Err(message) => self.faults.push(document.fault(&message)),
         }
@@ -257,10 +271,22 @@ impl Parts<'_> {
     }
 
     fn list(&mut self, rule: Arc<Rule>, active: bool, why: Option<String>) {
-        self.rules.push(Loaded { rule, active, why });
+        self.rules.push(Loaded {
+            rule,
+            active,
+            why,
+            named: Vec::new(),
+        });
     }
 
     fn finish(mut self) -> RuleSet {
+        // A filter makes rules ask for more, and what serves a correlation is not told by itself.
+        let (has_filters, silent) = (self.builder.has_filters(), self.builder.silent());
+        for loaded in &mut self.rules {
+            if has_filters || silent.contains(&*loaded.rule.id) {
+                loaded.named.clear();
+            }
+        }
         let (engine, messages) = self.builder.build();
         self.faults.extend(messages.into_iter().map(|message| Fault {
             place: Place {

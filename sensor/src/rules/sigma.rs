@@ -127,6 +127,10 @@ impl Builder {
         self.filters.push(filter);
     }
 
+    pub(super) fn has_filters(&self) -> bool {
+        !self.filters.is_empty()
+    }
+
     /// Whether there is a rule that a correlation calls so, by id or name.
     pub(super) fn refers(&self, name: &str) -> bool {
         self.id_of(name).is_some()
@@ -147,7 +151,7 @@ impl Builder {
     }
 
     /// Rules that only serve correlations: what they find is told by these alone, unless one says `generate`.
-    fn silent(&self) -> HashSet<String> {
+    pub(super) fn silent(&self) -> HashSet<String> {
         let ids = |generate: bool| {
             let correlations = self
                 .correlations

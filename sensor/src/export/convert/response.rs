@@ -77,6 +77,7 @@ pub fn convert_outcome(outcome: &Outcome) -> v1::Outcome {
         ActionResult::Failed => v1::Result::Failed,
         ActionResult::Gone => v1::Result::Gone,
         ActionResult::Expired => v1::Result::Expired,
+        ActionResult::Stopped => v1::Result::Stopped,
     };
     v1::Outcome {
         action: Some(convert_action(&outcome.action)),

@@ -106,6 +106,46 @@ fn the_processes_that_sensor_came_from() {
     assert!(parent == 1 || lax.check(&target).is_ok());
 }
 
+#[test]
+fn programs_are_protected_where_distributions_of_kubernetes_put_them() {
+    let guard = guard();
+    for path in [
+        "/var/lib/rancher/k3s/data/3f1c/bin/containerd-shim-runc-v2",
+        "/nix/store/abc-openssh-9.9/bin/sshd",
+        "/snap/microk8s/7/bin/runc",
+        "/opt/bin/kubelet",
+    ] {
+        assert!(guard.check_executable(path.as_bytes()).is_err(), "{path}");
+    }
+    for path in [
+        "/var/lib/rancher/k3s/data/a/b/bin/runc",
+        "/tmp/nix/store/abc/bin/sshd",
+        "/snap/microk8s/bin/runc",
+        "/opt/bin/x/kubelet",
+        "/nix/store/abc/bin/miner",
+    ] {
+        assert!(guard.check_executable(path.as_bytes()).is_ok(), "{path}");
+    }
+    assert!(directories("/usr/*/").contains(&"/usr/bin".into()));
+}
+
+#[test]
+fn what_a_host_cannot_do_without_is_not_blocked_by_any_name() {
+    let guard = guard();
+    let check = |path: &Path| guard.check_target(&Target::Executable(path.to_owned()), None);
+    let folder = tempfile::tempdir().unwrap();
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink("/bin/sh", &link).unwrap();
+    for path in ["/bin/sh".as_ref(), link.as_path()] {
+        assert!(
+            matches!(check(path), Err(Refusal::Needed(..))),
+            "{}",
+            path.display()
+        );
+    }
+    assert_eq!(check(&folder.path().join("other")), Ok(()));
+}
+
 proptest! {
     /// In any minute and any day, no more than allowed; and what is allowed can be had.
     #[test]

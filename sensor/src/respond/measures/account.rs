@@ -4,10 +4,10 @@ use rustix::process::Signal;
 
 use super::{Came, Means, failed, kernel::Kernel, reason};
 use crate::respond::{
-    ActionResult, Guard,
+    Guard,
     kill::{Held, Missed, WAIT},
     order::Order,
-    revoke::{Accounts, Done, sessions},
+    revoke::{Accounts, Done, RevokeError, Revoked, sessions},
 };
 
 /// Looks for what the user still runs: what was forked meanwhile is found by the next.
@@ -16,15 +16,14 @@ const ROUNDS: usize = 16;
 /// Nothing of that login may be run from now on, the account is locked, and what runs of it is ended.
 pub(super) fn revoke(uid: u32, order: &Order, means: &Means, guard: &Guard, kernel: &mut Kernel) -> Came {
     let accounts = Accounts::new("/".as_ref(), means.state()?, []);
-    let (revoked, done) = accounts
-        .lock(uid, &reason(order))
-        .map_err(|error| (ActionResult::Failed, error.to_string()))?;
-    let names: Vec<&str> = revoked.accounts.iter().map(|account| &*account.name).collect();
-    let mut detail = match done {
-        Done::Now => format!("locked: {}", names.join(", ")),
-        Done::Before => format!("was locked before: {}", names.join(", ")),
+    let mut detail = match accounts.lock(uid, &reason(order)) {
+        Ok((revoked, Done::Now)) => format!("locked: {}", names(&revoked)),
+        Ok((revoked, Done::Before)) => format!("was locked before: {}", names(&revoked)),
+        // Whoever logs in again runs nothing, whoever keeps the account.
+        Err(error @ RevokeError::NotLocal { .. }) => error.to_string(),
+        Err(error) => return Err(failed(error)),
     };
-    if let Err(error) = kernel.refuse_user(uid, guard) {
+    if let Err(error) = kernel.refuse_user(uid, order, guard) {
         detail.push_str(&format!(
             "; what is left of the login could still run programs: {error}"
         ));
@@ -38,11 +37,20 @@ pub(super) fn revoke(uid: u32, order: &Order, means: &Means, guard: &Guard, kern
 }
 
 pub(super) fn reinstate(uid: u32, means: &Means, kernel: &mut Kernel) -> Came {
-    kernel.let_user(uid).map_err(failed)?;
+    let was_refused = kernel.let_user(uid).map_err(failed)?;
     let accounts = Accounts::new("/".as_ref(), means.state()?, []);
-    let (revoked, _) = accounts.restore(uid).map_err(failed)?;
+    match accounts.restore(uid) {
+        Ok((revoked, _)) => Ok(format!("as before: {}", names(&revoked))),
+        Err(RevokeError::NotRevoked(_)) if was_refused => Ok(
+            "what logs in as them may run programs again; the account was not locked by sensor".to_owned(),
+        ),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn names(revoked: &Revoked) -> String {
     let names: Vec<&str> = revoked.accounts.iter().map(|account| &*account.name).collect();
-    Ok(format!("as before: {}", names.join(", ")))
+    names.join(", ")
 }
 
 /// How many processes were ended, and why others were not.
@@ -52,7 +60,7 @@ fn end_sessions(uid: u32, means: &Means, guard: &Guard) -> (usize, Vec<String>) 
     for _ in 0..ROUNDS {
         spared.clear();
         let mut found = false;
-        for id in sessions(uid).processes {
+        for id in sessions(uid, means.births.as_deref()).processes {
             let held = Held::new(id, means.births.as_deref(), |executable| {
                 guard.check_member(id.tgid, executable)
             });

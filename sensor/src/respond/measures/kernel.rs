@@ -12,9 +12,10 @@ use sensor_common::FileKey;
 
 use super::{Came, Means, failed};
 use crate::{
+    config,
     enforce::{Destination, EnforceError, Enforcer, LONGEST, Options, Subject, Verdict},
     host::file,
-    respond::{Action, Guard, Target, order::Order},
+    respond::{Action, ActionKind, Guard, POLICY, Target, order::Order},
     time::BootTime,
 };
 
@@ -29,6 +30,8 @@ pub(super) struct Kernel {
     collector: Vec<Destination>,
     enforcer: Option<Enforcer>,
     orders: HashMap<Subject, Order>,
+    /// What of each verdict's refusals is told.
+    seen: HashMap<Subject, u64>,
     /// What the configuration blocks, and when that was said last.
     named: Vec<PathBuf>,
     renewed: BootTime,
@@ -46,41 +49,80 @@ impl Kernel {
             collector: Vec::new(),
             enforcer: None,
             orders: HashMap::new(),
-            named: means.config.block_executables.clone(),
+            seen: HashMap::new(),
+            named: [&means.config.block_executables[..], &means.named].concat(),
             renewed: BootTime(0),
         }
     }
 
-    /// Finds again what an agent before this one left, and blocks what the configuration names.
-    pub(super) fn begin(&mut self, guard: &Guard) {
-        if let Err(error) = self.try_begin(guard) {
+    /// Finds again what an agent before this one left, each for the latest of its orders in `past` that was about it, and blocks what
+    /// the configuration names.
+    pub(super) fn begin(&mut self, past: &[Order], guard: &Guard) {
+        if let Err(error) = self.try_begin(past, guard) {
             tracing::warn!(
                 "the kernel refuses nothing for sensor: {error}; blocking and isolating will fail"
             );
         }
     }
 
-    fn try_begin(&mut self, guard: &Guard) -> Result<(), EnforceError> {
-        let enforcer = self.ready(guard)?;
-        let found = enforcer.list()?;
-        // What was named is named no more.
-        let unnamed: Vec<Subject> = {
-            let named = |path: &Path| self.named.iter().any(|named| named == path);
-            let long = BootTime::now().after(LONGEST - 2 * RENEW);
-            found
+    fn try_begin(&mut self, past: &[Order], guard: &Guard) -> Result<(), EnforceError> {
+        let found = self.ready(guard)?.list()?;
+        for verdict in &found {
+            self.seen.insert(verdict.subject.clone(), verdict.hits);
+            let of = past
                 .iter()
-                .filter(|verdict| verdict.until > long)
-                .filter(|verdict| matches!(&verdict.subject, Subject::Path(path) if !named(path)))
-                .map(|verdict| verdict.subject.clone())
-                .collect()
-        };
-        for subject in unnamed {
-            self.ready(guard)?.lift(&subject)?;
+                .rev()
+                .find(|order| is_of(&verdict.subject, &order.action));
+            if let Some(order) = of {
+                self.orders.insert(verdict.subject.clone(), order.clone());
+            }
         }
+        self.lift_unnamed(&found)?;
         if !found.is_empty() {
             tracing::info!("{} verdicts of the kernel hold from before", found.len());
         }
-        self.renew(BootTime::now());
+        self.renew(BootTime::now(), guard);
+        Ok(())
+    }
+
+    /// Blocks what is named from now on, lifts what was named and no longer is, and lets an isolated host reach what is allowed now.
+    pub(super) fn set(&mut self, config: &config::Respond, named: &[PathBuf], guard: &Guard) {
+        self.means.config.clone_from(config);
+        let before = std::mem::replace(&mut self.named, [&config.block_executables[..], named].concat());
+        for path in before.iter().filter(|path| !self.named.contains(path)) {
+            self.seen.remove(&Subject::Path(path.clone()));
+        }
+        if self.enforcer.is_none() && self.named.is_empty() {
+            return;
+        }
+        if let Err(error) = self.try_set(guard) {
+            tracing::warn!("what is blocked is not as the configuration has it: {error}");
+        }
+    }
+
+    fn try_set(&mut self, guard: &Guard) -> Result<(), EnforceError> {
+        let held = self.ready(guard)?.list()?;
+        self.lift_unnamed(&held)?;
+        if let Some(isolation) = held.iter().find(|verdict| verdict.subject == Subject::Host) {
+            let allowed = self.means.config.isolate_allow.clone();
+            self.ready(guard)?.isolate(&allowed, isolation.until)?;
+        }
+        self.renew(BootTime::now(), guard);
+        Ok(())
+    }
+
+    /// Of what is held, lifts what only the configuration can have named, and names no more: nothing else lasts as long.
+    fn lift_unnamed(&mut self, held: &[Verdict]) -> Result<(), EnforceError> {
+        let Some(enforcer) = &mut self.enforcer else {
+            return Ok(());
+        };
+        let named = |path: &Path| self.named.iter().any(|named| named == path);
+        let long = BootTime::now().after(LONGEST - 2 * RENEW);
+        for verdict in held.iter().filter(|verdict| verdict.until > long) {
+            if matches!(&verdict.subject, Subject::Path(path) if !named(path)) {
+                enforcer.lift(&verdict.subject)?;
+            }
+        }
         Ok(())
     }
 
@@ -105,6 +147,50 @@ impl Kernel {
     pub(super) fn holding(&self) -> Vec<Verdict> {
         let listed = self.enforcer.as_ref().map(Enforcer::list);
         listed.and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// What of `held` has refused something that is to be told, each time as much again as was told before: with the order, or for want of one,
+    /// where the configuration or a rule names an executable, with what is like one and has no number.
+    pub(super) fn stopped(&mut self, held: &[Verdict]) -> Vec<(Order, String)> {
+        let mut told = Vec::new();
+        for Verdict { subject, hits, .. } in held {
+            let seen = self.seen.get(subject).copied().unwrap_or(0);
+            if *hits < (seen * 2).max(1) {
+                continue;
+            }
+            let order = self
+                .orders
+                .get(subject)
+                .cloned()
+                .or_else(|| self.named_order(subject));
+            if let Some(order) = order {
+                told.push((
+                    order,
+                    format!("the kernel has refused {subject} {hits} times so far"),
+                ));
+            }
+            self.seen.insert(subject.clone(), *hits);
+        }
+        told
+    }
+
+    fn named_order(&self, subject: &Subject) -> Option<Order> {
+        let Subject::Path(path) = subject else {
+            return None;
+        };
+        self.named.contains(path).then(|| Order {
+            number: 0,
+            action: Action {
+                kind: ActionKind::Block,
+                target: Target::Executable(path.clone()),
+                lasts: None,
+                incident: Box::default(),
+                reason: "a rule names it by its path, or respond.block_executables does".to_owned(),
+            },
+            process: None,
+            who: POLICY.into(),
+            since: BootTime::now(),
+        })
     }
 
     pub(super) fn impose(&mut self, order: &Order, guard: &Guard) -> Came {
@@ -194,6 +280,7 @@ impl Kernel {
             if same_action || is_of(&verdict.subject, &order.action) {
                 lifted += u64::from(enforcer.lift(&verdict.subject).map_err(failed)?);
                 self.orders.remove(&verdict.subject);
+                self.seen.remove(&verdict.subject);
             }
         }
         match lifted {
@@ -203,21 +290,25 @@ impl Kernel {
     }
 
     /// Programs of those who logged in as this user.
-    pub(super) fn refuse_user(&mut self, uid: u32, guard: &Guard) -> Result<(), EnforceError> {
+    pub(super) fn refuse_user(&mut self, uid: u32, order: &Order, guard: &Guard) -> Result<(), EnforceError> {
         let until = BootTime::now().after(LONGEST - RENEW);
-        self.ready(guard)?.impose(&Subject::User(uid), until)
+        self.ready(guard)?.impose(&Subject::User(uid), until)?;
+        self.orders.insert(Subject::User(uid), order.clone());
+        Ok(())
     }
 
     pub(super) fn let_user(&mut self, uid: u32) -> Result<bool, EnforceError> {
+        self.orders.remove(&Subject::User(uid));
+        self.seen.remove(&Subject::User(uid));
         self.enforcer
             .as_mut()
             .map_or(Ok(false), |enforcer| enforcer.lift(&Subject::User(uid)))
     }
 
     /// Orders whose time is over.
-    pub(super) fn sweep(&mut self, now: BootTime) -> Vec<Order> {
+    pub(super) fn sweep(&mut self, now: BootTime, guard: &Guard) -> Vec<Order> {
         if now.since(self.renewed) >= RENEW {
-            self.renew(now);
+            self.renew(now, guard);
         }
         let Some(enforcer) = &mut self.enforcer else {
             return Vec::new();
@@ -230,6 +321,7 @@ impl Kernel {
         });
         let mut over: Vec<Order> = Vec::new();
         for verdict in ended {
+            self.seen.remove(&verdict.subject);
             let Some(order) = self.orders.remove(&verdict.subject) else {
                 continue;
             };
@@ -240,15 +332,20 @@ impl Kernel {
         over
     }
 
-    fn renew(&mut self, now: BootTime) {
+    fn renew(&mut self, now: BootTime, guard: &Guard) {
         self.renewed = now;
         let Some(enforcer) = &mut self.enforcer else {
             return;
         };
         let until = now.after(LONGEST - Duration::from_secs(60));
         for path in &self.named {
-            if let Err(error) = enforcer.impose(&Subject::Path(path.clone()), until) {
-                tracing::warn!("{} is not blocked: {error}", path.display());
+            let check = guard.check_target(&Target::Executable(path.clone()), None);
+            let imposed = check.map_err(|refusal| refusal.to_string()).and_then(|()| {
+                let imposed = enforcer.impose(&Subject::Path(path.clone()), until);
+                imposed.map_err(|error| error.to_string())
+            });
+            if let Err(why) = imposed {
+                tracing::warn!("{} is not blocked: {why}", path.display());
             }
         }
     }
@@ -277,6 +374,7 @@ fn is_of(subject: &Subject, action: &Action) -> bool {
     match (subject, &action.target) {
         (Subject::Tree(top), Target::Process(id)) => top == id,
         (Subject::Host, Target::Host) => true,
+        (Subject::User(refused), Target::User(uid)) => refused == uid,
         (Subject::End(end), Target::Network(network)) => *end == Destination::all(*network),
         (Subject::Path(named), Target::Executable(path)) => named == path,
         (Subject::File(key), Target::Executable(path)) => file_key(path).as_ref() == Some(key),

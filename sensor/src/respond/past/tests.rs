@@ -7,12 +7,16 @@ use crate::{
 const HOUR: Duration = Duration::from_secs(3_600);
 
 fn line(audit: &mut Audit, proposal: u64, step: Step, target: Target, why: &str) -> u64 {
+    line_of(ActionKind::Suspend, audit, proposal, step, target, why)
+}
+
+fn line_of(kind: ActionKind, audit: &mut Audit, proposal: u64, step: Step, target: Target, why: &str) -> u64 {
     let record = Record {
         number: 0,
         time_ns: 0,
         step,
         proposal,
-        action: Some(ActionKind::Suspend),
+        action: Some(kind),
         target,
         seconds: Some(60),
         executable: "/tmp/x".to_owned(),
@@ -76,6 +80,38 @@ fn what_nobody_answered_to_still_waits() {
     let (asked, denied) = (ActionResult::Asked, ActionResult::Denied);
     assert_eq!(results, [asked, asked, denied, asked]);
     assert_eq!(read(folder.path(), 2, HOUR).history.len(), 2);
+}
+
+#[test]
+fn what_was_done_counts_and_can_be_undone_however_much_came_after() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut audit = Audit::open(Some(folder.path()));
+    let done = Step::Ended(ActionResult::Done);
+    let mut act = |kind, tgid, end| {
+        let number = line_of(kind, &mut audit, 0, Step::Proposed, process(tgid), "x");
+        if let Some(end) = end {
+            line_of(kind, &mut audit, number, end, process(tgid), "x");
+        }
+        number
+    };
+    let disconnected = act(ActionKind::Disconnect, 7, Some(done));
+    act(ActionKind::Kill, 8, Some(done));
+    act(ActionKind::Kill, 8, Some(Step::Ended(ActionResult::Refused)));
+    // The agent ended in the midst of the first and the last bundle; who had been suspended before stays so.
+    act(ActionKind::Collect, 9, None);
+    act(ActionKind::Collect, 10, Some(done));
+    act(ActionKind::Suspend, 11, Some(done));
+    act(ActionKind::Collect, 11, None);
+    act(ActionKind::Collect, 12, Some(Step::Ended(ActionResult::Asked)));
+    let past = read(folder.path(), 1, HOUR);
+    assert_eq!(past.history.len(), 1);
+    assert_eq!(past.undoable[0].number, disconnected);
+    assert_eq!(past.undoable.len(), 2);
+    let now = BootTime::now();
+    assert!(past.taken.iter().all(|time| now.since(*time) < HOUR));
+    assert_eq!(past.taken.len(), 2);
+    let paused: Vec<u32> = past.paused.iter().map(|id| id.tgid).collect();
+    assert_eq!(paused, [9]);
 }
 
 #[test]

@@ -232,6 +232,31 @@ fn sensor_is_refused_and_so_is_too_much() {
 }
 
 #[test]
+fn what_is_only_said_takes_nothing_from_what_may_be_done() {
+    let mut victim = Victim::new();
+    let high = incident(victim.id(), Severity::High);
+    let config = |mode| config::Respond {
+        mode,
+        max_kills_per_minute: 1,
+        ..config::Respond::default()
+    };
+    let mut responder = with(config(Mode::Observe));
+    for _ in 0..3 {
+        responder.proposed.clear();
+        assert_eq!(result(&mut responder, &high), ActionResult::Observed);
+    }
+    responder.set(&config(Mode::Act));
+    assert_eq!(result(&mut responder, &high), ActionResult::Done);
+    assert!(!victim.lives());
+    // What was done before the policy was changed counts on.
+    responder.set(&config(Mode::Act));
+    let mut other = Victim::new();
+    let high = incident(other.id(), Severity::High);
+    assert_eq!(result(&mut responder, &high), ActionResult::Asked);
+    assert!(other.lives());
+}
+
+#[test]
 fn beyond_the_limit_and_after_a_loss_a_person_decides() {
     let mut victim = Victim::new();
     let high = incident(victim.id(), Severity::High);
@@ -249,6 +274,23 @@ fn beyond_the_limit_and_after_a_loss_a_person_decides() {
         )
     );
     assert_eq!(limited.tripped(), None);
+    // Who approves means it; who orders is asked whether they do.
+    let number = limited.responses().pending[0].number;
+    let suspended = fulfil(
+        &mut limited,
+        &Wish::Do(Demand {
+            kind: ActionKind::Block,
+            object: Object::Target(Target::Network("192.0.2.0/24".parse().unwrap())),
+            lasts: None,
+        }),
+    );
+    assert_eq!(suspended.unwrap().result, ActionResult::Asked);
+    let mut other = Victim::new();
+    let done = fulfil(&mut limited, &Wish::Approve(number)).unwrap();
+    assert_eq!(done.result, ActionResult::Done, "{}", done.detail);
+    assert!(!victim.lives() && other.lives());
+    let high = incident(other.id(), Severity::High);
+    let mut victim = other;
     let mut responder = responder(Mode::Act);
     responder.distrust(BootTime::now());
     assert_eq!(result(&mut responder, &high), ActionResult::Asked);

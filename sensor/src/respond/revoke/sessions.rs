@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use crate::host::{
-    Credentials, ProcessId,
-    proc::{ProcDir, process_ids},
+use crate::{
+    host::{Credentials, ProcessId},
+    respond::{Births, kill::running},
 };
 
 /// Processes of a user.
@@ -21,17 +21,12 @@ pub struct Sessions {
 ///
 /// Who starts processes all the time can have started others meanwhile: ask again until there are none.
 #[must_use]
-pub fn sessions(uid: u32) -> Sessions {
+pub fn sessions(uid: u32, births: Option<&dyn Births>) -> Sessions {
     // A kernel without auditing of system calls has no login uids.
     let by_login = Path::new("/proc/self/loginuid").exists();
-    let processes = process_ids(Path::new("/proc")).filter_map(|tgid| {
-        let process = ProcDir::open(tgid).ok()?;
-        let stat = process.stat()?;
+    let processes = running(births).filter_map(|(id, process, stat)| {
         let its = belongs(&process.credentials()?, uid) && !stat.kernel_thread;
-        its.then_some(ProcessId {
-            tgid,
-            start: stat.start,
-        })
+        its.then_some(id)
     });
     Sessions {
         processes: processes.collect(),
@@ -73,10 +68,13 @@ mod tests {
 
     #[test]
     fn this_process_is_among_its_users() {
-        let credentials = ProcDir::open(std::process::id()).unwrap().credentials().unwrap();
+        let credentials = crate::host::proc::ProcDir::open(std::process::id())
+            .unwrap()
+            .credentials()
+            .unwrap();
         let user = credentials.login_uid.unwrap_or(credentials.uid);
         let its = |uid| {
-            sessions(uid)
+            sessions(uid, None)
                 .processes
                 .iter()
                 .any(|id| id.tgid == std::process::id())

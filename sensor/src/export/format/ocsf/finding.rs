@@ -177,7 +177,7 @@ pub(super) fn of_outcome(outcome: &v1::Outcome) -> Made {
         }
         v1::Result::Gone => (4, "Does Not Exist"),
         v1::Result::Failed => (2, "Failure"),
-        v1::Result::Expired => (1, "Success"),
+        v1::Result::Expired | v1::Result::Stopped => (1, "Success"),
         v1::Result::Asked | v1::Result::Unspecified => (0, "Unknown"),
     };
     made.set("status_id", status);

@@ -1,4 +1,4 @@
-//! What is never quarantined, whoever asks: without it a host does not boot, log anybody in, or run anything.
+//! What is never quarantined or kept from running, whoever asks: without it a host does not boot, log anybody in, or run anything.
 //!
 //! Files are known by device and inode, looked up when it is asked, so that no other name, link or mount leads around the list.
 
@@ -125,15 +125,7 @@ impl Floor {
         {
             return Some("it is sensor's own".to_owned());
         }
-        let files = FILES.iter().map(|file| self.root.join(file));
-        let is_it = |file: &PathBuf| path == file || identity_of(file) == Some(identity);
-        if let Some(file) = files.chain(self.libraries()).find(is_it) {
-            return Some(format!(
-                "it is {}, without which the host is lost",
-                file.display()
-            ));
-        }
-        None
+        find(files(&self.root).chain(self.libraries()), path, Some(identity))
     }
 
     /// The libraries of the list that this host has.
@@ -157,6 +149,29 @@ impl Floor {
             .flat_map(|directory| entries(&directory).collect::<Vec<_>>())
             .filter(needed)
     }
+}
+
+/// Why the program at `path`, on this host, may not be kept from running; `None` if it may.
+#[must_use]
+pub fn needed_program(path: &Path) -> Option<String> {
+    find(files(Path::new("/")), path, identity_of(path))
+}
+
+fn files(root: &Path) -> impl Iterator<Item = PathBuf> {
+    FILES.iter().map(move |file| root.join(file))
+}
+
+fn find(
+    mut files: impl Iterator<Item = PathBuf>,
+    path: &Path,
+    identity: Option<(u64, u64)>,
+) -> Option<String> {
+    let is_it = |file: &PathBuf| path == file || identity.is_some() && identity_of(file) == identity;
+    let found = files.find(is_it)?;
+    Some(format!(
+        "it is {}, without which the host is lost",
+        found.display()
+    ))
 }
 
 fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
