@@ -1,13 +1,13 @@
 //! The incident book: what was found is told as a story, goes on after a restart, and ends with a verdict.
 
-use std::fs;
+use std::{fs, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use sensor_proto::v1::{Entry, Filter, Incident, entry};
 use sensor_tests::{
     agent::Agent,
-    command::{helper, succeed},
+    command::{helper, sensor, succeed},
     patience::{patience, wait_for},
     stream::Stream,
 };
@@ -166,9 +166,18 @@ fn hostile() -> Result<()> {
         &["incidents", "show", &id, "--output", "json"],
         &["respond", "pending"],
         &["respond", "history"],
+        &["respond", "holding"],
+        &["audit", "list", &audit],
         &["models", "list"],
     ] {
-        let told = ask(&agent, command)?;
+        let told = match command {
+            ["audit", ..] => {
+                let output = Command::new(sensor()?).args(command).output()?;
+                ensure!(output.status.success(), "{output:?}");
+                String::from_utf8(output.stdout)?
+            }
+            _ => ask(&agent, command)?,
+        };
         ensure!(!told.trim().is_empty(), "{command:?} says nothing");
         let steers = |character: char| character != '\n' && character.is_control() || character == '\u{202e}';
         ensure!(

@@ -41,6 +41,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         ),
         case("measures::a_host_is_cut_off_and_connected_again", isolated),
         case(
+            "measures::an_isolation_holds_without_its_agent_and_ends_by_itself",
+            held_alone,
+        ),
+        case(
             "measures::what_a_rule_names_by_its_path_dies_before_its_first_instruction",
             named,
         ),
@@ -474,6 +478,57 @@ fn isolated() -> Result<()> {
             .contains("nothing is refused")
             .then_some(()))
     })
+}
+
+/// The agent is killed while it holds; the next one says that it is over.
+fn held_alone() -> Result<()> {
+    let cgroup = Cgroup::new("sensor-held-alone")?;
+    let bpffs = Bpffs::new()?;
+    let config = format!(
+        "[respond]\nbpffs = {:?}\ncgroup = {:?}\n",
+        bpffs.path(),
+        cgroup.unified()?
+    );
+    // 192.0.2.0/24 is for documentation. Nothing is sent: it is asked whether it could be.
+    let is_cut_off = || -> Result<bool> {
+        let mut command = helper("udp-client")?;
+        command.args(["192.0.2.7:9", "0", "1", "connected"]);
+        let output = cgroup.enter(&mut command).output()?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        Ok(said.contains("Operation not permitted"))
+    };
+    let mut agent = Agent::start(&config, None)?;
+    let stream = Stream::from_agent(&agent.socket(), Filter::default())?;
+    ensure!(!is_cut_off()?, "it was cut off before");
+    let number = respond(&agent, &["isolate", "--for", "30s"])?;
+    done(&stream, &number)?;
+    ensure!(is_cut_off()?, "it is not cut off");
+    agent.daemon().kill()?;
+    ensure!(is_cut_off()?, "it is connected once the agent is dead");
+    agent.revive(&config)?;
+    ensure!(is_cut_off()?, "it is connected under the next agent");
+    let stream = Stream::from_agent(&agent.socket(), Filter::default())?;
+    let undone = respond(&agent, &["undo", &number])?;
+    done(&stream, &undone)?;
+    ensure!(!is_cut_off()?, "it is cut off still");
+
+    let number = respond(&agent, &["isolate", "--for", "3s"])?;
+    done(&stream, &number)?;
+    ensure!(is_cut_off()?, "it is not cut off");
+    agent.daemon().kill()?;
+    wait_for("its end, without an agent", patience(10), || {
+        Ok((!is_cut_off()?).then_some(()))
+    })?;
+    agent.revive(&config)?;
+    wait_for("its end to be told", patience(10), || {
+        let history = ask(&agent, &["respond", "history"])?;
+        let line = history
+            .lines()
+            .find(|line| line.contains(&format!("{number}:")) && line.contains("its time is over"));
+        Ok(line.map(str::to_owned))
+    })
+    .or_else(|error| Err(error.context(ask(&agent, &["respond", "history"])?)))?;
+    Ok(())
 }
 
 fn waiting() -> Result<()> {

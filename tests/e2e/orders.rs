@@ -22,6 +22,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         case("orders::a_family_ends_whole_and_nobody_else", family),
         case("orders::whoever_waits_for_a_stopped_child_is_at_rest", held),
+        case("orders::a_fork_bomb_is_ended_whole", bomb),
+        case("orders::an_audit_that_was_touched_is_found_out", touched),
         case("orders::what_is_suspended_goes_on_again", suspend),
         case("orders::the_guard_stands_before_people_too", guarded),
         case("orders::nobody_but_root_gives_orders", as_nobody_else),
@@ -151,6 +153,72 @@ fn family() -> Result<()> {
 }
 
 /// A parent in vfork(2) is not stopped before its child goes on: a tree that waits for that waits until its time is up.
+/// While it goes off.
+fn bomb() -> Result<()> {
+    const MOST: &str = "1500";
+    const WORD: &str = "word-of-the-bomb";
+    let stack = Stack::shared()?;
+    let stream = stack.subscribe()?;
+    let members = || {
+        let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let of = |path: std::path::PathBuf| std::fs::read(path.join("cmdline")).unwrap_or_default();
+        let has_word = |line: Vec<u8>| line.windows(WORD.len()).any(|part| part == WORD.as_bytes());
+        entries.filter(|entry| has_word(of(entry.path()))).count()
+    };
+    let mut child = spawn(helper("fork-bomb")?.args([MOST, WORD]))?;
+    let root = child.id();
+    stream.fence()?;
+    let (good, said) = respond(&stack, &["kill", "--tree", &root.to_string(), "--why", "a test"])?;
+    ensure!(good, "{said}");
+    let outcome = outcome(&stream, root)?;
+    wait(&mut child)?;
+    eprintln!("{}", outcome.detail);
+    ensure!(outcome.result == ActionResult::Done as i32, "{outcome:?}");
+    wait_for("nothing to be left of it", patience(5), || {
+        Ok((members() == 0).then_some(()))
+    })?;
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    ensure!(members() == 0, "{} of it live again", members());
+    Ok(())
+}
+
+/// In the midst of the file, and at its end.
+fn touched() -> Result<()> {
+    let stack = Stack::start("")?;
+    let shell = Shell::start("echo $$; sleep 600", 1)?;
+    stack.subscribe()?.fence()?;
+    for order in ["suspend", "resume", "suspend", "resume"] {
+        let (good, said) = respond(&stack, &[order, &shell.pids[0].to_string()])?;
+        ensure!(good, "{said}");
+    }
+    let verified = audit(&stack, "verify")?;
+    let path = stack.agent.state().join("audit.jsonl");
+    let whole = std::fs::read_to_string(&path)?;
+    let lines: Vec<&str> = whole.lines().collect();
+    ensure!(lines.len() >= 8, "{whole}");
+    for (name, text) in [
+        ("changed", whole.replacen("suspend", "resume", 1)),
+        ("left out", [&lines[..2], &lines[3..]].concat().join("\n") + "\n"),
+        ("moved", {
+            let mut moved = lines.clone();
+            moved.swap(2, 4);
+            moved.join("\n") + "\n"
+        }),
+        ("put in", {
+            let mut more = lines.clone();
+            more.insert(3, lines[5]);
+            more.join("\n") + "\n"
+        }),
+    ] {
+        std::fs::write(&path, text)?;
+        let error = audit(&stack, "verify").expect_err("it is found out");
+        ensure!(format!("{error:#}").contains("line"), "{name}: {error:#}");
+    }
+    std::fs::write(&path, &whole)?;
+    ensure!(audit(&stack, "verify")? == verified);
+    Ok(())
+}
+
 fn held() -> Result<()> {
     let stack = Stack::shared()?;
     let stream = stack.subscribe()?;

@@ -23,7 +23,7 @@ use crate::{
 };
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![
+    let mut trials = vec![
         case(
             "respond::shell_of_a_service_is_killed_and_the_service_lives_on",
             kill,
@@ -32,8 +32,15 @@ pub(crate) fn trials() -> Vec<Trial> {
         case("respond::protected_program_is_not_killed", protected),
         case("respond::a_person_is_asked_and_approves", approved),
         case("respond::a_person_is_asked_and_denies", denied),
+        case("respond::what_nobody_answers_to_lapses", lapsed),
+        case("respond::beyond_the_limit_a_person_is_asked", limited),
         case("respond::whoever_inherits_a_process_id_is_not_killed", inherited),
-    ]
+    ];
+    // The ids of a machine that others use are not made few.
+    if std::env::var_os("SENSOR_TEST_VM").is_some() {
+        trials.push(case("respond::where_ids_are_few_nobody_else_is_killed", few_ids));
+    }
+    trials
 }
 
 const SHELL: &str = "/bin/sh";
@@ -127,6 +134,152 @@ fn denied() -> Result<()> {
     let (_, pending) = respond(&trial.stack, &["pending"])?;
     ensure!(pending.contains("nothing waits"), "{pending}");
     trial.shell_lives_on()
+}
+
+/// Waits to be ended; ended at the end.
+struct Suspect(Child);
+
+impl Suspect {
+    fn start(word: &str) -> Result<Self> {
+        Ok(Self(spawn(
+            helper("wait")?.arg(word).stdin(Stdio::piped()),
+        )?))
+    }
+
+    fn lives(&mut self) -> Result<bool> {
+        Ok(self.0.try_wait()?.is_none())
+    }
+}
+
+impl Drop for Suspect {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// An agent that answers to a word among the arguments, as `config` says.
+fn answering(word: &str, config: &str) -> Result<(Stack, tempfile::TempDir)> {
+    let rules = tempfile::tempdir()?;
+    let rule = format!(
+        "title: {word}\nid: {word}\nlevel: high\nlogsource:\n  product: linux\n  category: process_creation\n\
+         detection:\n  word:\n    CommandLine|contains: {word}\n  condition: word\n"
+    );
+    std::fs::write(rules.path().join("rule.yml"), rule)?;
+    let stack = Stack::start(&format!(
+        "[rules]\nbuiltin = false\npaths = [{:?}]\n[respond]\n{config}",
+        rules.path()
+    ))?;
+    Ok((stack, rules))
+}
+
+/// The outcome for a process that is such a result.
+fn such(stream: &Stream, pid: u32, result: ActionResult) -> Result<Outcome> {
+    stream.wait_for(&format!("{result:?} for process {pid}"), |entry| {
+        let Some(entry::Body::Outcome(outcome)) = &entry.body else {
+            return None;
+        };
+        let target = outcome.action.as_ref()?.target?;
+        (target.tgid == pid && outcome.result() == result).then(|| outcome.clone())
+    })
+}
+
+fn lapsed() -> Result<()> {
+    const WORD: &str = "word-of-who-lapses";
+    let (stack, _rules) = answering(WORD, "mode = \"ask\"\nask_within = \"2s\"\n")?;
+    let stream = stack.subscribe()?;
+    let mut suspect = Suspect::start(WORD)?;
+    let asked = such(&stream, suspect.0.id(), ActionResult::Asked)?;
+    let lapsed = such(&stream, suspect.0.id(), ActionResult::Lapsed)?;
+    ensure!(
+        lapsed.number == asked.number && lapsed.who == "time",
+        "{lapsed:?}"
+    );
+    let waited = lapsed.time_ns.saturating_sub(asked.time_ns);
+    ensure!(
+        (1_500_000_000..10_000_000_000).contains(&waited),
+        "it lapsed after {waited} ns"
+    );
+    let (good, said) = respond(&stack, &["approve", &asked.number.to_string()])?;
+    ensure!(!good && said.contains("nothing waits"), "{said}");
+    ensure!(suspect.lives()?, "it was killed");
+    Ok(())
+}
+
+fn limited() -> Result<()> {
+    const WORD: &str = "word-of-who-is-too-many";
+    let (stack, _rules) = answering(WORD, "mode = \"act\"\nmax_kills_per_minute = 1\n")?;
+    let stream = stack.subscribe()?;
+    let first = Suspect::start(WORD)?;
+    such(&stream, first.0.id(), ActionResult::Done)?;
+    let mut second = Suspect::start(WORD)?;
+    let asked = such(&stream, second.0.id(), ActionResult::Asked)?;
+    ensure!(asked.detail.contains("respond.max_kills_per_minute"), "{asked:?}");
+    ensure!(second.lives()?, "it was killed");
+    stream.wait_for("an incident about the limit", |entry| match &entry.body {
+        Some(entry::Body::Incident(incident)) => incident
+            .summary
+            .contains("Automatic response is at its limit")
+            .then_some(()),
+        _ => None,
+    })?;
+    let (good, said) = respond(&stack, &["approve", &asked.number.to_string(), "--why", "it is bad"])?;
+    ensure!(good && said.contains("done"), "{said}");
+    such(&stream, second.0.id(), ActionResult::Done)?;
+    // Who orders more is asked whether they mean it.
+    let mut third = Suspect::start("somebody-else")?;
+    stream.fence()?;
+    let (_, said) = respond(&stack, &["kill", &third.0.id().to_string()])?;
+    let asked = such(&stream, third.0.id(), ActionResult::Asked)?;
+    ensure!(
+        said.contains(&format!("sensor respond approve {}", asked.number)),
+        "{said}"
+    );
+    ensure!(third.lives()?, "it was killed");
+    Ok(())
+}
+
+/// Ids come round within a few hundred forks; by rule, by rule with all that descends, by order.
+fn few_ids() -> Result<()> {
+    const WORD: &str = "word-of-the-few";
+    const FILE: &str = "/proc/sys/kernel/pid_max";
+    const ROUNDS: &str = "1000";
+    struct Restore(String);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            let _ = std::fs::write(FILE, &self.0);
+        }
+    }
+    for action in ["kill", "kill_tree"] {
+        let (stack, _rules) = answering(
+            WORD,
+            &format!(
+                "mode = \"act\"\naction = {action:?}\nmax_kills_per_minute = 1000\nmax_kills_per_day = 10000\n"
+            ),
+        )?;
+        let stream = stack.subscribe()?;
+        let _restore = Restore(std::fs::read_to_string(FILE)?);
+        std::fs::write(FILE, "700")?;
+        let output = helper("reuse")?.args([ROUNDS, WORD, "20"]).output()?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(
+            output.status.success(),
+            "{said}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        stream.fence()?;
+        let got = stream.got();
+        let acted = got.entries.iter().filter(|entry| {
+            matches!(&entry.body, Some(entry::Body::Outcome(outcome))
+                if matches!(outcome.result(), ActionResult::Done | ActionResult::Gone))
+        });
+        let acted = acted.count();
+        eprintln!("{action}: {}, {acted} outcomes", said.trim());
+        ensure!(acted >= 500, "{acted} outcomes");
+        ensure!(said.trim().ends_with("killed 0"), "{action}: {said}");
+        ensure!(said.starts_with("reused 20000 "), "{action}: {said}");
+    }
+    Ok(())
 }
 
 /// The process that a rule was for has ended, and another has its id, within the time in which `/proc` shows the same start for both.

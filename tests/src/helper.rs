@@ -59,6 +59,7 @@ fn dispatch(role: &str, args: &[String]) -> Result<()> {
         "fork-chain" => forks::chain(args),
         "fork-storm" => forks::storm(args),
         "spawn-held" => forks::held(args),
+        "fork-bomb" => forks::bomb(args),
         "thread-exec" => programs::thread_exec(args),
         "mapped-exec" => programs::mapped_exec(args),
         "operations" => operations::run(args),

@@ -1,6 +1,14 @@
 //! Processes without programs of their own.
 
-use std::{ffi::CString, io, mem::MaybeUninit, os::unix::process::CommandExt as _, process, ptr};
+use std::{
+    ffi::CString,
+    io,
+    mem::MaybeUninit,
+    os::unix::process::CommandExt as _,
+    process, ptr,
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -62,6 +70,36 @@ pub(super) fn held(args: &[String]) -> Result<()> {
     };
     ensure!(error == 0, io::Error::from_raw_os_error(error));
     wait(child).map(drop)
+}
+
+/// `fork-bomb N WORD`: each forks as soon as it can, and again when one of them is gone, as long as there are no more than `N`. Ends by itself
+/// after a minute.
+pub(super) fn bomb(args: &[String]) -> Result<()> {
+    let most: u32 = number(args, 0)?;
+    // SAFETY: a new mapping at an address of the kernel's choice.
+    let shared = unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            size_of::<AtomicU32>(),
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    ensure!(shared != libc::MAP_FAILED, io::Error::last_os_error());
+    // SAFETY: the mapping is zeros, aligned, and stays for as long as any of these processes lives.
+    let forks = unsafe { &*shared.cast::<AtomicU32>() };
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(60) {
+        // Whoever was killed is not counted back: a bomb that is being ended goes off for as long as it may.
+        if forks.fetch_add(1, Ordering::Relaxed) < most {
+            fork()?;
+        } else {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    Ok(())
 }
 
 /// The child's process id in the parent, `None` in the child.
