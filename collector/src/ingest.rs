@@ -52,11 +52,13 @@ impl Ingest for IngestService {
             storage: self.storage.clone(),
             fleet: self.fleet.clone(),
             present: None,
-            pace: Pace::new(0, Instant::now()),
             name: peer(&request)?.speaks_for().cloned(),
-            answers,
             stored,
-            acks,
+            back: Back {
+                answers,
+                acks,
+                pace: Pace::new(0, Instant::now()),
+            },
         };
         let peer = peer(&request)?.clone();
         tokio::spawn(delivery.run(request.into_inner(), self.stopping.clone(), peer));
@@ -70,13 +72,18 @@ struct Delivery {
     storage: Storage,
     fleet: Fleet,
     present: Option<Present>,
-    pace: Pace,
     /// The host that the agent's certificate is of; `None` without TLS.
     name: Option<Name>,
-    answers: mpsc::Sender<Result<DeliverResponse, Status>>,
     /// Where the writer says what became of a batch. Bounded by the credit.
     stored: mpsc::UnboundedSender<Result<u64, WriteError>>,
+    back: Back,
+}
+
+/// The way back to the agent.
+struct Back {
+    answers: mpsc::Sender<Result<DeliverResponse, Status>>,
     acks: mpsc::UnboundedReceiver<Result<u64, WriteError>>,
+    pace: Pace,
 }
 
 impl Delivery {
@@ -97,7 +104,7 @@ impl Delivery {
             Err(status) => {
                 tracing::warn!(%host, %peer, "stream ended: {}", status.message());
                 // If the agent is gone, nobody is there to be told.
-                let _ = self.answers.send(Err(status)).await;
+                let _ = self.back.answers.send(Err(status)).await;
             }
         }
     }
@@ -114,7 +121,7 @@ impl Delivery {
             tokio::select! {
                 // What is durable is told before more is taken.
                 biased;
-                Some(stored) = self.acks.recv() => self.acknowledge(stored).await?,
+                Some(stored) = self.back.acks.recv() => self.back.acknowledge(&mut self.session, stored).await?,
                 () = stopped(stopping), if !stop => stop = true,
                 frame = frames.message(), if !ended && !stop => match frame? {
                     Some(frame) => self.take(frame).await?,
@@ -154,34 +161,39 @@ impl Delivery {
                     .await
                     .map_err(failure)?;
                 self.session.open(stored);
-                self.pace = Pace::new(stored, Instant::now());
+                self.back.pace = Pace::new(stored, Instant::now());
                 self.present = Some(self.fleet.enter(&self.stream.host));
                 tracing::info!(host = %self.stream.host, stored, "agent connected");
-                self.answer(Frame::Welcome(Welcome {
+                let welcome = Welcome {
                     protocol,
                     stored,
                     credit: LEAST,
                     compression: compression.into(),
-                }))
-                .await
+                };
+                self.back.answer(Frame::Welcome(welcome)).await
             }
             Step::Store(batch) => {
                 if let Some(present) = &self.present {
                     present.saw(&batch.batch);
                 }
                 let (stream, reply) = (Arc::clone(&self.stream), self.stored.clone());
-                let storage = self.storage.clone();
+                let Self {
+                    storage,
+                    back,
+                    session,
+                    ..
+                } = self;
                 let mut storing = pin!(storage.store(stream, batch, reply));
                 // What was stored meanwhile is told while this one waits for room.
                 loop {
                     tokio::select! {
                         biased;
-                        Some(stored) = self.acks.recv() => self.acknowledge(stored).await?,
+                        Some(stored) = back.acks.recv() => back.acknowledge(session, stored).await?,
                         done = &mut storing => return done.map_err(failure),
                     }
                 }
             }
-            Step::Again(stored) => self.acknowledge_to(stored).await,
+            Step::Again(stored) => self.back.acknowledge_to(stored).await,
         }
     }
 
@@ -194,14 +206,20 @@ impl Delivery {
             _ => Ok(()),
         }
     }
+}
 
+impl Back {
     /// Acknowledges the latest of what is known to be durable.
-    async fn acknowledge(&mut self, stored: Result<u64, WriteError>) -> Result<(), Status> {
+    async fn acknowledge(
+        &mut self,
+        session: &mut Session,
+        stored: Result<u64, WriteError>,
+    ) -> Result<(), Status> {
         let mut sequence = stored.map_err(failure)?;
-        self.session.stored(sequence);
+        session.stored(sequence);
         while let Ok(stored) = self.acks.try_recv() {
             sequence = stored.map_err(failure)?;
-            self.session.stored(sequence);
+            session.stored(sequence);
         }
         self.acknowledge_to(sequence).await
     }

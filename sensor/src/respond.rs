@@ -33,6 +33,7 @@ pub mod quarantine;
 mod recent;
 mod responder;
 pub mod revoke;
+mod standing;
 mod tree;
 
 /// Who decides where no person does.

@@ -92,7 +92,10 @@ fn every_rule_finds_the_same_among_all() {
         let channel = alone.channels.iter().next().unwrap().name();
         let samples = sample::load(&sample::beside(Path::new(&*source.file))).unwrap();
         // What is told by a correlation alone is not told by itself.
-        let told = alone.rules.iter().filter(|loaded| loaded.rule.level.severity().is_some());
+        let told = alone
+            .rules
+            .iter()
+            .filter(|loaded| loaded.rule.level.severity().is_some());
         let mut unfound: HashSet<String> = told.map(|loaded| loaded.rule.id.to_string()).collect();
         for sample in samples.positive {
             let sample = sample.in_source(channel);

@@ -141,9 +141,7 @@ struct Suspect(Child);
 
 impl Suspect {
     fn start(word: &str) -> Result<Self> {
-        Ok(Self(spawn(
-            helper("wait")?.arg(word).stdin(Stdio::piped()),
-        )?))
+        Ok(Self(spawn(helper("wait")?.arg(word).stdin(Stdio::piped()))?))
     }
 
     fn lives(&mut self) -> Result<bool> {
@@ -223,7 +221,10 @@ fn limited() -> Result<()> {
             .then_some(()),
         _ => None,
     })?;
-    let (good, said) = respond(&stack, &["approve", &asked.number.to_string(), "--why", "it is bad"])?;
+    let (good, said) = respond(
+        &stack,
+        &["approve", &asked.number.to_string(), "--why", "it is bad"],
+    )?;
     ensure!(good && said.contains("done"), "{said}");
     such(&stream, second.0.id(), ActionResult::Done)?;
     // Who orders more is asked whether they mean it.
@@ -243,7 +244,7 @@ fn limited() -> Result<()> {
 fn few_ids() -> Result<()> {
     const WORD: &str = "word-of-the-few";
     const FILE: &str = "/proc/sys/kernel/pid_max";
-    const ROUNDS: &str = "1000";
+    const ROUNDS: u64 = 150;
     struct Restore(String);
     impl Drop for Restore {
         fn drop(&mut self) {
@@ -251,8 +252,9 @@ fn few_ids() -> Result<()> {
         }
     }
     for action in ["kill", "kill_tree"] {
+        // The helper itself is not meant.
         let (stack, _rules) = answering(
-            WORD,
+            &format!("exit 0 {WORD}"),
             &format!(
                 "mode = \"act\"\naction = {action:?}\nmax_kills_per_minute = 1000\nmax_kills_per_day = 10000\n"
             ),
@@ -260,11 +262,14 @@ fn few_ids() -> Result<()> {
         let stream = stack.subscribe()?;
         let _restore = Restore(std::fs::read_to_string(FILE)?);
         std::fs::write(FILE, "700")?;
-        let output = helper("reuse")?.args([ROUNDS, WORD, "20"]).output()?;
+        let output = helper("reuse")?
+            .args([&*ROUNDS.to_string(), WORD, "20"])
+            .output()?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         ensure!(
             output.status.success(),
-            "{said}{}",
+            "{}: {said}{}",
+            output.status,
             String::from_utf8_lossy(&output.stderr)
         );
         stream.fence()?;
@@ -275,9 +280,10 @@ fn few_ids() -> Result<()> {
         });
         let acted = acted.count();
         eprintln!("{action}: {}, {acted} outcomes", said.trim());
-        ensure!(acted >= 500, "{acted} outcomes");
+        ensure!(acted as u64 >= ROUNDS / 2, "{acted} outcomes");
         ensure!(said.trim().ends_with("killed 0"), "{action}: {said}");
-        ensure!(said.starts_with("reused 20000 "), "{action}: {said}");
+        let reused = format!("reused {} ", ROUNDS * 20);
+        ensure!(said.starts_with(&reused), "{action}: {said}");
     }
     Ok(())
 }

@@ -95,7 +95,10 @@ impl Peer {
                 stream.frames.send(batch).await.map_err(gone)?;
             }
             match stream.answers.message().await?.and_then(|answer| answer.frame) {
-                Some(Frame::Ack(ack)) => self.acknowledged = self.acknowledged.max(ack.sequence),
+                Some(Frame::Ack(ack)) => {
+                    self.acknowledged = self.acknowledged.max(ack.sequence);
+                    stream.credit = ack.credit.into();
+                }
                 _ => return Err(Status::aborted("no acknowledgement")),
             }
         }

@@ -93,6 +93,16 @@ fn line(record: &Record) -> String {
     if !record.why.is_empty() {
         line.push_str(&format!(": {}", short(&record.why, 400)));
     }
+    if !record.before.is_empty() {
+        line.push_str(&format!(
+            " [{} -> {}]",
+            harmless(&record.before),
+            harmless(&record.after)
+        ));
+    }
+    if !record.evidence.is_empty() {
+        line.push_str(&format!(" [{}]", short(&record.evidence.join("; "), 200)));
+    }
     if !record.incident.is_empty() {
         line.push_str(&format!(" ({})", harmless(&record.incident)));
     }

@@ -127,7 +127,7 @@ impl ActionKind {
 }
 
 /// Whom or what an action is directed at.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
     /// A process.
@@ -138,6 +138,7 @@ pub enum Target {
     /// Addresses.
     Network(IpNet),
     /// This host.
+    #[default]
     Host,
     /// An account, by its user id.
     User(u32),
@@ -188,7 +189,7 @@ impl fmt::Display for Target {
 }
 
 /// Something to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Action {
     /// What to do.
     pub kind: ActionKind,

@@ -34,6 +34,9 @@ const LINE_MAX: u64 = 1 << 20;
 /// Longest text of a record in bytes: reasons and paths are others' words.
 const TEXT_MAX: usize = 4_096;
 
+/// Longest name of what speaks for something: ids of rules are others' words, too.
+const EVIDENCE_LEN: usize = 256;
+
 /// What one line is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -74,6 +77,15 @@ pub struct Record {
     pub executable: String,
     /// The incident that it is about; empty if there is none.
     pub incident: String,
+    /// What speaks for it where it is proposed: rules by their ids, and models with the probability of what they saw.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<String>,
+    /// How the target stood before something was done to it, in a word; empty where nothing was, or it is not known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub before: String,
+    /// How it stands since.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub after: String,
     /// `policy`, `time`, or a person.
     pub who: String,
     /// Why, in words.
@@ -96,6 +108,9 @@ impl Record {
             seconds: None,
             executable: String::new(),
             incident: String::new(),
+            evidence: Vec::new(),
+            before: String::new(),
+            after: String::new(),
             who: person.name.to_string(),
             why: person.why.clone(),
             previous: String::new(),
@@ -209,6 +224,9 @@ impl Audit {
             &mut record.why,
         ] {
             text.truncate(text.floor_char_boundary(TEXT_MAX));
+        }
+        for text in &mut record.evidence {
+            text.truncate(text.floor_char_boundary(EVIDENCE_LEN));
         }
         record.previous = self.last.digest.to_string();
         // Texts and numbers can always be written.

@@ -68,6 +68,8 @@ pub(crate) enum Missed {
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) id: ProcessId,
+    /// Its state when it was identified, as `/proc/PID/stat` has it.
+    pub(crate) state: u8,
     pidfd: OwnedFd,
     process: ProcDir,
 }
@@ -116,7 +118,13 @@ impl Held {
                 "the process had ended, and its id is free or another's",
             ));
         }
-        let held = Self { id, pidfd, process };
+        let state = stat.state;
+        let held = Self {
+            id,
+            state,
+            pidfd,
+            process,
+        };
         let executable = held.process.executable().0;
         // What is just ending runs nothing any more.
         let is_ending = || held.process.stat().is_none_or(|stat| stat.exiting);

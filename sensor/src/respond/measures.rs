@@ -19,6 +19,7 @@ use std::{
 use sensor_trust::reached;
 
 use self::kernel::Kernel;
+pub(super) use self::kernel::file_key;
 use super::{
     ActionKind, ActionResult, Births, Guard, Target,
     order::Order,
@@ -64,7 +65,7 @@ pub(super) struct Means {
     pub(super) config: config::Respond,
     /// Executables that rules name, which the kernel is to refuse.
     named: Vec<PathBuf>,
-    state: Option<PathBuf>,
+    pub(super) state: Option<PathBuf>,
     /// Where the collector is, as the configuration has it; empty: nowhere.
     collector: String,
     host: String,
@@ -92,7 +93,7 @@ impl Means {
         host.clone_into(&mut self.host);
     }
 
-    fn state(&self) -> Result<&Path, (ActionResult, String)> {
+    fn need_state(&self) -> Result<&Path, (ActionResult, String)> {
         let missing = "there is no place to keep anything: set host.state in the configuration";
         self.state.as_deref().ok_or_else(|| failed(missing))
     }
@@ -269,6 +270,8 @@ impl Hands {
 
     /// Nobody to hear it: the agent is ending.
     fn tell(&self, order: Order, done: Done) {
+        // What is told of is so by then.
+        *self.holding.lock().unwrap_or_else(PoisonError::into_inner) = self.kernel.holding();
         let _ = self.finished.send((order, done));
     }
 
@@ -312,7 +315,7 @@ impl Hands {
             inode: found.ino(),
             device: None,
         };
-        let quarantine = Quarantine::open(self.means.state()?).map_err(failed)?;
+        let quarantine = Quarantine::open(self.means.need_state()?).map_err(failed)?;
         let allow = |path: &[u8]| self.guard.check_executable(path);
         let item = quarantine.take(&wanted, &reason(order), allow).map_err(failed)?;
         Ok(format!(
@@ -323,7 +326,7 @@ impl Hands {
 
     /// The latest that was taken from there.
     fn restore(&self, path: &Path) -> Came {
-        let quarantine = Quarantine::open(self.means.state()?).map_err(failed)?;
+        let quarantine = Quarantine::open(self.means.need_state()?).map_err(failed)?;
         let mut items = quarantine.list().map_err(failed)?;
         items.retain(|item| item.original().as_deref() == Some(path));
         let item = items

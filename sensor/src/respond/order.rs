@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Action, ActionKind, Outcome, Proposal, Record, Step, Target};
+use super::{Action, ActionKind, Outcome, Proposal, Record, Step, Target, standing::Change};
 use crate::{enforce::Verdict, host::Process, time::BootTime};
 
 /// What a person wants.
@@ -72,7 +72,7 @@ pub struct Responses {
 }
 
 /// A proposal that was decided for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Order {
     pub(super) number: u64,
     pub(super) action: Action,
@@ -81,6 +81,9 @@ pub(super) struct Order {
     pub(super) who: Box<str>,
     /// When its event happened, or a person decided.
     pub(super) since: BootTime,
+    /// What speaks for it: rules and models.
+    pub(super) evidence: Vec<String>,
+    pub(super) change: Change,
 }
 
 impl Order {
@@ -92,6 +95,7 @@ impl Order {
             process: proposal.process,
             who: who.into(),
             since,
+            ..Self::default()
         }
     }
 
@@ -109,6 +113,12 @@ impl Order {
             executable: executable
                 .map_or_else(String::new, |path| String::from_utf8_lossy(path).into_owned()),
             incident: self.action.incident.to_string(),
+            evidence: match step {
+                Step::Proposed => self.evidence.clone(),
+                _ => Vec::new(),
+            },
+            before: self.change.before.to_owned(),
+            after: self.change.after.to_owned(),
             who: self.who.to_string(),
             why: why.to_owned(),
             previous: String::new(),

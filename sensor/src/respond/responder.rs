@@ -21,6 +21,7 @@ use super::{
     past,
     pending::Pending,
     recent::Recent,
+    standing::{Change, of_state, standing},
     tree::{self, Condemned, Felled},
 };
 use crate::{
@@ -56,6 +57,9 @@ pub(super) enum Done {
     /// Of anything else.
     Measure(ActionResult, String),
 }
+
+/// What speaks for an action in the audit, at most.
+const EVIDENCE_MAX: usize = 16;
 
 /// What, to whom, because of which incident.
 type Proposed = (ActionKind, Target, Box<str>);
@@ -132,9 +136,9 @@ impl Responder {
         let past = self.undoable.iter().map(|outcome| Order {
             number: outcome.number,
             action: outcome.action.clone(),
-            process: None,
             who: outcome.who.clone(),
             since: BootTime::now(),
+            ..Order::default()
         });
         self.measures.begin(past.collect());
     }
@@ -216,6 +220,7 @@ impl Responder {
             if order.number == 0 {
                 order.number = self.write(&order, Step::Proposed, &order.action.reason.clone());
             }
+            order.change.after = self.standing(&order.action);
             match done {
                 Done::Felled(felled) => self.felled(order, felled),
                 Done::Measure(result, detail) => {
@@ -259,7 +264,7 @@ impl Responder {
         let (Some(number), Some(process)) = (self.condemned.of(event), &event.process) else {
             return;
         };
-        let order = Order {
+        let mut order = Order {
             number,
             action: Action {
                 kind: ActionKind::Kill,
@@ -272,9 +277,10 @@ impl Responder {
             process: Some(Arc::clone(process)),
             who: POLICY.into(),
             since: event.time,
+            ..Order::default()
         };
         let (result, detail) = match self.guard.check(process) {
-            Ok(()) => self.signal(process.id, Signal::KILL),
+            Ok(()) => self.signal(process.id, Signal::KILL, &mut order.change),
             Err(refusal) => (ActionResult::Refused, refusal.to_string()),
         };
         // What descends from whom the guard protects is theirs.
@@ -300,6 +306,8 @@ impl Responder {
                 process: Some(Arc::clone(&incident.process)),
                 who: POLICY.into(),
                 since: incident.updated_boot,
+                evidence: evidence(incident),
+                ..Order::default()
             };
             order.number = self.write(&order, Step::Proposed, &order.action.reason.clone());
             self.decide(mode, order, processes);
@@ -443,6 +451,7 @@ impl Responder {
             process,
             who: person.name.clone(),
             since: BootTime::now(),
+            ..Order::default()
         };
         order.number = self.write(&order, step, &person.why);
         self.obey(order, false, processes)
@@ -511,7 +520,7 @@ impl Responder {
     }
 
     /// Nothing stands against it any more but the target itself.
-    fn carry_out(&mut self, order: Order, processes: &Tree) {
+    fn carry_out(&mut self, mut order: Order, processes: &Tree) {
         // Of what has ended there is no bundle. A person does not wait for one.
         if let Some(id) = order.action.target.process()
             && &*order.who == POLICY
@@ -520,37 +529,54 @@ impl Responder {
             return parked.push(order);
         }
         let signal = match (order.action.kind, order.action.target.process()) {
-            (ActionKind::KillTree, Some(id)) => return self.fell(order, id, processes),
+            (ActionKind::KillTree, Some(id)) => {
+                order.change.before = self.standing(&order.action);
+                return self.fell(order, id, processes);
+            }
             (ActionKind::Kill, Some(id)) => (id, Signal::KILL),
             (ActionKind::Suspend, Some(id)) => (id, Signal::STOP),
             (ActionKind::Resume, Some(id)) => (id, Signal::CONT),
-            _ => return self.take_measure(order, processes),
+            _ => {
+                order.change.before = self.standing(&order.action);
+                return self.take_measure(order, processes);
+            }
         };
-        let (result, detail) = self.signal(signal.0, signal.1);
+        let (result, detail) = self.signal(signal.0, signal.1, &mut order.change);
         self.end(&order, result, detail);
     }
 
-    fn signal(&self, id: ProcessId, signal: Signal) -> (ActionResult, String) {
+    fn signal(&self, id: ProcessId, signal: Signal, change: &mut Change) -> (ActionResult, String) {
         let held = Held::new(id, self.births.as_deref(), |executable| {
             self.guard.check_executable(executable)
         });
         let done = held.and_then(|held| held.signal(signal).map(|()| held));
-        match done {
-            Ok(_) if signal == Signal::STOP => (ActionResult::Done, "the process was stopped".to_owned()),
-            Ok(_) if signal == Signal::CONT => (ActionResult::Done, "the process goes on".to_owned()),
-            Ok(held) if held.ended_within(WAIT) => (
-                ActionResult::Done,
-                "the process was killed and has ended".to_owned(),
-            ),
-            Ok(_) => {
-                let detail = format!(
-                    "the process was killed; it had not yet ended after {} ms",
-                    WAIT.as_millis()
-                );
-                (ActionResult::Done, detail)
+        let held = match done {
+            Ok(held) => held,
+            Err(missed) => return missed.into_result(),
+        };
+        let (after, detail) = match signal {
+            Signal::STOP => ("stopped", "the process was stopped".to_owned()),
+            Signal::CONT => ("running", "the process goes on".to_owned()),
+            _ if held.ended_within(WAIT) => ("ended", "the process was killed and has ended".to_owned()),
+            _ => {
+                let wait = WAIT.as_millis();
+                let detail = format!("the process was killed; it had not yet ended after {wait} ms");
+                ("ending", detail)
             }
-            Err(missed) => missed.into_result(),
-        }
+        };
+        *change = Change {
+            before: of_state(held.state),
+            after,
+        };
+        (ActionResult::Done, detail)
+    }
+
+    fn standing(&self, action: &Action) -> &'static str {
+        standing(
+            action,
+            &self.measures.holding(),
+            self.measures.means.state.as_deref(),
+        )
     }
 
     /// By whoever keeps what outlives its order.
@@ -681,6 +707,15 @@ impl Missed {
             Self::Failed(why) => (ActionResult::Failed, why),
         }
     }
+}
+
+/// The rules and models that have spoken.
+fn evidence(incident: &Incident) -> Vec<String> {
+    let said = incident.signals.iter().map(|signal| match &signal.rule {
+        Some(rule) => format!("rule {}", rule.id),
+        None => format!("{}, p = {:.1e}", &*signal.source, signal.p_value),
+    });
+    said.take(EVIDENCE_MAX).collect()
 }
 
 fn proposed(action: &Action) -> Proposed {

@@ -308,6 +308,12 @@ impl Accounts {
     }
 }
 
+/// Whether an account is locked by sensor, as far as is kept in the state directory.
+#[must_use]
+pub fn is_locked(state: &Path, uid: u32) -> bool {
+    state.join(DIRECTORY).join(format!("{uid}.json")).exists()
+}
+
 /// The users that sensor and what it was started from run as and were logged in as.
 #[must_use]
 pub fn own_users() -> BTreeSet<u32> {

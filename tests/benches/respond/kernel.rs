@@ -36,7 +36,9 @@ pub(super) fn measure(execs: u32, numbers: &mut Numbers) -> Result<()> {
     )?;
     let holding = || -> Result<String> {
         let mut command = Command::new(sensor()?);
-        command.args(["respond", "holding", "--socket"]).arg(agent.socket());
+        command
+            .args(["respond", "holding", "--socket"])
+            .arg(agent.socket());
         Ok(String::from_utf8_lossy(&command.output()?.stdout).into_owned())
     };
     let path = program.to_str().context("a path")?;

@@ -15,7 +15,7 @@ const ROUNDS: usize = 16;
 
 /// Nothing of that login may be run from now on, the account is locked, and what runs of it is ended.
 pub(super) fn revoke(uid: u32, order: &Order, means: &Means, guard: &Guard, kernel: &mut Kernel) -> Came {
-    let accounts = Accounts::new("/".as_ref(), means.state()?, []);
+    let accounts = Accounts::new("/".as_ref(), means.need_state()?, []);
     let mut detail = match accounts.lock(uid, &reason(order)) {
         Ok((revoked, Done::Now)) => format!("locked: {}", names(&revoked)),
         Ok((revoked, Done::Before)) => format!("was locked before: {}", names(&revoked)),
@@ -38,7 +38,7 @@ pub(super) fn revoke(uid: u32, order: &Order, means: &Means, guard: &Guard, kern
 
 pub(super) fn reinstate(uid: u32, means: &Means, kernel: &mut Kernel) -> Came {
     let was_refused = kernel.let_user(uid).map_err(failed)?;
-    let accounts = Accounts::new("/".as_ref(), means.state()?, []);
+    let accounts = Accounts::new("/".as_ref(), means.need_state()?, []);
     match accounts.restore(uid) {
         Ok((revoked, _)) => Ok(format!("as before: {}", names(&revoked))),
         Err(RevokeError::NotRevoked(_)) if was_refused => Ok(

@@ -43,7 +43,7 @@ fn make(means: &Means, guard: &Guard, order: &Order, events: &[Arc<Event>]) -> s
         .target
         .process()
         .ok_or_else(|| failed("it is no process"))?;
-    let state = means.state()?;
+    let state = means.need_state()?;
     let key = HostKey::open(state).map_err(failed)?;
     let request = Request {
         target,

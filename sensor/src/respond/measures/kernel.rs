@@ -15,7 +15,7 @@ use crate::{
     config,
     enforce::{Destination, EnforceError, Enforcer, LONGEST, Options, Subject, Verdict},
     host::file,
-    respond::{Action, ActionKind, Guard, POLICY, Target, order::Order},
+    respond::{Action, ActionKind, Guard, POLICY, Target, order::Order, standing::is_of},
     time::BootTime,
 };
 
@@ -187,9 +187,8 @@ impl Kernel {
                 incident: Box::default(),
                 reason: "a rule names it by its path, or respond.block_executables does".to_owned(),
             },
-            process: None,
             who: POLICY.into(),
-            since: BootTime::now(),
+            ..Order::default()
         })
     }
 
@@ -369,21 +368,8 @@ fn subjects(order: &Order) -> Result<Vec<Subject>, String> {
     })
 }
 
-/// Whether a verdict is what an action of an agent before this one was about.
-fn is_of(subject: &Subject, action: &Action) -> bool {
-    match (subject, &action.target) {
-        (Subject::Tree(top), Target::Process(id)) => top == id,
-        (Subject::Host, Target::Host) => true,
-        (Subject::User(refused), Target::User(uid)) => refused == uid,
-        (Subject::End(end), Target::Network(network)) => *end == Destination::all(*network),
-        (Subject::Path(named), Target::Executable(path)) => named == path,
-        (Subject::File(key), Target::Executable(path)) => file_key(path).as_ref() == Some(key),
-        _ => false,
-    }
-}
-
 /// The file at `path`, if it is one.
-fn file_key(path: &Path) -> Option<FileKey> {
+pub(in crate::respond) fn file_key(path: &Path) -> Option<FileKey> {
     let found = std::fs::metadata(path).ok().filter(Metadata::is_file)?;
     Some(file::key(&found))
 }
