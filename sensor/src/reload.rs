@@ -241,11 +241,11 @@ fn compare(current: &Config, wanted: &Config) -> Reloaded {
 }
 
 fn is_live(key: &str) -> bool {
-    let is_below = |live: &&str| {
-        key.strip_prefix(*live)
+    let is_below = |live: &str| {
+        key.strip_prefix(live)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };
-    LIVE.iter().any(|live| is_below(&live)) && !FIXED.contains(&key)
+    LIVE.iter().any(|live| is_below(live)) && !FIXED.contains(&key)
 }
 
 fn differences(prefix: &str, one: &toml::Table, other: &toml::Table, keys: &mut Vec<String>) {

@@ -713,7 +713,7 @@ impl Missed {
 fn evidence(incident: &Incident) -> Vec<String> {
     let said = incident.signals.iter().map(|signal| match &signal.rule {
         Some(rule) => format!("rule {}", rule.id),
-        None => format!("{}, p = {:.1e}", &*signal.source, signal.p_value),
+        None => format!("{}, p = {:.1e}", signal.source, signal.p_value),
     });
     said.take(EVIDENCE_MAX).collect()
 }

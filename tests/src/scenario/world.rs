@@ -51,9 +51,16 @@ pub struct World {
 }
 
 impl World {
+    /// What has to be installed for scenarios to be played.
+    #[must_use]
+    pub fn missing() -> Vec<&'static str> {
+        let programs = PROGRAMS.into_iter();
+        programs.filter(|program| !Path::new(program).exists()).collect()
+    }
+
     /// Builds it; `None` where a program is missing or the kernel has no namespaces for it.
     pub(super) fn build() -> Result<Option<Self>> {
-        if !PROGRAMS.iter().all(|program| Path::new(program).exists()) {
+        if !Self::missing().is_empty() {
             return Ok(None);
         }
         let mut world = Self {
