@@ -245,7 +245,8 @@ fn named() -> Result<()> {
     wait_for("it to be let run", patience(10), || {
         Ok(acts(&program, &file)?.then_some(()))
     })?;
-    ensure!(Command::new("/bin/sh").args(["-c", ":"]).status()?.success());
+    let holding = ask(&agent, &["respond", "holding"])?;
+    ensure!(!holding.contains("/bin/sh"), "{holding}");
     Ok(())
 }
 
@@ -278,6 +279,12 @@ fn changed() -> Result<()> {
     };
     let first = suspect(&program, &[WORD])?;
     ensure!(outcome_of(first.0.id())? == ActionResult::Observed);
+    // What a person has blocked for as long as can be stays so, whatever is read again.
+    let ordered = at("ordered")?;
+    tiny::write(&ordered)?;
+    let path = ordered.to_str().context("a path")?;
+    let number = self::respond(&agent, &["block", path, "--for", "30d"])?;
+    done(&stream, &number)?;
 
     let said = agent.reload(&respond(&format!(
         "mode = \"act\"\nblock_executables = [{tiny:?}]\n"
@@ -301,6 +308,13 @@ fn changed() -> Result<()> {
         Ok(acts(&tiny, &file)?.then_some(()))
     })?;
 
+    // Another file by now: it is the path that is blocked.
+    fs::rename(&ordered, at("moved")?)?;
+    tiny::write(&ordered)?;
+    ensure!(
+        !acts(&ordered, &file)?,
+        "what a person blocked was let run by a reload"
+    );
     let said = agent.reload(&respond("cgroup = \"/sys/fs/cgroup\"\n"))?;
     ensure!(said.contains("after a restart: respond.cgroup"), "{said}");
     let error = agent.reload(&respond("max_kills_per_day = -1\n"));

@@ -155,7 +155,7 @@ fn family() -> Result<()> {
 /// A parent in vfork(2) is not stopped before its child goes on: a tree that waits for that waits until its time is up.
 /// While it goes off.
 fn bomb() -> Result<()> {
-    const MOST: &str = "1500";
+    const MOST: &str = "400";
     const WORD: &str = "word-of-the-bomb";
     let stack = Stack::shared()?;
     let stream = stack.subscribe()?;
@@ -167,9 +167,11 @@ fn bomb() -> Result<()> {
     };
     let mut child = spawn(helper("fork-bomb")?.args([MOST, WORD]))?;
     let root = child.id();
-    stream.fence()?;
-    let (good, said) = respond(&stack, &["kill", "--tree", &root.to_string(), "--why", "a test"])?;
-    ensure!(good, "{said}");
+    // As soon as the agent has heard of it.
+    wait_for("the order to be taken", patience(10), || {
+        let (good, _) = respond(&stack, &["kill", "--tree", &root.to_string(), "--why", "a test"])?;
+        Ok(good.then_some(()))
+    })?;
     let outcome = outcome(&stream, root)?;
     wait(&mut child)?;
     eprintln!("{}", outcome.detail);

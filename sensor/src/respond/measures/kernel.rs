@@ -111,7 +111,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Of what is held, lifts what only the configuration can have named, and names no more: nothing else lasts as long.
+    /// Of what is held, lifts what was named and is no more: it lasts as long as can be, and nobody has ordered it.
     fn lift_unnamed(&mut self, held: &[Verdict]) -> Result<(), EnforceError> {
         let Some(enforcer) = &mut self.enforcer else {
             return Ok(());
@@ -119,7 +119,8 @@ impl Kernel {
         let named = |path: &Path| self.named.iter().any(|named| named == path);
         let long = BootTime::now().after(LONGEST - 2 * RENEW);
         for verdict in held.iter().filter(|verdict| verdict.until > long) {
-            if matches!(&verdict.subject, Subject::Path(path) if !named(path)) {
+            let is_unnamed = matches!(&verdict.subject, Subject::Path(path) if !named(path));
+            if is_unnamed && !self.orders.contains_key(&verdict.subject) {
                 enforcer.lift(&verdict.subject)?;
             }
         }
