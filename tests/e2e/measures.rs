@@ -164,7 +164,7 @@ fn blocked() -> Result<()> {
 }
 
 /// Ended at the end, whatever becomes of the test.
-struct Suspect(Child);
+pub(crate) struct Suspect(pub(crate) Child);
 
 impl Drop for Suspect {
     fn drop(&mut self) {
@@ -181,7 +181,7 @@ fn suspect(program: &Path, arguments: &[&str]) -> Result<Suspect> {
 }
 
 /// A rule for programs with a word among their arguments.
-fn rule(folder: &Path, word: &str) -> Result<()> {
+pub(crate) fn rule(folder: &Path, word: &str) -> Result<()> {
     let rule = format!(
         "title: {word}\nid: {word}\nlevel: high\nlogsource:\n  product: linux\n  category: process_creation\n\
          detection:\n  word:\n    CommandLine|contains: {word}\n  condition: word\n"

@@ -19,6 +19,7 @@ use sensor_tests::{
 
 use crate::{
     case,
+    measures::{Suspect, rule},
     orders::{audit, outcome, respond},
 };
 
@@ -136,34 +137,19 @@ fn denied() -> Result<()> {
     trial.shell_lives_on()
 }
 
-/// Waits to be ended; ended at the end.
-struct Suspect(Child);
-
-impl Suspect {
-    fn start(word: &str) -> Result<Self> {
-        Ok(Self(spawn(helper("wait")?.arg(word).stdin(Stdio::piped()))?))
-    }
-
-    fn lives(&mut self) -> Result<bool> {
-        Ok(self.0.try_wait()?.is_none())
-    }
+/// Waits to be ended.
+fn suspect(word: &str) -> Result<Suspect> {
+    Ok(Suspect(spawn(helper("wait")?.arg(word).stdin(Stdio::piped()))?))
 }
 
-impl Drop for Suspect {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn lives(suspect: &mut Suspect) -> Result<bool> {
+    Ok(suspect.0.try_wait()?.is_none())
 }
 
 /// An agent that answers to a word among the arguments, as `config` says.
 fn answering(word: &str, config: &str) -> Result<(Stack, tempfile::TempDir)> {
     let rules = tempfile::tempdir()?;
-    let rule = format!(
-        "title: {word}\nid: {word}\nlevel: high\nlogsource:\n  product: linux\n  category: process_creation\n\
-         detection:\n  word:\n    CommandLine|contains: {word}\n  condition: word\n"
-    );
-    std::fs::write(rules.path().join("rule.yml"), rule)?;
+    rule(rules.path(), word)?;
     let stack = Stack::start(&format!(
         "[rules]\nbuiltin = false\npaths = [{:?}]\n[respond]\n{config}",
         rules.path()
@@ -186,7 +172,7 @@ fn lapsed() -> Result<()> {
     const WORD: &str = "word-of-who-lapses";
     let (stack, _rules) = answering(WORD, "mode = \"ask\"\nask_within = \"2s\"\n")?;
     let stream = stack.subscribe()?;
-    let mut suspect = Suspect::start(WORD)?;
+    let mut suspect = suspect(WORD)?;
     let asked = such(&stream, suspect.0.id(), ActionResult::Asked)?;
     let lapsed = such(&stream, suspect.0.id(), ActionResult::Lapsed)?;
     ensure!(
@@ -200,7 +186,7 @@ fn lapsed() -> Result<()> {
     );
     let (good, said) = respond(&stack, &["approve", &asked.number.to_string()])?;
     ensure!(!good && said.contains("nothing waits"), "{said}");
-    ensure!(suspect.lives()?, "it was killed");
+    ensure!(lives(&mut suspect)?, "it was killed");
     Ok(())
 }
 
@@ -208,12 +194,12 @@ fn limited() -> Result<()> {
     const WORD: &str = "word-of-who-is-too-many";
     let (stack, _rules) = answering(WORD, "mode = \"act\"\nmax_kills_per_minute = 1\n")?;
     let stream = stack.subscribe()?;
-    let first = Suspect::start(WORD)?;
+    let first = suspect(WORD)?;
     such(&stream, first.0.id(), ActionResult::Done)?;
-    let mut second = Suspect::start(WORD)?;
+    let mut second = suspect(WORD)?;
     let asked = such(&stream, second.0.id(), ActionResult::Asked)?;
     ensure!(asked.detail.contains("respond.max_kills_per_minute"), "{asked:?}");
-    ensure!(second.lives()?, "it was killed");
+    ensure!(lives(&mut second)?, "it was killed");
     stream.wait_for("an incident about the limit", |entry| match &entry.body {
         Some(entry::Body::Incident(incident)) => incident
             .summary
@@ -228,7 +214,7 @@ fn limited() -> Result<()> {
     ensure!(good && said.contains("done"), "{said}");
     such(&stream, second.0.id(), ActionResult::Done)?;
     // Who orders more is asked whether they mean it.
-    let mut third = Suspect::start("somebody-else")?;
+    let mut third = suspect("somebody-else")?;
     stream.fence()?;
     let (_, said) = respond(&stack, &["kill", &third.0.id().to_string()])?;
     let asked = such(&stream, third.0.id(), ActionResult::Asked)?;
@@ -236,11 +222,11 @@ fn limited() -> Result<()> {
         said.contains(&format!("sensor respond approve {}", asked.number)),
         "{said}"
     );
-    ensure!(third.lives()?, "it was killed");
+    ensure!(lives(&mut third)?, "it was killed");
     Ok(())
 }
 
-/// Ids come round within a few hundred forks; by rule, by rule with all that descends, by order.
+/// Ids come round within a few hundred forks: for one process, and for one with all that descends from it.
 fn few_ids() -> Result<()> {
     const WORD: &str = "word-of-the-few";
     const FILE: &str = "/proc/sys/kernel/pid_max";

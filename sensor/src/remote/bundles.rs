@@ -33,15 +33,16 @@ impl Remote {
         let parcels = tokio::task::spawn_blocking(move || journal.parcels()).await;
         let Ok(Ok(parcels)) = parcels else { return };
         for parcel in parcels {
-            let mut sent = send(ControlClient::new(channel.clone()), &parcel).await;
-            for _ in 0..RETRIES {
-                // The collector has not noticed yet that the last connection is gone.
-                if !matches!(&sent, Err(status) if status.code() == Code::Aborted) {
-                    break;
+            let mut retries = 0..RETRIES;
+            let sent = loop {
+                let sent = send(ControlClient::new(channel.clone()), &parcel).await;
+                let is_busy = matches!(&sent, Err(status) if status.code() == Code::Aborted);
+                if !is_busy || retries.next().is_none() {
+                    break sent;
                 }
+                // The collector has not noticed yet that the last connection is gone.
                 sleep(RETRY).await;
-                sent = send(ControlClient::new(channel.clone()), &parcel).await;
-            }
+            };
             match sent {
                 Ok(()) => tracing::info!("the bundle {} is at the collector", parcel.path),
                 Err(status) if is_final(&status) => {

@@ -95,10 +95,7 @@ impl Past {
                     if result == ActionResult::Asked {
                         asked.insert(record.proposal, (Arc::clone(&outcome), record));
                     }
-                    if past.history.len() >= limit {
-                        past.history.pop_front();
-                    }
-                    past.history.push_back(outcome);
+                    keep(&mut past.history, outcome, limit);
                 }
             }
         }
@@ -140,12 +137,17 @@ impl Past {
             _ => {}
         }
         if outcome.is_undoable() {
-            if self.undoable.len() >= UNDOABLE_MAX {
-                self.undoable.pop_front();
-            }
-            self.undoable.push_back(Arc::clone(outcome));
+            keep(&mut self.undoable, Arc::clone(outcome), UNDOABLE_MAX);
         }
     }
+}
+
+/// Adds the latest of at most so many; the oldest goes for it.
+pub(super) fn keep(outcomes: &mut VecDeque<Arc<Outcome>>, latest: Arc<Outcome>, most: usize) {
+    if outcomes.len() >= most {
+        outcomes.pop_front();
+    }
+    outcomes.push_back(latest);
 }
 
 fn outcome(record: &Record, mark: Mark, result: ActionResult, reason: String) -> Option<Arc<Outcome>> {

@@ -685,15 +685,9 @@ impl Responder {
             latency,
             mark,
         });
-        if self.history.len() >= HISTORY_MAX {
-            self.history.pop_front();
-        }
-        self.history.push_back(Arc::clone(&outcome));
+        past::keep(&mut self.history, Arc::clone(&outcome), HISTORY_MAX);
         if outcome.is_undoable() {
-            if self.undoable.len() >= UNDOABLE_MAX {
-                self.undoable.pop_front();
-            }
-            self.undoable.push_back(Arc::clone(&outcome));
+            past::keep(&mut self.undoable, Arc::clone(&outcome), UNDOABLE_MAX);
         }
         self.outcomes.push(outcome);
     }

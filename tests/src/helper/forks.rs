@@ -72,8 +72,7 @@ pub(super) fn held(args: &[String]) -> Result<()> {
     wait(child).map(drop)
 }
 
-/// `fork-bomb N WORD`: each forks as soon as it can, and again when one of them is gone, as long as there are no more than `N`. Ends by itself
-/// after a minute.
+/// `fork-bomb N WORD`: each forks as soon as it can, until they have done so `N` times together. Ends by itself after a minute.
 pub(super) fn bomb(args: &[String]) -> Result<()> {
     let most: u32 = number(args, 0)?;
     // SAFETY: a new mapping at an address of the kernel's choice.
@@ -92,7 +91,6 @@ pub(super) fn bomb(args: &[String]) -> Result<()> {
     let forks = unsafe { &*shared.cast::<AtomicU32>() };
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(60) {
-        // Whoever was killed is not counted back: a bomb that is being ended goes off for as long as it may.
         if forks.fetch_add(1, Ordering::Relaxed) < most {
             fork()?;
         } else {

@@ -180,13 +180,11 @@ impl Kernel {
             return None;
         };
         self.named.contains(path).then(|| Order {
-            number: 0,
             action: Action {
                 kind: ActionKind::Block,
                 target: Target::Executable(path.clone()),
-                lasts: None,
-                incident: Box::default(),
                 reason: "a rule names it by its path, or respond.block_executables does".to_owned(),
+                ..Action::default()
             },
             who: POLICY.into(),
             ..Order::default()
