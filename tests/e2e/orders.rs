@@ -169,7 +169,10 @@ fn bomb() -> Result<()> {
     let root = child.id();
     // As soon as the agent has heard of it.
     wait_for("the order to be taken", patience(10), || {
-        let (good, _) = respond(&stack, &["kill", "--tree", &root.to_string(), "--why", "a test"])?;
+        let (good, said) = respond(&stack, &["kill", "--tree", &root.to_string(), "--why", "a test"])?;
+        if !good {
+            eprintln!("{said}");
+        }
         Ok(good.then_some(()))
     })?;
     let outcome = outcome(&stream, root)?;

@@ -94,7 +94,8 @@ pub(super) fn bomb(args: &[String]) -> Result<()> {
         if forks.fetch_add(1, Ordering::Relaxed) < most {
             fork()?;
         } else {
-            std::thread::sleep(Duration::from_millis(10));
+            // Not so often that an emulated machine has time for nothing else.
+            std::thread::sleep(Duration::from_millis(200));
         }
     }
     Ok(())
