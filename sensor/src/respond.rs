@@ -40,7 +40,7 @@ mod tree;
 const POLICY: &str = "policy";
 
 pub use action::{Action, ActionKind, ActionResult, Outcome, Target};
-pub use actions::Actions;
+pub use actions::{Actions, Wanted};
 pub use audit::{Audit, AuditError, FILE as AUDIT_FILE, Mark, Reader as AuditReader, Record, Step};
 pub use guard::{Guard, Refusal};
 pub use kill::{Births, WAIT};

@@ -18,6 +18,7 @@ use sensor::{
 use sensor_tests::{cgroup::Cgroup, command::marker};
 use tempfile::TempDir;
 
+pub(crate) use network::Ends;
 pub(crate) use survival::play;
 
 pub(crate) fn trials() -> Vec<Trial> {

@@ -1,6 +1,7 @@
 //! What the agent does beyond signals: executables that the kernel refuses, files in quarantine, bundles, a host that is cut off, and all of it undone.
 
 mod account;
+mod network;
 
 use std::{
     fs,
@@ -38,6 +39,14 @@ pub(crate) fn trials() -> Vec<Trial> {
         case(
             "measures::a_user_is_locked_out_and_let_in_again",
             account::revoked,
+        ),
+        case(
+            "measures::where_a_process_connects_to_is_blocked_and_unblocked",
+            network::destination,
+        ),
+        case(
+            "measures::a_process_is_disconnected_and_connected_again",
+            network::disconnected,
         ),
         case("measures::a_host_is_cut_off_and_connected_again", isolated),
         case(

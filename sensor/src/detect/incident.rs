@@ -1,13 +1,13 @@
 //! Signals that belong together.
 
-use std::{hash::Hasher, sync::Arc};
+use std::{hash::Hasher, net::IpAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 
 use super::{Entry, Origin, Side, Signal, detector::Suspicion, stakes::Weight};
 use crate::{
-    host::{Process, Tree},
+    host::{Body, Event, Process, Tree},
     time::{BootTime, WallTime},
 };
 
@@ -98,6 +98,28 @@ pub enum Ended {
 }
 
 impl Incident {
+    /// Where its process connects to, as the latest evidence of that has it. Whom it asks for names is not who is meant.
+    #[must_use]
+    pub fn destination(&self) -> Option<IpAddr> {
+        let events = self.signals.iter().rev().map(|signal| &signal.event);
+        let mut own = events.filter(|event| {
+            let process = event.process.as_ref();
+            process.is_some_and(|process| process.id == self.process.id)
+        });
+        own.find_map(|event| match &event.body {
+            Body::Dns(..) => None,
+            body => body.flow().filter(|flow| !flow.inbound),
+        })
+        .map(|flow| flow.remote.ip().to_canonical())
+    }
+
+    /// Whether somebody from this address is behind it, or its evidence has it as the other end.
+    pub(super) fn is_about(&self, address: IpAddr) -> bool {
+        let came_from = intruder(&self.origin).and_then(|remote| remote.parse().ok());
+        let mut events = self.signals.iter().map(|signal| &signal.event);
+        came_from == Some(address) || events.any(|event| outside(event) == Some(address))
+    }
+
     /// Adds a process, and those that it comes from in what is known.
     pub(super) fn involve(&mut self, process: &Arc<Process>, processes: &Tree) {
         let mut lineage = vec![process];
@@ -189,6 +211,27 @@ pub(super) fn intruder(origin: &Origin) -> Option<&str> {
         Entry::Login { remote, .. } if origin.side == Side::External && !remote.is_empty() => Some(remote),
         _ => None,
     }
+}
+
+/// The other end, out in the world. On networks of one's own, many have to do with the same address for many reasons; and the whole world is behind a name server.
+pub(super) fn outside(event: &Event) -> Option<IpAddr> {
+    let flow = match &event.body {
+        Body::Dns(..) => None,
+        body => body.flow(),
+    };
+    let address = flow?.remote.ip().to_canonical();
+    let is_own = match address {
+        IpAddr::V4(address) => {
+            address.is_private() || address.is_loopback() || address.is_link_local() || address.is_multicast()
+        }
+        IpAddr::V6(address) => {
+            address.is_unique_local()
+                || address.is_loopback()
+                || address.is_unicast_link_local()
+                || address.is_multicast()
+        }
+    };
+    (!is_own && !address.is_unspecified()).then_some(address)
 }
 
 /// Adds to the evidence. Where there is no room, what says the same as another gives way to what is said for the first time.

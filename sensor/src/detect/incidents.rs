@@ -7,12 +7,12 @@ use lru::LruCache;
 use super::{
     Incident, Origin, Severity, Side, Signal,
     detector::Suspicion,
-    incident::{EVIDENCE, Ended, intruder, stable_hash, summary},
+    incident::{EVIDENCE, Ended, intruder, outside, stable_hash, summary},
     stakes::{Stakes, Weight},
 };
 use crate::{
     config,
-    host::{Process, Tree},
+    host::{Event, Process, Tree},
     time::BootTime,
 };
 
@@ -88,7 +88,7 @@ impl Incidents {
             });
         }
         let origin = origin(&process);
-        if let Some(key) = self.of_intruder(&origin, event.time)
+        if let Some(key) = self.of_address(&origin, event)
             && let Some(incident) = self.grow(key, suspicion, &weight, &process, processes)
         {
             return Some(incident);
@@ -162,13 +162,22 @@ impl Incidents {
         Some(Arc::clone(&open.incident))
     }
 
-    /// The incident of somebody from outside who came from the same address. An address that insiders come from, too, as that of a jump
-    /// host, would make one of many.
-    fn of_intruder(&self, origin: &Origin, now: BootTime) -> Option<u64> {
-        let address = intruder(origin)?;
+    /// The incident that has to do with the same address: of somebody from outside who came from there, or with evidence that somebody connected to
+    /// it, or from it. An address that insiders come from, as that of a jump host, would make one of many.
+    fn of_address(&self, origin: &Origin, event: &Event) -> Option<u64> {
+        let name = intruder(origin);
+        let addresses = [name.and_then(|name| name.parse().ok()), outside(event)];
+        if name.is_none() && addresses == [None; 2] {
+            return None;
+        }
         let is_same = |open: &Open| {
-            now.since(open.incident.updated_boot) < self.window
-                && intruder(&open.incident.origin) == Some(address)
+            let incident = &open.incident;
+            event.time.since(incident.updated_boot) < self.window
+                && (name.is_some() && intruder(&incident.origin) == name
+                    || addresses
+                        .into_iter()
+                        .flatten()
+                        .any(|address| incident.is_about(address)))
         };
         let found = self.open.iter().find(|(_, open)| is_same(open));
         found.map(|(key, _)| *key)

@@ -374,6 +374,21 @@ pub struct DatagramTotals {
 }
 
 impl Body {
+    /// The connection, or what is like one, that it is about.
+    #[must_use]
+    pub fn flow(&self) -> Option<&Flow> {
+        match self {
+            Self::Connect(flow)
+            | Self::Accept(flow)
+            | Self::FlowClose(flow, _)
+            | Self::FlowReport(flow, _)
+            | Self::TlsHello(flow, _)
+            | Self::UdpFlow(flow, _)
+            | Self::Dns(flow, _) => Some(flow),
+            _ => None,
+        }
+    }
+
     /// The signal that reported it.
     #[must_use]
     pub fn signal(&self) -> sensor_common::Signal {

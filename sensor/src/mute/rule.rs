@@ -140,15 +140,10 @@ impl Subject {
                 process.is_some_and(|process| pattern.covers(process.workload.cgroup.as_bytes()))
             }
             Self::User(uid) => process.is_some_and(|process| process.credentials.uid == *uid),
-            Self::Network(network) => match &event.body {
-                Body::Connect(flow)
-                | Body::Accept(flow)
-                | Body::FlowClose(flow, _)
-                | Body::FlowReport(flow, _)
-                | Body::UdpFlow(flow, _)
-                | Body::Dns(flow, _) => network.contains(&flow.remote.ip()),
-                _ => false,
-            },
+            Self::Network(network) => {
+                let flow = event.body.flow();
+                flow.is_some_and(|flow| network.contains(&flow.remote.ip()))
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    os::unix::ffi::OsStrExt as _,
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -219,7 +219,25 @@ impl Guard {
             return Err(Refusal::Sensor);
         }
         self.check_executable(path.as_os_str().as_bytes())?;
-        self.check_executable(real.as_os_str().as_bytes())
+        self.check_executable(real.as_os_str().as_bytes())?;
+        match self.other_name(&real) {
+            Some(name) => Err(Refusal::Protected(
+                name.to_string_lossy().escape_debug().to_string(),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// By which name this file is protected, where it has several.
+    fn other_name(&self, path: &Path) -> Option<PathBuf> {
+        let key = |path: &Path| {
+            let file = path.metadata().ok()?;
+            Some((file.dev(), file.ino()))
+        };
+        let own = key(path)?;
+        self.protected_files()
+            .into_iter()
+            .find(|file| key(file) == Some(own))
     }
 
     /// Whether a process that runs this executable may be acted upon.

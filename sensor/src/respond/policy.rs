@@ -4,7 +4,7 @@ use std::{borrow::Cow, ffi::OsStr, fmt, os::unix::ffi::OsStrExt as _, path::Path
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, ActionKind, Actions, Target, guard::matches};
+use super::{Action, ActionKind, Actions, Target, Wanted, guard::matches};
 use crate::{
     config,
     detect::{Incident, Severity},
@@ -130,10 +130,14 @@ impl Policy {
             return (mode, Vec::new());
         }
         let actions = rule.and_then(|rule| rule.action.as_ref()).unwrap_or(&self.action);
-        let propose = |kind: ActionKind| {
+        let propose = |wanted: Wanted| {
+            let kind = wanted.kind();
             Some(Action {
                 kind,
-                target: target(kind, incident)?,
+                target: match wanted {
+                    Wanted::Action(kind) => target(kind, incident)?,
+                    Wanted::BlockDestination => Target::Network(incident.destination()?.into()),
+                },
                 lasts: self.spans.of(kind),
                 incident: incident.id.clone(),
                 reason: incident.summary.clone(),
@@ -156,7 +160,10 @@ impl Policy {
         let mode = rule.and_then(|rule| rule.mode).unwrap_or(self.mode);
         let actions = rule.and_then(|rule| rule.action.as_ref()).unwrap_or(&self.action);
         let ends = [ActionKind::Kill, ActionKind::KillTree, ActionKind::Block];
-        mode == Mode::Act && actions.iter().any(|action| ends.contains(&action))
+        mode == Mode::Act
+            && actions
+                .iter()
+                .any(|wanted| matches!(wanted, Wanted::Action(kind) if ends.contains(&kind)))
     }
 
     /// For how long something holds where nobody says.

@@ -73,16 +73,7 @@ impl<'a> View<'a> {
     }
 
     pub(super) fn flow(&self) -> Option<&Flow> {
-        match &self.event.body {
-            Body::Connect(flow)
-            | Body::Accept(flow)
-            | Body::FlowClose(flow, _)
-            | Body::FlowReport(flow, _)
-            | Body::TlsHello(flow, _)
-            | Body::UdpFlow(flow, _)
-            | Body::Dns(flow, _) => Some(flow),
-            _ => None,
-        }
+        self.event.body.flow()
     }
 
     /// Who began a flow, and with whom.

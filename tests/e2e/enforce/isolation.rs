@@ -35,8 +35,8 @@ struct Wire {
 
 impl Wire {
     fn lay(stage: &Stage) -> Result<Option<Self>> {
-        let mut host = Ends::start(stage, true, true)?;
-        let mut world = Ends::start(stage, false, true)?;
+        let mut host = Ends::start(Some(&stage.cgroup), true)?;
+        let mut world = Ends::start(None, true)?;
         // As every `ip` understands it: the kernel names the other end.
         let made = host.say("ip link add wire0 type veth")?;
         if made != "ok" {
@@ -156,7 +156,7 @@ fn isolated() -> Result<()> {
 /// Asking for a connection tells, whether or not there is somebody to answer; so this needs no wire.
 fn ends() -> Result<()> {
     let mut stage = Stage::set()?;
-    let mut host = Ends::start(&stage, true, true)?;
+    let mut host = Ends::start(Some(&stage.cgroup), true)?;
     // Loading the programs may take longer than what follows should.
     stage.enforcer.isolate(&[], later(600))?;
     for address in ["192.0.2.1:9", "[2001:db8::1]:9"] {

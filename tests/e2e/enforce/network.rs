@@ -13,6 +13,7 @@ use sensor::{
     host::{ProcessId, proc::ProcDir},
 };
 use sensor_tests::{
+    cgroup::Cgroup,
     command::{helper, spawn},
     patience::patience,
 };
@@ -31,22 +32,22 @@ pub(super) fn trials() -> Vec<Trial> {
 }
 
 /// A helper that is told whom to reach; `ends` in the tests' crate.
-pub(super) struct Ends {
+pub(crate) struct Ends {
     child: Child,
     orders: Option<ChildStdin>,
     answers: Receiver<String>,
 }
 
 impl Ends {
-    /// In the stage's cgroup if `inside`, and in a network namespace of its own if `alone`.
-    pub(super) fn start(stage: &Stage, inside: bool, alone: bool) -> Result<Self> {
+    /// In this cgroup, and in a network namespace of its own if `alone`.
+    pub(crate) fn start(cgroup: Option<&Cgroup>, alone: bool) -> Result<Self> {
         let mut command = helper("ends")?;
         if alone {
             command.arg("own-network");
         }
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        if inside {
-            stage.cgroup.enter(&mut command);
+        if let Some(cgroup) = cgroup {
+            cgroup.enter(&mut command);
         }
         let mut child = spawn(&mut command)?;
         let orders = child.stdin.take();
@@ -61,7 +62,7 @@ impl Ends {
         Ok(ends)
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
@@ -80,14 +81,14 @@ impl Ends {
     }
 
     /// Gives an order that must be answered so.
-    pub(super) fn expect(&mut self, order: &str, wanted: &str) -> Result<()> {
+    pub(crate) fn expect(&mut self, order: &str, wanted: &str) -> Result<()> {
         let answer = self.say(order)?;
         ensure!(answer == wanted, "{order}: {answer:?}, not {wanted:?}");
         Ok(())
     }
 
     /// Gives an order that is answered with a word.
-    pub(super) fn ask(&mut self, order: &str) -> Result<String> {
+    pub(crate) fn ask(&mut self, order: &str) -> Result<String> {
         let answer = self.say(order)?;
         let word = answer.strip_prefix("ok ");
         Ok(word.with_context(|| format!("{order}: {answer:?}"))?.to_owned())
@@ -130,7 +131,7 @@ const LOCAL: [(&str, &str); 2] = [("127.77.0.1", "127.77.0.0/16"), ("[::1]", "::
 fn no_packet() -> Result<()> {
     let mut stage = Stage::set()?;
     // One process plays both ends, in a network of its own: nobody else sends there.
-    let mut ends = Ends::start(&stage, true, true)?;
+    let mut ends = Ends::start(Some(&stage.cgroup), true)?;
     for (address, network) in LOCAL {
         let tcp = ends.ask(&format!("listen {address}:0"))?;
         let udp = ends.ask(&format!("bind {address}:0"))?;
@@ -170,8 +171,8 @@ fn no_packet() -> Result<()> {
 
 fn cut() -> Result<()> {
     let mut stage = Stage::set()?;
-    let mut server = Ends::start(&stage, false, false)?;
-    let mut client = Ends::start(&stage, true, false)?;
+    let mut server = Ends::start(None, false)?;
+    let mut client = Ends::start(Some(&stage.cgroup), false)?;
     for (address, network) in LOCAL {
         let tcp = server.ask(&format!("listen {address}:0"))?;
         let udp = server.ask(&format!("bind {address}:0"))?;
@@ -194,7 +195,7 @@ fn cut() -> Result<()> {
 
 fn nested() -> Result<()> {
     let mut stage = Stage::set()?;
-    let mut client = Ends::start(&stage, true, false)?;
+    let mut client = Ends::start(Some(&stage.cgroup), false)?;
     let (outer, inner) = (end("127.77.0.0/16")?, end("127.77.1.0/24")?);
     stage.impose(&outer)?;
     stage.enforcer.impose(&inner, later(1))?;
@@ -219,8 +220,8 @@ fn nested() -> Result<()> {
 fn cgroup() -> Result<()> {
     use std::os::unix::fs::MetadataExt as _;
     let mut stage = Stage::set()?;
-    let mut server = Ends::start(&stage, false, false)?;
-    let mut client = Ends::start(&stage, true, false)?;
+    let mut server = Ends::start(None, false)?;
+    let mut client = Ends::start(Some(&stage.cgroup), false)?;
     let tcp = server.ask("listen 127.77.0.1:0")?;
     client.expect(&format!("connect {tcp}"), "ok")?;
     server.expect(&format!("serve {tcp}"), "ok")?;
@@ -248,9 +249,9 @@ fn cgroup() -> Result<()> {
 
 fn tree() -> Result<()> {
     let mut stage = Stage::set()?;
-    let mut server = Ends::start(&stage, false, false)?;
-    let mut client = Ends::start(&stage, true, false)?;
-    let mut other = Ends::start(&stage, true, false)?;
+    let mut server = Ends::start(None, false)?;
+    let mut client = Ends::start(Some(&stage.cgroup), false)?;
+    let mut other = Ends::start(Some(&stage.cgroup), false)?;
     let tcp = server.ask("listen 127.77.0.1:0")?;
     let mut listen = client.ask("listen 127.77.0.1:0")?;
     for who in [&mut client, &mut other] {

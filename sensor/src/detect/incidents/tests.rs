@@ -4,7 +4,7 @@ use crate::{
         Entry, Side,
         testing::{operation, process},
     },
-    host::{Body, Event, Limits, ProcessId, Thread},
+    host::{Body, Event, Flow, Limits, ProcessId, Thread},
     time::WallTime,
 };
 
@@ -119,6 +119,51 @@ fn an_intruder_is_known_by_their_address_and_an_insider_is_not() {
     // Everybody comes from a jump host.
     let own = ids(4, 40, from("192.0.2.9", Side::Insider));
     assert_ne!(ids(5, 50, from("192.0.2.9", Side::Insider)), own);
+}
+
+/// What a process did, on the way to or from an address.
+fn connecting(key: u64, tgid: u32, remote: &str, inbound: bool) -> Suspicion {
+    let mut suspicion = suspicion(key, tgid, 1, Severity::High);
+    let signal = Arc::make_mut(&mut suspicion.signal);
+    let mut event = Event::clone(&signal.event);
+    event.body = Body::Connect(Flow {
+        id: 1,
+        local: "10.0.0.1:4444".parse().unwrap(),
+        remote: remote.parse().unwrap(),
+        remote_name: None,
+        inbound,
+        established: true,
+        listener: false,
+    });
+    signal.event = Arc::new(event);
+    suspicion
+}
+
+#[test]
+fn who_has_to_do_with_the_same_address_is_one_incident() {
+    let mut incidents = incidents();
+    let mut id = |suspicion: &Suspicion, origin| join(&mut incidents, suspicion, origin).id.clone();
+    let scanned = id(&connecting(1, 10, "198.51.100.7:40000", true), from_nowhere());
+    // It logs in, and somebody else's program calls it back.
+    let came = suspicion(2, 20, 1, Severity::High);
+    assert_eq!(id(&came, from("198.51.100.7", Side::External)), scanned);
+    assert_eq!(
+        id(
+            &connecting(3, 30, "[::ffff:198.51.100.7]:443", false),
+            from_nowhere()
+        ),
+        scanned
+    );
+    assert_ne!(
+        id(&connecting(4, 40, "198.51.100.8:443", false), from_nowhere()),
+        scanned
+    );
+    // What is on networks of one's own is everybody's.
+    let proxy = id(&connecting(5, 50, "10.0.0.9:3128", false), from_nowhere());
+    assert_ne!(
+        id(&connecting(6, 60, "10.0.0.9:3128", false), from_nowhere()),
+        proxy
+    );
 }
 
 #[test]

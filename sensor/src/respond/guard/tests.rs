@@ -146,6 +146,28 @@ fn what_a_host_cannot_do_without_is_not_blocked_by_any_name() {
     assert_eq!(check(&folder.path().join("other")), Ok(()));
 }
 
+#[test]
+fn what_is_protected_is_so_by_any_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let [own, hard, soft, copy] = ["own", "hard", "soft", "copy"].map(|name| folder.path().join(name));
+    std::fs::write(&own, "x").unwrap();
+    std::fs::hard_link(&own, &hard).unwrap();
+    std::os::unix::fs::symlink(&hard, &soft).unwrap();
+    std::fs::copy(&own, &copy).unwrap();
+    let config = config::Respond {
+        protected: vec![own.to_str().unwrap().to_owned()],
+        ..config::Respond::default()
+    };
+    let guard = Guard::new(&config);
+    for path in [&own, &hard, &soft] {
+        for target in [Target::Executable(path.clone()), Target::File(path.clone())] {
+            let refused = guard.check_target(&target, None);
+            assert!(matches!(refused, Err(Refusal::Protected(_))), "{target}: {refused:?}");
+        }
+    }
+    assert_eq!(guard.check_target(&Target::File(copy), None), Ok(()));
+}
+
 proptest! {
     /// In any minute and any day, no more than allowed; and what is allowed can be had.
     #[test]

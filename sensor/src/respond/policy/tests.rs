@@ -1,5 +1,10 @@
+use std::sync::Arc;
+
 use super::*;
-use crate::respond::testing::incident_of;
+use crate::{
+    host::{Body, Flow},
+    respond::testing::incident_of,
+};
 
 fn policy(text: &str) -> Policy {
     let config = config::Config::parse(text, "/etc/sensor/sensor.toml".as_ref()).unwrap();
@@ -55,4 +60,39 @@ action = "suspend"
         Some((Mode::Ask, ActionKind::Suspend))
     );
     assert_eq!(decided(&policy, Severity::Low, "unit:db.service", "T1059"), None);
+}
+
+#[test]
+fn where_it_connects_to_is_blocked() {
+    let policy = policy("[respond]\nmode = \"act\"\naction = [\"block_destination\", \"kill\"]\n");
+    let mut incident = incident_of(Severity::High, "unit:a.service", "T1");
+    let actions = |incident: &Incident| -> Vec<(ActionKind, String)> {
+        let (_, actions) = policy.propose(incident);
+        let told = actions.into_iter();
+        told.map(|action| (action.kind, action.target.to_string()))
+            .collect()
+    };
+    // It connects to nobody.
+    assert_eq!(actions(&incident).len(), 1);
+
+    let signal = Arc::make_mut(&mut incident.signals[0]);
+    let event = Arc::make_mut(&mut signal.event);
+    event.process = Some(Arc::clone(&incident.process));
+    let mut flow = Flow {
+        id: 1,
+        local: "10.0.0.1:4444".parse().unwrap(),
+        remote: "[::ffff:198.51.100.7]:443".parse().unwrap(),
+        remote_name: None,
+        inbound: false,
+        established: false,
+        listener: false,
+    };
+    event.body = Body::Connect(flow.clone());
+    assert_eq!(
+        actions(&incident)[0],
+        (ActionKind::Block, "198.51.100.7/32".to_owned())
+    );
+    flow.inbound = true;
+    Arc::make_mut(&mut Arc::make_mut(&mut incident.signals[0]).event).body = Body::Accept(flow);
+    assert_eq!(actions(&incident).len(), 1, "who comes is no destination");
 }
