@@ -1,8 +1,9 @@
 //! From what is unusual to what is done about it.
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader, Write as _},
-    process::{Child, ChildStdin, Stdio},
+    process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc::{Receiver, channel},
 };
 
@@ -12,7 +13,7 @@ use sensor_proto::v1::{Incident, Outcome, Result as ActionResult, Side, entry};
 use sensor_tests::{
     cgroup::Cgroup,
     command::{helper, real_path, spawn},
-    patience::patience,
+    patience::{patience, wait_for},
     stack::Stack,
     stream::Stream,
 };
@@ -34,6 +35,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         case("respond::a_person_is_asked_and_approves", approved),
         case("respond::a_person_is_asked_and_denies", denied),
         case("respond::what_nobody_answers_to_lapses", lapsed),
+        case(
+            "respond::whoever_has_become_a_protected_program_is_spared",
+            turned_protected,
+        ),
         case("respond::beyond_the_limit_a_person_is_asked", limited),
         case("respond::whoever_inherits_a_process_id_is_not_killed", inherited),
     ];
@@ -190,6 +195,37 @@ fn lapsed() -> Result<()> {
     Ok(())
 }
 
+fn turned_protected() -> Result<()> {
+    const WORD: &str = "word-of-one-who-turns";
+    let folder = tempfile::tempdir()?;
+    let program = folder.path().canonicalize()?.join("needed");
+    let wait = helper("wait")?;
+    fs::copy(wait.get_program(), &program)?;
+    let (stack, _rules) = answering(WORD, &format!("mode = \"ask\"\nprotected = [{program:?}]\n"))?;
+    let stream = stack.subscribe()?;
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", "read go; exec \"$0\" \"$@\""]);
+    shell.arg(&program).args(wait.get_args()).arg(WORD);
+    let mut suspect = Suspect(spawn(shell.stdin(Stdio::piped()))?);
+    let pid = suspect.0.id();
+    let number = such(&stream, pid, ActionResult::Asked)?.number.to_string();
+    writeln!(suspect.0.stdin.as_mut().context("no input")?, "go")?;
+    wait_for("the other program", patience(10), || {
+        let runs = fs::read_link(format!("/proc/{pid}/exe"))?;
+        Ok((runs == program).then_some(()))
+    })?;
+    let (_, said) = respond(&stack, &["approve", &number])?;
+    ensure!(said.contains("protected list"), "{said}");
+    such(&stream, pid, ActionResult::Refused)?;
+    ensure!(lives(&mut suspect)?, "it was killed");
+    let list = audit(&stack, "list")?;
+    ensure!(
+        list.contains("protected list"),
+        "the audit does not say why:\n{list}"
+    );
+    Ok(())
+}
+
 fn limited() -> Result<()> {
     const WORD: &str = "word-of-who-is-too-many";
     let (stack, _rules) = answering(WORD, "mode = \"act\"\nmax_kills_per_minute = 1\n")?;
@@ -234,7 +270,7 @@ fn few_ids() -> Result<()> {
     struct Restore(String);
     impl Drop for Restore {
         fn drop(&mut self) {
-            let _ = std::fs::write(FILE, &self.0);
+            let _ = fs::write(FILE, &self.0);
         }
     }
     for action in ["kill", "kill_tree"] {
@@ -246,8 +282,8 @@ fn few_ids() -> Result<()> {
             ),
         )?;
         let stream = stack.subscribe()?;
-        let _restore = Restore(std::fs::read_to_string(FILE)?);
-        std::fs::write(FILE, "700")?;
+        let _restore = Restore(fs::read_to_string(FILE)?);
+        fs::write(FILE, "700")?;
         let output = helper("reuse")?
             .args([&*ROUNDS.to_string(), WORD, "20"])
             .output()?;
@@ -283,7 +319,7 @@ fn inherited() -> Result<()> {
         "title: heirs\nid: heirs\nlevel: high\nlogsource:\n  product: linux\n  category: process_creation\n\
          detection:\n  word:\n    CommandLine|contains: ' 0 {WORD}'\n  condition: word\n"
     );
-    std::fs::write(folder.path().join("rule.yml"), rule)?;
+    fs::write(folder.path().join("rule.yml"), rule)?;
     let stack = Stack::start(&format!(
         "[rules]\nbuiltin = false\npaths = [{:?}]\n[respond]\nmode = \"act\"\nmax_kills_per_minute = 1000\nmax_kills_per_day = 10000\n",
         folder.path()
@@ -362,10 +398,7 @@ impl Attack {
     }
 
     fn shell_lives_on(&mut self) -> Result<()> {
-        ensure!(
-            std::fs::exists(format!("/proc/{}", self.shell))?,
-            "the shell is gone"
-        );
+        ensure!(fs::exists(format!("/proc/{}", self.shell))?, "the shell is gone");
         let end = self.service.say("close")?;
         ensure!(end.starts_with("code "), "the shell ended with {end}");
         Ok(())

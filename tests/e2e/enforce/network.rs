@@ -236,7 +236,7 @@ fn cgroup() -> Result<()> {
     ensure!(stage.enforcer.lift(&subject)?, "there was nothing to lift");
     client.expect(&format!("connect {tcp}"), "ok")?;
     // That of whoever asks for it is refused; here it is the root, as for most agents.
-    let root = sensor_tests::cgroup::Cgroup::new("sensor-test-unused")?;
+    let root = Cgroup::new("sensor-test-unused")?;
     let parent = root.unified()?.parent().context("no parent")?.to_owned();
     let own = Subject::Cgroup(std::fs::metadata(parent)?.ino());
     let result = stage.enforcer.impose(&own, later(60));

@@ -162,7 +162,10 @@ fn what_is_protected_is_so_by_any_name() {
     for path in [&own, &hard, &soft] {
         for target in [Target::Executable(path.clone()), Target::File(path.clone())] {
             let refused = guard.check_target(&target, None);
-            assert!(matches!(refused, Err(Refusal::Protected(_))), "{target}: {refused:?}");
+            assert!(
+                matches!(refused, Err(Refusal::Protected(_))),
+                "{target}: {refused:?}"
+            );
         }
     }
     assert_eq!(guard.check_target(&Target::File(copy), None), Ok(()));
