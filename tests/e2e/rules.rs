@@ -28,7 +28,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         case("rules::a_file_provokes_a_rule", provoked_by_file),
         case("rules::a_low_level_is_evidence_and_opens_nothing", evidence),
         case("rules::the_old_rules_stay_if_the_new_ones_are_bad", changed),
+        case("rules::none_is_missed_while_rules_are_read_again", storm),
         case("rules::check_names_each_fault_and_what_cannot_match", check),
+        case("rules::are_listed_explained_and_tested", told),
     ]
 }
 
@@ -204,12 +206,115 @@ fn changed() -> Result<()> {
     agent.nothing_lost()
 }
 
+/// A rule that stays is in force all the time, and the events that come meanwhile are all judged.
+fn storm() -> Result<()> {
+    const RELOADS: u32 = 20;
+    let folder = tempfile::tempdir()?;
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("steady.yml"), rule("steady", "medium", "word-steady"))?;
+    let agent = Agent::start(&config(folder.path()), None)?;
+    let stream = Stream::from_agent(&agent.socket(), Filter::default())?;
+    let pids = std::thread::scope(|scope| -> Result<Vec<u32>> {
+        let reloads = scope.spawn(|| -> Result<()> {
+            for number in 0..RELOADS {
+                // Each is another set of rules; every other one is refused.
+                let modifier = if number % 2 == 0 { "contains" } else { "contians" };
+                let text = rule("other", "medium", &format!("word-{number}")).replace("contains", modifier);
+                fs::write(at("other.yml"), text)?;
+                let output = reload(&agent)?;
+                ensure!(output.status.success() == (number % 2 == 0), "{output:?}");
+            }
+            Ok(())
+        });
+        let mut pids = Vec::new();
+        while !reloads.is_finished() || pids.is_empty() {
+            pids.push(run_with("word-steady")?);
+        }
+        reloads.join().ok().context("the thread panicked")??;
+        Ok(pids)
+    })?;
+    stream.fence()?;
+    let missed: Vec<&u32> = pids
+        .iter()
+        .filter(|pid| found_of(&stream, **pid) != ["steady"])
+        .collect();
+    ensure!(
+        missed.is_empty(),
+        "of {} programs, {missed:?} were not found",
+        pids.len()
+    );
+    agent.nothing_lost()
+}
+
 fn reload(agent: &Agent) -> Result<Output> {
     let mut command = Command::new(sensor()?);
     Ok(command
         .args(["reload", "--socket"])
         .arg(agent.socket())
         .output()?)
+}
+
+/// What `sensor rules` says, and with which exit code.
+fn ask(arguments: &[&str]) -> Result<(String, Option<i32>)> {
+    let output = Command::new(sensor()?).arg("rules").args(arguments).output()?;
+    let said = [output.stdout, output.stderr].concat();
+    Ok((String::from_utf8_lossy(&said).into_owned(), output.status.code()))
+}
+
+fn told() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().to_str().context("a path")?;
+    fs::write(folder.path().join("one.yml"), rule("one", "high", "word-one"))?;
+    let tests = folder.path().join("one.test.yml");
+    fs::write(
+        &tests,
+        "positive:\n  - why: has the word\n    event: {CommandLine: x word-one}\n\
+         negative:\n  - why: has another\n    event: {CommandLine: x word-two}\n",
+    )?;
+    let (said, code) = ask(&["list"])?;
+    ensure!(code == Some(0) && said.lines().count() > 60, "{said}");
+    let id = said.lines().nth(1).and_then(|line| line.split(' ').next());
+    let (said, code) = ask(&["explain", id.context("no rule")?])?;
+    for part in ["  why  ", "  looks like it  ", "  techniques  ", "it can match"] {
+        ensure!(
+            code == Some(0) && said.contains(part),
+            "without {part:?}:\n{said}"
+        );
+    }
+    let (said, code) = ask(&["list", path])?;
+    let line = format!("{:<36}  {:<13}  {:<10}  one\n", "one", "high", "-");
+    ensure!(code == Some(0) && said.ends_with(&line), "{said:?}");
+    let (said, code) = ask(&["explain", "nobody"])?;
+    ensure!(
+        code == Some(1) && said.contains("neither a built-in rule nor a file"),
+        "{said}"
+    );
+    let (said, code) = ask(&["test", path])?;
+    ensure!(
+        code == Some(0) && said == "2 tests in 1 file; 0 without any\n",
+        "{said:?}"
+    );
+    fs::write(
+        &tests,
+        "negative:\n  - why: has the word\n    event: {CommandLine: x word-one}\n",
+    )?;
+    let (said, code) = ask(&["test", path])?;
+    ensure!(
+        code == Some(1) && said.contains("one.test.yml: has the word: "),
+        "{said}"
+    );
+    // Nobody is led astray by what a rule calls itself.
+    let hostile =
+        rule("\"\\e[2Jnice\\r\\u202e\"", "high", "x").replace("id: \"\\e[2Jnice\\r\\u202e\"", "id: h");
+    fs::write(folder.path().join("hostile.yml"), hostile)?;
+    for arguments in [["list", path], ["check", path], ["explain", path]] {
+        let (said, _) = ask(&arguments)?;
+        let bad = said
+            .chars()
+            .find(|c| c.is_control() && *c != '\n' || *c == '\u{202e}');
+        ensure!(bad.is_none(), "{arguments:?}: {said:?}");
+    }
+    Ok(())
 }
 
 fn check() -> Result<()> {
