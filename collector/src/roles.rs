@@ -6,12 +6,12 @@ use std::{fs::File, net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sensor_proto::metrics::Page;
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{net::TcpListener, sync::watch, time::timeout};
 
 use crate::{
     Config, ServerError,
     admin::{self, Observed, count},
-    bus::{self, Bus, Outbox, nats, nats::Nats},
+    bus::{self, Bus, BusError, Outbox, nats, nats::Nats},
     control::Desk,
     fleet::Fleet,
     ingest::IngestService,
@@ -204,6 +204,15 @@ async fn waiting(bus: &dyn Bus, page: &mut Page) {
     }
 }
 
+/// For how long a bus may be silent before it is said that it does not answer: less than whoever asks waits for an answer.
+const SILENCE: Duration = Duration::from_millis(1_500);
+
+async fn answers(bus: &dyn Bus) -> Result<(), String> {
+    let silent = |_| BusError::Unreachable(format!("it has said nothing for {SILENCE:?}"));
+    let answer = timeout(SILENCE, bus.waiting()).await.map_err(silent);
+    answer.flatten().map(drop).map_err(|error| error.to_string())
+}
+
 /// What is to be known of an [`IngestRole`].
 struct Delivering {
     outbox: Arc<bus::Tally>,
@@ -214,11 +223,7 @@ struct Delivering {
 #[async_trait]
 impl Observed for Delivering {
     async fn ready(&self) -> Result<(), String> {
-        self.bus
-            .waiting()
-            .await
-            .map(|_| ())
-            .map_err(|error| error.to_string())
+        answers(&*self.bus).await
     }
 
     async fn numbers(&self, page: &mut Page) {
@@ -267,7 +272,7 @@ struct Loading {
 #[async_trait]
 impl Observed for Loading {
     async fn ready(&self) -> Result<(), String> {
-        self.bus.waiting().await.map_err(|error| error.to_string())?;
+        answers(&*self.bus).await?;
         let refreshed: Result<(), PlaceError> = self.catalogue.refresh().await;
         refreshed.map_err(|error| error.to_string())
     }
