@@ -190,7 +190,7 @@ impl WriteRole {
         steward.abort();
         merging.abort();
         stopping.send_replace(true);
-        if !loading.is_finished() && tokio::time::timeout(DRAIN, loading).await.is_err() {
+        if !loading.is_finished() && timeout(DRAIN, loading).await.is_err() {
             tracing::warn!(
                 "what was gathered is not committed after {DRAIN:?}; it stays on the bus for others"
             );

@@ -213,7 +213,8 @@ pub(super) fn intruder(origin: &Origin) -> Option<&str> {
     }
 }
 
-/// The other end, out in the world. On networks of one's own, many have to do with the same address for many reasons; and the whole world is behind a name server.
+/// The other end, out in the world. On networks of one's own, many have to do with the same address for many reasons; and everything is behind a
+/// name server.
 pub(super) fn outside(event: &Event) -> Option<IpAddr> {
     let flow = match &event.body {
         Body::Dns(..) => None,
