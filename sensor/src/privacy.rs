@@ -14,6 +14,7 @@ mod policy;
 pub mod pseudonym;
 pub mod redact;
 
+pub(crate) use address::is_public;
 pub use key::{Key, KeyError};
 pub use policy::{Field, Policy};
 pub use pseudonym::Kind;

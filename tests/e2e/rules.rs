@@ -343,12 +343,8 @@ fn check() -> Result<()> {
         &rule("field", "high", "x").replace("CommandLine", "Hashes"),
     )?;
     write("yaml.yml", "title: yaml\n  detection: [\n")?;
-    let output = Command::new(sensor()?)
-        .args(["rules", "check"])
-        .arg(folder.path())
-        .output()?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(output.status.code() == Some(1), "{}: {said}", output.status);
+    let (said, code) = ask(&["check", folder.path().to_str().context("a path")?])?;
+    ensure!(code == Some(1), "{code:?}: {said}");
     for part in [
         "good.yml:1: error: its id 'good' is that of ",
         "modifier.yml:10: error: Unknown modifier 'contians'; use ",

@@ -7,7 +7,8 @@ use siphasher::sip::SipHasher13;
 
 use super::{Entry, Origin, Side, Signal, detector::Suspicion, stakes::Weight};
 use crate::{
-    host::{Body, Event, Process, Tree},
+    host::{Body, Event, Flow, Process, Tree},
+    privacy::is_public,
     time::{BootTime, WallTime},
 };
 
@@ -106,11 +107,8 @@ impl Incident {
             let process = event.process.as_ref();
             process.is_some_and(|process| process.id == self.process.id)
         });
-        own.find_map(|event| match &event.body {
-            Body::Dns(..) => None,
-            body => body.flow().filter(|flow| !flow.inbound),
-        })
-        .map(|flow| flow.remote.ip().to_canonical())
+        own.find_map(|event| flow(event).filter(|flow| !flow.inbound))
+            .map(|flow| flow.remote.ip().to_canonical())
     }
 
     /// Whether somebody from this address is behind it, or its evidence has it as the other end.
@@ -216,23 +214,16 @@ pub(super) fn intruder(origin: &Origin) -> Option<&str> {
 /// The other end, out in the world. On networks of one's own, many have to do with the same address for many reasons; and everything is behind a
 /// name server.
 pub(super) fn outside(event: &Event) -> Option<IpAddr> {
-    let flow = match &event.body {
+    let address = flow(event)?.remote.ip().to_canonical();
+    is_public(address).then_some(address)
+}
+
+/// The connection of an event, but for one that only asks for a name.
+fn flow(event: &Event) -> Option<&Flow> {
+    match &event.body {
         Body::Dns(..) => None,
         body => body.flow(),
-    };
-    let address = flow?.remote.ip().to_canonical();
-    let is_own = match address {
-        IpAddr::V4(address) => {
-            address.is_private() || address.is_loopback() || address.is_link_local() || address.is_multicast()
-        }
-        IpAddr::V6(address) => {
-            address.is_unique_local()
-                || address.is_loopback()
-                || address.is_unicast_link_local()
-                || address.is_multicast()
-        }
-    };
-    (!is_own && !address.is_unspecified()).then_some(address)
+    }
 }
 
 /// Adds to the evidence. Where there is no room, what says the same as another gives way to what is said for the first time.

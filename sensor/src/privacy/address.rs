@@ -31,6 +31,11 @@ pub(super) fn class(address: IpAddr) -> Option<&'static str> {
     }
 }
 
+/// Whether it is one of the world's, not of this host or of networks of one's own.
+pub(crate) fn is_public(address: IpAddr) -> bool {
+    class(address) == Some("public")
+}
+
 /// `text`, with `change` made to each address in it.
 pub(super) fn map<'t>(text: &str, change: impl Fn(&str) -> String) -> Cow<'t, str> {
     let mut shown = String::with_capacity(text.len());

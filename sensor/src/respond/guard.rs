@@ -3,14 +3,14 @@
 use std::{
     collections::VecDeque,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::{Target, floor::needed_program};
+use super::{Target, floor::needed_program, measures::file_key};
 use crate::{
     config,
     host::{
@@ -230,14 +230,9 @@ impl Guard {
 
     /// By which name this file is protected, where it has several.
     fn other_name(&self, path: &Path) -> Option<PathBuf> {
-        let key = |path: &Path| {
-            let file = path.metadata().ok()?;
-            Some((file.dev(), file.ino()))
-        };
-        let own = key(path)?;
-        self.protected_files()
-            .into_iter()
-            .find(|file| key(file) == Some(own))
+        let own = file_key(path)?;
+        let mut protected = self.protected_files().into_iter();
+        protected.find(|file| file_key(file) == Some(own))
     }
 
     /// Whether a process that runs this executable may be acted upon.
