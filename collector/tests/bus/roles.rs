@@ -19,6 +19,11 @@ async fn a_bus_that_goes_away_is_said_and_what_comes_meanwhile_is_kept_by_agents
     options.extend(["--admin", "127.0.0.1:0"].map(str::to_owned));
     let mut ingest = ingest(&options);
     let mut writer = Writer::start(&options);
+    // Who finds no bus when it starts ends, and is started again by whoever runs it; who has found one waits for it.
+    let found = wait("the writer to have found the bus", async || {
+        admin(&writer.messages())
+    });
+    let page_of_writer = found.await;
     let mut peer = Peer::new(&ingest.url(), "web1");
     peer.deliver(3).await;
     assert!(get(ingest.admin(), "/readyz").contains("200 OK"));
@@ -61,7 +66,7 @@ async fn a_bus_that_goes_away_is_said_and_what_comes_meanwhile_is_kept_by_agents
         (counted.unwrap() == total).then_some(())
     })
     .await;
-    let page = get(admin(&writer.messages()).unwrap(), "/metrics");
+    let page = get(page_of_writer, "/metrics");
     assert!(page.contains("sensor_shared_lake_entries_total 300\n"), "{page}");
     assert!(page.contains("sensor_shared_lake_conflicts_total 0\n"), "{page}");
     writer.stop();
