@@ -5,7 +5,7 @@
 
 mod error;
 mod outputs;
-mod values;
+pub(crate) mod values;
 
 use std::{
     net::SocketAddr,
@@ -385,6 +385,7 @@ pub struct Respond {
     #[serde(deserialize_with = "values::bounded::<_, _, 0, 10_000>")]
     pub max_kills_per_day: usize,
     /// What is done about some incidents; the first that fits decides.
+    #[serde(deserialize_with = "values::response_rules")]
     pub rules: Vec<ResponseRule>,
 }
 

@@ -30,6 +30,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         case("rules::the_old_rules_stay_if_the_new_ones_are_bad", changed),
         case("rules::none_is_missed_while_rules_are_read_again", storm),
         case("rules::check_names_each_fault_and_what_cannot_match", check),
+        case("rules::hundreds_of_others_are_told_apart", hundreds),
         case("rules::are_listed_explained_and_tested", told),
     ]
 }
@@ -314,6 +315,80 @@ fn told() -> Result<()> {
             .find(|c| c.is_control() && *c != '\n' || *c == '\u{202e}');
         ensure!(bad.is_none(), "{arguments:?}: {said:?}");
     }
+    Ok(())
+}
+
+/// A directory as a third party keeps it: rules for all sorts of systems, in folders, with what is no rule between them.
+fn hundreds() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let kinds = [
+        (
+            "windows",
+            "product: windows\n  category: registry_set",
+            "TargetObject",
+        ),
+        (
+            "macos",
+            "product: macos\n  category: process_creation",
+            "CommandLine",
+        ),
+        ("cloud", "product: aws\n  service: cloudtrail", "eventName"),
+        ("web", "category: webserver", "cs-uri-query"),
+        ("hashes", "product: linux\n  category: process_creation", "Hashes"),
+        (
+            "programs",
+            "product: linux\n  category: process_creation",
+            "CommandLine",
+        ),
+        (
+            "files",
+            "product: linux\n  category: file_event",
+            "TargetFilename",
+        ),
+        ("names", "category: dns_query", "QueryName"),
+    ];
+    for (kind, source, field) in kinds {
+        let place = folder.path().join("rules").join(kind);
+        fs::create_dir_all(&place)?;
+        for number in 0..100 {
+            let text = format!(
+                "title: {kind} {number}\nid: {kind}-{number}\nstatus: test\nauthor: somebody\ndate: 2024-01-0{}\nreferences:\n  - \
+                 https://example.org/{number}\ntags:\n  - attack.execution\n  - attack.t1059\nlogsource:\n  {source}\ndetection:\n  \
+                 one_a:\n    {field}|contains|all: [word{number}, other]\n  one_b:\n    - {field}|endswith: x{number}\n    - \
+                 {field}|re: '^a.{{{number},}}b$'\n  filter_main:\n    {field}|startswith: /opt/\n  condition: 1 of one_* and not 1 of \
+                 filter_*\nfalsepositives:\n  - Unknown\nlevel: medium\n",
+                number % 9 + 1
+            );
+            fs::write(place.join(format!("{number}.yml")), text)?;
+        }
+    }
+    fs::write(folder.path().join("README.md"), "# Rules\n")?;
+    fs::write(
+        folder.path().join("rules/broken.yml"),
+        "title: broken\nlogsource: [\n",
+    )?;
+    let (said, code) = ask(&["check", folder.path().to_str().context("a path")?])?;
+    ensure!(code == Some(1), "{code:?}: {said}");
+    for (kind, why) in [
+        ("windows", "it cannot match: it is for the product windows"),
+        ("macos", "it cannot match: it is for the product macos"),
+        ("cloud", "it cannot match: it is for the product aws"),
+        ("web", "it cannot match: "),
+        (
+            "hashes",
+            "it cannot match: no event of its log source has the field Hashes",
+        ),
+    ] {
+        let told = said
+            .lines()
+            .filter(|line| line.contains(&format!("{kind} ")) && line.contains(why));
+        ensure!(told.count() == 100, "not 100 times {kind}, {why:?}:\n{said}");
+    }
+    ensure!(said.contains("rules/broken.yml:3: error: "), "{said}");
+    ensure!(
+        said.ends_with("800 rules: 300 can match here, 500 cannot; 1 error\n"),
+        "{said}"
+    );
     Ok(())
 }
 

@@ -12,6 +12,8 @@ use sensor_common::{
 };
 use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
+use crate::respond::ResponseRule;
+
 /// A whole number between `MIN` and `MAX`, both allowed.
 pub(super) fn bounded<'de, D, T, const MIN: u64, const MAX: u64>(deserializer: D) -> Result<T, D::Error>
 where
@@ -128,16 +130,71 @@ pub(super) fn patterns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec
     at_most::<D, _>(path_patterns(deserializer, 1)?, RULES_MAX)
 }
 
+/// As `sensor models list` shows them, or the beginning of such a name.
+fn is_workload(stem: &str) -> bool {
+    const KINDS: [&str; 4] = ["unit:", "container:", "session:", "cgroup:"];
+    stem == "host" || KINDS.iter().any(|kind| stem.starts_with(kind))
+}
+
+/// Whom incidents are about: workloads, with at most a `*` at the end.
+pub(crate) fn subjects<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let names = Vec::<String>::deserialize(deserializer)?;
+    let is_one = |name: &String| {
+        let stem = name.strip_suffix('*').unwrap_or(name);
+        name == "*" || is_workload(stem) && !stem.contains('*')
+    };
+    if let Some(name) = names.iter().find(|name| !is_one(name)) {
+        return Err(D::Error::custom(format!(
+            "no incident is about {name:?}; allowed are \"unit:NAME\", \"container:NAME\", \"session:NAME\", \"cgroup:PATH\" and \"host\", with at most a `*` at the end"
+        )));
+    }
+    at_most::<D, _>(names, 256)
+}
+
+/// Ids of ATT&CK: a `T` and four digits; of a sub-technique a dot and three more.
+pub(crate) fn techniques<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let ids = Vec::<String>::deserialize(deserializer)?;
+    let are_digits =
+        |text: &str, count| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_id = |id: &str| {
+        let (technique, sub) = id.split_once('.').unwrap_or((id, "000"));
+        technique
+            .strip_prefix('T')
+            .is_some_and(|digits| are_digits(digits, 4))
+            && are_digits(sub, 3)
+    };
+    if let Some(id) = ids.iter().find(|id| !is_id(id)) {
+        return Err(D::Error::custom(format!(
+            "{id:?} is no technique of ATT&CK; their ids are such as \"T1059\", of sub-techniques such as \"T1059.004\""
+        )));
+    }
+    at_most::<D, _>(ids, 256)
+}
+
+/// Rules each of which may come to decide.
+pub(crate) fn response_rules<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<ResponseRule>, D::Error> {
+    let rules = Vec::<ResponseRule>::deserialize(deserializer)?;
+    let last = rules.len().saturating_sub(1);
+    if let Some(number) = rules[..last].iter().position(ResponseRule::is_for_all) {
+        return Err(D::Error::custom(format!(
+            "response rule {} is for every incident, so that none of those after it would ever be asked; put it last",
+            number + 1
+        )));
+    }
+    at_most::<D, _>(rules, 256)
+}
+
 /// Absolute paths, and names of users and workloads, with at most a `*` at the end.
 pub(super) fn assets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    const KINDS: [&str; 4] = ["unit:", "container:", "session:", "cgroup:"];
     let names = Vec::<String>::deserialize(deserializer)?;
     let is_one = |name: &str| {
         let stem = name.strip_suffix('*').unwrap_or(name);
         let is_user = name
             .strip_prefix("user:")
             .is_some_and(|uid| uid.parse::<u32>().is_ok());
-        let is_named = stem.starts_with('/') || KINDS.iter().any(|kind| stem.starts_with(kind));
+        let is_named = stem.starts_with('/') || is_workload(stem);
         is_user || is_named && !stem.contains('*')
     };
     if let Some(name) = names.iter().find(|name| !is_one(name)) {

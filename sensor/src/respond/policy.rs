@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Action, ActionKind, Actions, Target, Wanted, guard::matches};
 use crate::{
-    config,
+    config::{self, values},
     detect::{Incident, Severity},
 };
 
@@ -41,8 +41,10 @@ pub struct ResponseRule {
     /// The incident's severity is at least this.
     pub severity: Option<Severity>,
     /// One of its techniques is one of these, e.g. `T1059`, which stands for its sub-techniques too. Empty: whatever they are.
+    #[serde(deserialize_with = "values::techniques")]
     pub techniques: Vec<String>,
     /// Its subject is one of these, e.g. `unit:nginx.service`, with a `*` at the end for any ending. Empty: whatever it is.
+    #[serde(deserialize_with = "values::subjects")]
     pub subjects: Vec<String>,
     /// Whether anything is done.
     pub mode: Option<Mode>,
@@ -51,6 +53,13 @@ pub struct ResponseRule {
 }
 
 impl ResponseRule {
+    /// Whether it is for every incident there is.
+    pub(crate) fn is_for_all(&self) -> bool {
+        self.severity.is_none_or(|least| least == Severity::Low)
+            && self.techniques.is_empty()
+            && (self.subjects.is_empty() || self.subjects.iter().any(|subject| subject == "*"))
+    }
+
     fn is_for(&self, incident: &Incident) -> bool {
         let techniques = incident.signals.iter().flat_map(|signal| &signal.techniques);
         let is_subject = |pattern: &String| matches(pattern, &incident.subject);

@@ -1,5 +1,8 @@
 //! From an incident, or a person's order, to an outcome.
 
+mod doing;
+mod people;
+
 use std::{
     borrow::Cow,
     collections::{HashMap, VecDeque},
@@ -13,16 +16,16 @@ use lru::LruCache;
 use rustix::process::Signal;
 
 use super::{
-    Action, ActionKind, ActionResult, Answer, Audit, Births, Demand, Guard, Mode, Object, Outcome, POLICY,
-    Person, Policy, Proposal, Record, Refusal, Responses, Step, Target, Wish,
-    kill::{Held, Missed, WAIT},
+    Action, ActionKind, ActionResult, Audit, Births, Guard, Mode, Outcome, POLICY, Person, Policy, Proposal,
+    Record, Refusal, Responses, Step, Target,
+    kill::{Held, Missed},
     measures::{Means, Measures, Tell},
     order::Order,
     past,
     pending::Pending,
     recent::Recent,
-    standing::{Change, of_state, standing},
-    tree::{self, Condemned, Felled},
+    standing::standing,
+    tree::{Condemned, Felled},
 };
 use crate::{
     config,
@@ -363,302 +366,12 @@ impl Responder {
         }
     }
 
-    /// Does what a person wants, if the guard lets it.
-    ///
-    /// # Errors
-    /// If there is no such proposal, outcome or process; in words for the person.
-    pub fn fulfil(&mut self, wish: &Wish, person: &Person, processes: &Tree) -> Result<Answer, String> {
-        let now = BootTime::now();
-        match *wish {
-            Wish::Approve(number) => {
-                let order = Order::of(self.waiting(number)?, &person.name, now);
-                self.write(&order, Step::Approved, &person.why);
-                Ok(self.obey(order, true, processes))
-            }
-            Wish::Deny(number) => {
-                let order = Order::of(self.waiting(number)?, &person.name, now);
-                self.end(&order, ActionResult::Denied, person.why.clone());
-                Ok(self.answer(number))
-            }
-            Wish::Undo(number) => {
-                let (action, process) = self.undoing(number, person, processes)?;
-                Ok(self.order(action, process, person, Step::Undoing, processes))
-            }
-            Wish::Do(ref demand) => {
-                let (target, process) = meant(demand, processes)?;
-                let lasts = demand.lasts.or_else(|| self.policy.lasts(demand.kind));
-                let action = Action::asked_for(demand.kind, target, lasts, person);
-                Ok(self.order(action, process, person, Step::Proposed, processes))
-            }
-            Wish::Try(ref demand) => {
-                let (target, process) = meant(demand, processes)?;
-                let plan = self.plan(demand.kind, &target, process.as_deref(), processes);
-                Ok(Answer::Plan(plan))
-            }
-        }
-    }
-
-    fn waiting(&mut self, number: u64) -> Result<Proposal, String> {
-        self.pending.take(number).ok_or_else(|| {
-            format!("nothing waits under number {number}; `sensor respond pending` lists what does")
-        })
-    }
-
-    /// What undoes the outcome `number`.
-    fn undoing(
-        &self,
-        number: u64,
-        person: &Person,
-        processes: &Tree,
-    ) -> Result<(Action, Option<Arc<Process>>), String> {
-        let done = |outcome: &&Arc<Outcome>| outcome.number == number && outcome.result == ActionResult::Done;
-        let outcomes = self.undoable.iter().rev().chain(self.history.iter().rev());
-        let outcome = outcomes.into_iter().find(done).ok_or_else(|| {
-            format!("nothing was done under number {number}; `sensor respond history` lists what was")
-        })?;
-        let action = &outcome.action;
-        let kind = action.kind.undone_by().ok_or_else(|| {
-            format!(
-                "number {number} cannot be undone: what {} does is for good",
-                action.kind.name()
-            )
-        })?;
-        let target = action.target.clone();
-        let process = match target.process() {
-            Some(id) => {
-                let process = running(id.tgid, processes)?;
-                if !same_tick(process.id.start, id.start) {
-                    return Err(format!("the process of number {number} has ended"));
-                }
-                Some(process)
-            }
-            None => None,
-        };
-        Ok((Action::asked_for(kind, target, None, person), process))
-    }
-
-    fn order(
-        &mut self,
-        action: Action,
-        process: Option<Arc<Process>>,
-        person: &Person,
-        step: Step,
-        processes: &Tree,
-    ) -> Answer {
-        let mut order = Order {
-            number: 0,
-            action,
-            process,
-            who: person.name.clone(),
-            since: BootTime::now(),
-            ..Order::default()
-        };
-        order.number = self.write(&order, step, &person.why);
-        self.obey(order, false, processes)
-    }
-
-    /// A person has decided; the guard has not yet. Beyond the limit, whoever gives an order is asked whether they mean it, and who
-    /// approves means it.
-    fn obey(&mut self, order: Order, is_approved: bool, processes: &Tree) -> Answer {
-        let number = order.number;
-        let check = self
-            .guard
-            .check_target(&order.action.target, order.process.as_deref());
-        if let Err(refusal) = check {
-            self.end(&order, ActionResult::Refused, refusal.to_string());
-            return self.answer(number);
-        }
-        if order.action.kind.is_limited() {
-            match self.guard.take(order.since) {
-                Err(refusal) if !is_approved => {
-                    self.ask(order, refusal.to_string(), BootTime::now());
-                    return self.latest(number).map_or(Answer::Begun(number), Answer::Outcome);
-                }
-                Err(_) => self.guard.count(order.since),
-                Ok(()) => {}
-            }
-        }
-        self.carry_out(order, processes);
-        self.answer(number)
-    }
-
-    /// The latest outcome, if it is of this number.
-    fn latest(&self, number: u64) -> Option<Arc<Outcome>> {
-        self.history
-            .back()
-            .filter(|outcome| outcome.number == number)
-            .cloned()
-    }
-
-    fn answer(&self, number: u64) -> Answer {
-        match self.latest(number) {
-            Some(outcome) if outcome.result != ActionResult::Asked => Answer::Outcome(outcome),
-            _ => Answer::Begun(number),
-        }
-    }
-
-    fn plan(&self, kind: ActionKind, target: &Target, process: Option<&Process>, processes: &Tree) -> String {
-        let verdict = match self.guard.check_target(target, process) {
-            Ok(()) => "the guard lets it".to_owned(),
-            Err(refusal) => format!("the guard refuses it: {refusal}"),
-        };
-        let Some(id) = target.process() else {
-            return format!("{} would hit {target}; {verdict}", kind.name());
-        };
-        let hit = match kind {
-            ActionKind::KillTree | ActionKind::Disconnect => tree::family(id, &descendants(id, processes)),
-            _ => vec![id.tgid],
-        };
-        let hit: Vec<String> = hit.iter().map(u32::to_string).collect();
-        format!(
-            "{} would hit {} process{}: {}; {verdict}",
-            kind.name(),
-            hit.len(),
-            if hit.len() == 1 { "" } else { "es" },
-            hit.join(" ")
-        )
-    }
-
-    /// Nothing stands against it any more but the target itself.
-    fn carry_out(&mut self, mut order: Order, processes: &Tree) {
-        // Of what has ended there is no bundle. A person does not wait for one.
-        if let Some(id) = order.action.target.process()
-            && &*order.who == POLICY
-            && let Some(parked) = self.collecting.get_mut(&id)
-        {
-            return parked.push(order);
-        }
-        let signal = match (order.action.kind, order.action.target.process()) {
-            (ActionKind::KillTree, Some(id)) => {
-                order.change.before = self.standing(&order.action);
-                return self.fell(order, id, processes);
-            }
-            (ActionKind::Kill, Some(id)) => (id, Signal::KILL),
-            (ActionKind::Suspend, Some(id)) => (id, Signal::STOP),
-            (ActionKind::Resume, Some(id)) => (id, Signal::CONT),
-            _ => {
-                order.change.before = self.standing(&order.action);
-                return self.take_measure(order, processes);
-            }
-        };
-        let (result, detail) = self.signal(signal.0, signal.1, &mut order.change);
-        self.end(&order, result, detail);
-    }
-
-    fn signal(&self, id: ProcessId, signal: Signal, change: &mut Change) -> (ActionResult, String) {
-        let held = Held::new(id, self.births.as_deref(), |executable| {
-            self.guard.check_executable(executable)
-        });
-        let done = held.and_then(|held| held.signal(signal).map(|()| held));
-        let held = match done {
-            Ok(held) => held,
-            Err(missed) => return missed.into_result(),
-        };
-        let (after, detail) = match signal {
-            Signal::STOP => ("stopped", "the process was stopped".to_owned()),
-            Signal::CONT => ("running", "the process goes on".to_owned()),
-            _ if held.ended_within(WAIT) => ("ended", "the process was killed and has ended".to_owned()),
-            _ => {
-                let wait = WAIT.as_millis();
-                let detail = format!("the process was killed; it had not yet ended after {wait} ms");
-                ("ending", detail)
-            }
-        };
-        *change = Change {
-            before: of_state(held.state),
-            after,
-        };
-        (ActionResult::Done, detail)
-    }
-
     fn standing(&self, action: &Action) -> &'static str {
         standing(
             action,
             &self.measures.holding(),
             self.measures.means.state.as_deref(),
         )
-    }
-
-    /// By whoever keeps what outlives its order.
-    fn take_measure(&mut self, order: Order, processes: &Tree) {
-        if order.action.kind == ActionKind::Collect
-            && let Some(id) = order.action.target.process()
-        {
-            self.collecting.entry(id).or_default();
-            let family = descendants(id, processes).into_iter();
-            let family = family.chain(ancestors(id, processes)).chain([id]).collect();
-            return self.measures.take(order, self.recent.of(&family));
-        }
-        self.measures.take(order, Vec::new());
-    }
-
-    /// What was to be done to a process after its bundle was made is done now.
-    fn collected(&mut self, order: &Order, processes: &Tree) {
-        if order.action.kind != ActionKind::Collect {
-            return;
-        }
-        let parked = order
-            .action
-            .target
-            .process()
-            .and_then(|id| self.collecting.remove(&id));
-        for order in parked.into_iter().flatten() {
-            self.carry_out(order, processes);
-        }
-    }
-
-    /// On a thread of its own: it takes long, and the events that it causes must be read meanwhile.
-    fn fell(&mut self, order: Order, target: ProcessId, processes: &Tree) {
-        let guard = self.guard.clone();
-        let births = self.births.clone();
-        let finished = self.finished.0.clone();
-        let known = descendants(target, processes);
-        // Until it is known who was killed: what descends from the root must go in any case.
-        self.condemned.add([target], order.number, BootTime::now());
-        let kept = order.clone();
-        let thread = std::thread::Builder::new().name("respond".to_owned());
-        let spawned = thread.spawn(move || {
-            let felled = tree::fell(target, &known, births.as_deref(), |tgid, executable| {
-                guard.check_member(tgid, executable)
-            });
-            // Nobody to hear it: the agent is ending.
-            let _ = finished.send((order, Done::Felled(felled)));
-        });
-        if let Err(error) = spawned {
-            self.condemned.spare(target);
-            let detail = format!("cannot start the thread that does it: {error}");
-            self.end(&kept, ActionResult::Failed, detail);
-        }
-    }
-
-    fn felled(&mut self, order: Order, felled: Result<Felled, Missed>) {
-        let felled = match felled {
-            Ok(felled) => felled,
-            Err(missed) => {
-                if let Some(id) = order.action.target.process() {
-                    self.condemned.spare(id);
-                }
-                let (result, detail) = missed.into_result();
-                return self.end(&order, result, detail);
-            }
-        };
-        let mut detail = format!("{} processes were killed and have ended", felled.ended.len());
-        if felled.lingering > 0 {
-            detail.push_str(&format!(
-                "; {} were killed and had not yet ended",
-                felled.lingering
-            ));
-        }
-        for (tgid, refusal) in &felled.spared {
-            detail.push_str(&format!("; process {tgid} was spared: {refusal}"));
-        }
-        let mut result = ActionResult::Done;
-        if let Some(error) = felled.failed {
-            detail.push_str(&format!("; {error}"));
-            result = ActionResult::Failed;
-        }
-        self.condemned.add(felled.ended, order.number, BootTime::now());
-        self.end(&order, result, detail);
     }
 
     /// Writes down what the collector asked for that is no action.
@@ -693,16 +406,6 @@ impl Responder {
     }
 }
 
-impl Missed {
-    fn into_result(self) -> (ActionResult, String) {
-        match self {
-            Self::Gone(why) => (ActionResult::Gone, why.to_owned()),
-            Self::Refused(refusal) => (ActionResult::Refused, refusal.to_string()),
-            Self::Failed(why) => (ActionResult::Failed, why),
-        }
-    }
-}
-
 /// The rules and models that have spoken.
 fn evidence(incident: &Incident) -> Vec<String> {
     let said = incident.signals.iter().map(|signal| match &signal.rule {
@@ -716,22 +419,6 @@ fn proposed(action: &Action) -> Proposed {
     (action.kind, action.target.clone(), action.incident.clone())
 }
 
-/// Whom or what a person means; what an action cannot be done to is said.
-fn meant(demand: &Demand, processes: &Tree) -> Result<(Target, Option<Arc<Process>>), String> {
-    let (target, process) = match &demand.object {
-        Object::Pid(pid) => {
-            let process = running(*pid, processes)?;
-            (Target::Process(process.id), Some(process))
-        }
-        Object::Target(target) => (target.clone(), None),
-    };
-    if demand.kind.fits(&target) {
-        Ok((target, process))
-    } else {
-        Err(format!("{} cannot be done to {target}", demand.kind.name()))
-    }
-}
-
 /// An agent that was killed while it made a bundle has left its process stopped.
 fn let_go(id: ProcessId) {
     let Ok(held) = Held::new(id, None, |_| Ok(())) else {
@@ -743,44 +430,6 @@ fn let_go(id: ProcessId) {
             id.tgid
         );
     }
-}
-
-/// Who has this id now.
-fn running(pid: u32, processes: &Tree) -> Result<Arc<Process>, String> {
-    let process = processes.live_id(pid).and_then(|id| processes.get(id));
-    process
-        .cloned()
-        .ok_or_else(|| format!("there is no process {pid}, or sensor has not heard of it yet"))
-}
-
-/// What a process comes from, as far as is known.
-fn ancestors(of: ProcessId, processes: &Tree) -> Vec<ProcessId> {
-    const LIMIT: usize = 64;
-    let mut found = Vec::new();
-    let mut next = processes.get(of).and_then(|process| process.parent);
-    while let Some(id) = next.filter(|_| found.len() < LIMIT) {
-        found.push(id);
-        next = processes.get(id).and_then(|process| process.parent);
-    }
-    found
-}
-
-/// What is known to descend from a process, wherever it is now.
-fn descendants(root: ProcessId, processes: &Tree) -> Vec<ProcessId> {
-    let descends = |process: &&Arc<Process>| {
-        let mut parent = process.parent;
-        // A process that is its own ancestor would be a defect of the tree, and no reason to hang.
-        for _ in 0..256 {
-            match parent {
-                Some(id) if id == root => return true,
-                Some(id) => parent = processes.get(id).and_then(|process| process.parent),
-                None => return false,
-            }
-        }
-        false
-    };
-    let found = processes.iter().filter(descends);
-    found.map(|process| process.id).collect()
 }
 
 fn humantime(duration: Duration) -> String {

@@ -4,7 +4,10 @@ use std::{
     sync::Arc,
 };
 
-use super::*;
+use super::{
+    super::{Answer, Demand, Object, Wish},
+    *,
+};
 use crate::{
     detect::Severity,
     host::{
