@@ -117,7 +117,7 @@ fn report(protocol: u32, cookie: u64, fill: impl FnOnce(*mut Tuple)) {
             header, body, tail, ..
         }) = scratch::begin::<Bind>(caller)
         else {
-            return admitted.mute();
+            return admitted.lose();
         };
         // SAFETY: the scratch memory is this context's alone.
         unsafe {

@@ -141,6 +141,12 @@ impl Admitted {
         self.account.muted += 1;
     }
 
+    /// There is no memory for it.
+    #[inline(always)]
+    pub fn lose(self) {
+        self.account.lost += 1;
+    }
+
     /// Counts it with others of its kind.
     #[inline(always)]
     pub fn fold(self) {

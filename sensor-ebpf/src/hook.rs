@@ -53,7 +53,7 @@ fn write(admitted: Admitted, context: &Context, hook: Hook, fill: impl FnOnce(&R
         header, body, tail, ..
     }) = scratch::begin::<Operation>(caller)
     else {
-        return admitted.mute();
+        return admitted.lose();
     };
     // SAFETY: the scratch memory is this context's alone.
     unsafe {

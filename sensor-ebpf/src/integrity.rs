@@ -66,7 +66,7 @@ fn loaded(module: Address, admitted: Admitted, context: &Context) {
         header, body, tail, ..
     }) = scratch::begin::<Operation>(Caller::Context(context.number()))
     else {
-        return admitted.mute();
+        return admitted.lose();
     };
     // SAFETY: the scratch memory is this context's alone; `Probe` checks every address.
     unsafe {
@@ -143,7 +143,7 @@ fn written(ctx: &SysctlContext, admitted: Admitted, context: &Context) {
         header, body, tail, ..
     }) = scratch::begin::<Operation>(Caller::Context(context.number()))
     else {
-        return admitted.mute();
+        return admitted.lose();
     };
     // SAFETY: the scratch memory is this context's alone; each helper writes within the room that it is given.
     unsafe {

@@ -76,7 +76,7 @@ fn exec(admitted: Admitted, caller: Caller, task: Address, bprm: Address) {
         ..
     }) = scratch::begin::<Exec>(caller)
     else {
-        return admitted.mute();
+        return admitted.lose();
     };
     // SAFETY: the scratch memory is this CPU's and the caller's alone; addresses come from the kernel.
     unsafe {

@@ -44,7 +44,7 @@ use crate::{
     privacy::{KeyError, Policy},
     reload::{self, Reloader},
     remote::{Remote, Wiring},
-    respond::{Responder, Tell},
+    respond::{Person, Responder, Step, Tell},
     rules::RuleSet,
     session::Sessions,
     status::AgentStatus,
@@ -306,7 +306,7 @@ async fn reload_on_hangup(reloader: Arc<Reloader>) {
         return;
     };
     while hangups.recv().await.is_some() {
-        if let Err(error) = reloader.reload().await {
+        if let Err(error) = reloader.reload("SIGHUP".into()).await {
             tracing::warn!("{error}");
         }
     }
@@ -387,6 +387,15 @@ fn start(
     responder.set_rules(&beginning.rules);
     detector.set_rules(beginning.rules);
     responder.begin(config, &host_name, beginning.tell);
+    let began = Person {
+        name: "start".into(),
+        why: format!(
+            "sensor {} began; {}",
+            env!("CARGO_PKG_VERSION"),
+            config.in_words()
+        ),
+    };
+    responder.write_down(Step::Configured, &began);
     let report = profiles.as_ref().map(Profiles::report).unwrap_or_default();
     let status = AgentStatus::new(host_name, &capture, Arc::clone(&vitals), board, report);
     let mut stages = Stages {

@@ -6,6 +6,7 @@
 mod error;
 mod outputs;
 pub(crate) mod values;
+mod words;
 
 use std::{
     net::SocketAddr,

@@ -19,6 +19,7 @@ use sensor_common::{
 };
 
 pub use board::{Board, Muted};
+pub(crate) use rule::subjects;
 pub use rule::{Pattern, Subject};
 
 use crate::{
@@ -79,7 +80,7 @@ impl Mutes {
             .off
             .iter()
             .fold(0, |bits, signal| bits | 1 << *signal as u64);
-        self.apply_rules(rule::subjects(&config.mute), filters)?;
+        self.apply_rules(subjects(&config.mute), filters)?;
         self.apply_watches(&config.watch, filters)?;
         let on = self.reported_by_kernel();
         let mutes = self

@@ -8,7 +8,7 @@ use crate::{
     detect::Detector,
     host::Tree,
     pipeline::Command,
-    respond::{Answer, Person, Responses, Wish},
+    respond::{Answer, Person, Responses, Step, Wish},
 };
 
 /// How long the pipeline may take: it looks at least every 50 ms, and then decides.
@@ -40,10 +40,10 @@ impl Orders {
         self.ask(|answer| Command::Fulfil(wish, person, answer)).await
     }
 
-    /// Has it written down that somebody asked for what is no action.
-    pub fn note(&self, person: Person) {
+    /// Has it written down that somebody asked for what is no action, or changed what the agent does.
+    pub fn note(&self, step: Step, person: Person) {
         // A pipeline that has ended asks nothing of the host either.
-        let _ = self.pipeline.send(Command::Note(person));
+        let _ = self.pipeline.send(Command::Note(step, person));
     }
 
     /// What waits and what was.

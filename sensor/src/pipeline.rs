@@ -29,7 +29,7 @@ use crate::{
     links::OwnLinks,
     mute::{Mutes, Reason},
     priority::DELIVERY,
-    respond::{Answer, Mode, Person, Responder, Responses, Wish},
+    respond::{Answer, Mode, Person, Responder, Responses, Step, Wish},
     rules::RuleSet,
     session::{Sessions, Told},
     time::{BootTime, WallTime},
@@ -84,8 +84,8 @@ pub enum Command {
     Apply(Box<config::Capture>, oneshot::Sender<Result<(), String>>),
     /// Do what a person wants done.
     Fulfil(Wish, Person, oneshot::Sender<Result<Answer, String>>),
-    /// Write down what a person asked for that is no action.
-    Note(Person),
+    /// Write down what is no action.
+    Note(Step, Person),
     /// Say what waits for a person, and what was done.
     Responses(oneshot::Sender<Responses>),
     /// Look at what is known, or change it.
@@ -246,7 +246,7 @@ impl Pipeline {
             Command::Fulfil(wish, person, answer) => {
                 let _ = answer.send(responder.fulfil(&wish, &person, host.tree()));
             }
-            Command::Note(person) => responder.note_request(&person),
+            Command::Note(step, person) => responder.write_down(step, &person),
             Command::Responses(answer) => {
                 let _ = answer.send(responder.responses());
             }

@@ -9,6 +9,7 @@ use crate::{
     config::{self, Config, ConfigError},
     orders::{NoAnswer, Orders},
     pipeline::Command,
+    respond::{Person, Step},
     rules::{Fault, RuleSet},
 };
 
@@ -111,14 +112,16 @@ impl Reloader {
     }
 
     /// Reads the configuration and the rules, and puts what has changed into force, once all of it is known to be good. One at a time.
+    /// `who` wants it: the audit says so.
     ///
     /// # Errors
     /// If it is not valid, or could not be put into force.
-    pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
+    pub async fn reload(&self, who: Box<str>) -> Result<Reloaded, ReloadError> {
         let mut current = self.current.lock().await;
         let wanted = (self.read)()?;
         let rules = changed_rules(&wanted.rules, &current.rules).await?;
         let mut reloaded = compare(&current.config, &wanted);
+        let changes = !reloaded.applied.is_empty() || rules.is_some();
         if reloaded.applied.iter().any(|key| key.starts_with("capture.")) {
             let capture = with_live_keys(&current.config.capture, &wanted.capture);
             self.pipeline
@@ -148,6 +151,10 @@ impl Reloader {
         current.config.rules = wanted.rules;
         reloaded.rules.clone_from(&current.rules.in_words);
         tracing::info!("configuration read again: {reloaded}");
+        if changes {
+            let why = format!("{reloaded}; {}", current.config.in_words());
+            self.pipeline.note(Step::Configured, Person { name: who, why });
+        }
         Ok(reloaded)
     }
 }
@@ -311,7 +318,7 @@ mod tests {
             Box::new(read),
             Orders::new(commands),
         );
-        let error = reloader.reload().await.unwrap_err().to_string();
+        let error = reloader.reload("root".into()).await.unwrap_err().to_string();
         assert_eq!(
             error,
             "/etc/sensor/sensor.toml:2: [capture] share: 1 is not allowed; allowed are 100 to 1000000; nothing has changed"
@@ -375,14 +382,14 @@ mod tests {
         // It was bad when the agent began.
         write("old", "Image|nonsense");
         let pipeline = std::thread::spawn(move || (answer(&orders), orders));
-        let reloaded = reloader.reload().await.unwrap();
+        let reloaded = reloader.reload("root".into()).await.unwrap();
         let (active, orders) = pipeline.join().unwrap();
         assert_eq!((reloaded.rules.as_str(), active), ("1 of 1 rules in use", 1));
         // Nothing has changed since: the pipeline is not asked.
-        let again = reloader.reload().await.unwrap();
+        let again = reloader.reload("root".into()).await.unwrap();
         assert_eq!(again.rules, reloaded.rules);
         write("new", "Image|nonsense");
-        let error = reloader.reload().await.unwrap_err().to_string();
+        let error = reloader.reload("root".into()).await.unwrap_err().to_string();
         assert!(
             error.contains("new.yml:6: error: Unknown modifier 'nonsense'; use contains,"),
             "{error}"
@@ -392,6 +399,18 @@ mod tests {
             "{error}"
         );
         assert!(!error.contains("old.yml"), "{error}");
-        assert!(orders.try_recv().is_err());
+        let noted = orders.try_iter().map(|command| match command {
+            Command::Note(Step::Configured, person) => person,
+            _ => panic!("the pipeline is asked for something"),
+        });
+        let noted: Vec<_> = noted.collect();
+        assert_eq!(noted.len(), 1, "{noted:?}");
+        assert!(
+            *noted[0].name == *"root"
+                && noted[0]
+                    .why
+                    .contains("1 of 1 rules in use; respond.mode is observe"),
+            "{noted:?}"
+        );
     }
 }

@@ -231,6 +231,16 @@ fn changes() -> Result<()> {
 
 fn bad() -> Result<()> {
     let agent = Agent::start("[capture.mute]\nusers = [12345]\n", None)?;
+    let audit = || -> Result<Vec<String>> {
+        let text = fs::read_to_string(agent.state().join("audit.jsonl"))?;
+        let is_one = |line: &&str| line.contains("\"step\":\"configured\"");
+        Ok(text.lines().filter(is_one).map(str::to_owned).collect())
+    };
+    ensure!(
+        matches!(&audit()?[..], [began] if began.contains("left out: user 12345")),
+        "{:?}",
+        audit()?
+    );
     let error = agent
         .reload("[capture.mute]\npaths = [\"relative\"]\n")
         .expect_err("it is refused");
@@ -249,6 +259,20 @@ fn bad() -> Result<()> {
         said.contains("after a restart: capture.calls"),
         "the agent says {said:?}"
     );
+    ensure!(audit()?.len() == 1, "nothing has changed: {:?}", audit()?);
+    agent.reload(
+        "[capture]\noff = [\"setsid\"]\n[capture.mute]\nusers = [12345]\npaths = [\"/nonexistent\"]\n",
+    )?;
+    let changed = wait_for("the change to be in the audit", patience(5), || {
+        Ok(audit()?.get(1).cloned())
+    })?;
+    for part in [
+        "\"who\":\"",
+        "in force: capture.mute.paths, capture.off",
+        "left out: signal setsid, path /nonexistent, user 12345",
+    ] {
+        ensure!(changed.contains(part), "{changed} is without {part:?}");
+    }
     Ok(())
 }
 

@@ -1,6 +1,8 @@
 //! What a process asks the kernel for, on each kind of hook that this kernel has.
 
-use anyhow::{Context as _, Result, ensure};
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result, bail, ensure};
 use libtest_mimic::Trial;
 use sensor_proto::v1::{Filter, Operation};
 use sensor_tests::{
@@ -15,6 +17,12 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         case("operations::are_reported_by_the_best_hooks", || all("lsm")),
         case("operations::are_reported_by_system_calls", || all("syscall")),
+        case("operations::rare_ones_are_reported_by_the_best_hooks", || {
+            rare("lsm")
+        }),
+        case("operations::rare_ones_are_reported_by_system_calls", || {
+            rare("syscall")
+        }),
         case(
             "operations::hooks_are_refused_only_where_a_kernel_cannot",
             refusals,
@@ -77,6 +85,60 @@ const EXPECTED: [(&str, &str, &str); 22] = [
     ("mount", "tmpfs", "{}/folder"),
     ("root_change", "/", ""),
 ];
+
+/// What the kernel did is reported once, what it refused by hooks at most, which are asked before.
+fn rare(max_rung: &str) -> Result<()> {
+    // What each is about: path, target, and a detail.
+    let expected = [
+        ("file_xattr", "{}/rare", "trusted.sensor-test", None),
+        ("file_flags", "{}/rare", "", Some(("request", "FS_IOC_SETFLAGS"))),
+        ("keyctl", "user", "sensor-test", None),
+        ("userfaultfd", "", "", Some(("flags", "0x80000"))),
+        ("bpf", "", "", Some(("command", "BPF_PROG_LOAD"))),
+        ("kexec", "", "", None),
+    ];
+    let agent = Agent::start(&format!("[capture]\nmax_rung = \"{max_rung}\"\n"), None)?;
+    let stream = Stream::from_agent(&agent.socket(), Filter::default())?;
+    let folder = tempfile::tempdir()?;
+    let path = real_path(folder.path())?;
+    let mut command = helper("rare-operations")?;
+    let child = command.arg(&path).stdout(Stdio::piped()).spawn()?;
+    let pid = child.id();
+    let output = child.wait_with_output()?;
+    ensure!(output.status.success(), "the helper ended with {}", output.status);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    print!("{said}");
+    let history = stream.history(pid)?;
+    let operations = history.operations();
+    for (signal, path_like, target, detail) in expected {
+        let Some(line) = said.lines().find(|line| line.starts_with(signal)) else {
+            continue;
+        };
+        let reported: Vec<_> = operations
+            .iter()
+            .filter(|operation| operation.signal == signal)
+            .collect();
+        if line != format!("{signal} done") {
+            ensure!(
+                reported.iter().all(|operation| operation.attempt),
+                "{line}: {reported:?}"
+            );
+            continue;
+        }
+        let [operation] = reported[..] else {
+            bail!("{signal} was done once, and is reported as {reported:?}");
+        };
+        ensure!(
+            operation.path == path_like.replace("{}", &path) && operation.target == target,
+            "{operation:?}"
+        );
+        if let Some((name, text)) = detail {
+            let found = operation.details.iter().find(|detail| detail.name == name);
+            ensure!(found.is_some_and(|found| found.text == text), "{operation:?}");
+        }
+    }
+    agent.nothing_lost()
+}
 
 fn all(max_rung: &str) -> Result<()> {
     let agent = Agent::start(

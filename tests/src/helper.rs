@@ -63,6 +63,7 @@ fn dispatch(role: &str, args: &[String]) -> Result<()> {
         "thread-exec" => programs::thread_exec(args),
         "mapped-exec" => programs::mapped_exec(args),
         "operations" => operations::run(args),
+        "rare-operations" => operations::rare(args),
         "sequences" => sequences::run(args),
         "path-views" => paths::views(args),
         "path-storm" => paths::storm(args),

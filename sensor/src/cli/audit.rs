@@ -8,7 +8,7 @@ use super::{
     render::clock,
     text::{harmless, harmless_json, short},
 };
-use crate::respond::{AUDIT_FILE, ActionKind, AuditReader, Record, Step};
+use crate::respond::{AUDIT_FILE, AuditReader, Record, Step};
 
 /// Read the agent's audit: what was proposed, decided and done, by whom and why.
 #[derive(Clone, Debug, clap::Args)]
@@ -78,6 +78,7 @@ fn line(record: &Record) -> String {
         Step::Approved => "approved",
         Step::Undoing => "to be undone",
         Step::Requested => "requested",
+        Step::Configured => "configured",
         Step::Ended(result) => result.name(),
     };
     let mut line = format!(
@@ -85,7 +86,11 @@ fn line(record: &Record) -> String {
         clock(record.time_ns),
         record.number,
         record.proposal,
-        record.action.map_or("request", ActionKind::name),
+        match (record.action, record.step) {
+            (Some(action), _) => action.name(),
+            (None, Step::Configured) => "configuration",
+            (None, _) => "request",
+        },
         record.target,
         short(&record.executable, 200),
         short(&record.who, 64),

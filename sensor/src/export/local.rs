@@ -285,21 +285,9 @@ impl Agent for LocalService {
         Ok(Response::new(self.own_status()))
     }
 
-    async fn reload(&self, _request: Request<ReloadRequest>) -> Result<Response<ReloadResponse>, Status> {
-        let Some(reloader) = &self.reloader else {
-            return Err(Status::unimplemented(
-                "there is no configuration to be read again",
-            ));
-        };
-        let reloaded = reloader
-            .reload()
-            .await
-            .map_err(|error| Status::failed_precondition(error.to_string()))?;
-        Ok(Response::new(ReloadResponse {
-            applied: reloaded.applied,
-            needs_restart: reloaded.needs_restart,
-            rules: reloaded.rules,
-        }))
+    async fn reload(&self, request: Request<ReloadRequest>) -> Result<Response<ReloadResponse>, Status> {
+        let name = caller(&request, &self.converter)?;
+        self.reload_for(name).await.map(Response::new)
     }
 
     async fn list_responses(
@@ -351,6 +339,19 @@ impl LocalService {
             fleet: self.heard.status(),
             ..self.status.status()
         }
+    }
+
+    /// Reads the configuration again, as `name` wishes, who may.
+    pub(crate) async fn reload_for(&self, name: Box<str>) -> Result<ReloadResponse, Status> {
+        let missing = || Status::unimplemented("there is no configuration to be read again");
+        let reloader = self.reloader.as_ref().ok_or_else(missing)?;
+        let reloaded = reloader.reload(name).await;
+        let reloaded = reloaded.map_err(|error| Status::failed_precondition(error.to_string()))?;
+        Ok(ReloadResponse {
+            applied: reloaded.applied,
+            needs_restart: reloaded.needs_restart,
+            rules: reloaded.rules,
+        })
     }
 
     /// Does what `name` wishes, who may.

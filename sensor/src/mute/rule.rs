@@ -161,7 +161,7 @@ fn all_below(pattern: &Pattern, operation: &Operation) -> bool {
 }
 
 /// The rules of a configuration, which was checked.
-pub(super) fn subjects(mute: &config::Mute) -> Vec<Subject> {
+pub(crate) fn subjects(mute: &config::Mute) -> Vec<Subject> {
     let patterns = |texts: &[String], subject: fn(Pattern) -> Subject| -> Vec<Subject> {
         texts.iter().map(|text| subject(Pattern::new(text))).collect()
     };

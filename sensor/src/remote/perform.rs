@@ -5,9 +5,9 @@ use std::{sync::PoisonError, time::Duration};
 use sensor_proto::{
     ENTRY_BYTES_MAX,
     v1::{
-        Command, CommandAnswer, GetStatusRequest, OfferBundleRequest, ReloadRequest, ReloadResponse,
-        RespondRequest, RespondResponse, Result as Became, RuleFiles, Snapshot, agent_server::Agent as _,
-        command::What, command_answer::Answer, respond_response,
+        Command, CommandAnswer, GetStatusRequest, OfferBundleRequest, ReloadResponse, RespondRequest,
+        RespondResponse, Result as Became, RuleFiles, Snapshot, agent_server::Agent as _, command::What,
+        command_answer::Answer, respond_response,
     },
 };
 use tokio::time::{Instant, sleep};
@@ -20,7 +20,7 @@ use super::{
     rules,
 };
 use crate::{
-    respond::{ActionResult, Person},
+    respond::{ActionResult, Person, Step},
     time::WallTime,
 };
 
@@ -103,10 +103,8 @@ impl Remote {
             "" => what.to_owned(),
             why => format!("{what} ({why})"),
         };
-        orders.note(Person {
-            name: by_collector(command),
-            why,
-        });
+        let name = by_collector(command);
+        orders.note(Step::Requested, Person { name, why });
     }
 
     /// The same of what is refused; of what comes within a second of another, the log alone has it: refusals shall not fill a disk.
@@ -178,29 +176,30 @@ impl Remote {
                     .map(Answer::Response)
             }
             (What::Reload(_), _) => {
-                let reloaded = self.service.reload(Request::new(ReloadRequest {})).await;
-                reloaded.map(|response| Answer::Reloaded(response.into_inner()))
+                let reloaded = self.service.reload_for(by_collector(command)).await;
+                reloaded.map(Answer::Reloaded)
             }
-            (What::Rules(files), _) => self.replace_rules(files).await.map(Answer::Reloaded),
+            (What::Rules(files), _) => self
+                .replace_rules(files, by_collector(command))
+                .await
+                .map(Answer::Reloaded),
             _ => self.snapshot().await.map(Answer::Snapshot),
         };
         answer.unwrap_or_else(|status| Answer::Failed(status.message().to_owned()))
     }
 
     /// Uses these rules, as a whole or not at all. One set at a time.
-    async fn replace_rules(&self, files: &RuleFiles) -> Result<ReloadResponse, Status> {
+    async fn replace_rules(&self, files: &RuleFiles, who: Box<str>) -> Result<ReloadResponse, Status> {
         let _alone = self.rules.lock().await;
         let (state, files) = (self.state.clone(), files.clone());
         let put = tokio::task::spawn_blocking(move || rules::put(&state, &files)).await;
         let placed = put.map_err(|_| Status::unavailable("the agent is ending"))?;
         let placed = placed.map_err(|error| Status::invalid_argument(error.to_string()))?;
-        match self.service.reload(Request::new(ReloadRequest {})).await {
-            Ok(response) => Ok(response.into_inner()),
-            Err(status) => {
-                placed.take_back();
-                Err(status)
-            }
+        let reloaded = self.service.reload_for(who).await;
+        if reloaded.is_err() {
+            placed.take_back();
         }
+        reloaded
     }
 
     /// What the agent says of itself, and the processes that run, as far as a message takes them.

@@ -49,6 +49,8 @@ pub enum Step {
     Undoing,
     /// The collector asked for what is no action, or for what this host does not let it ask for.
     Requested,
+    /// What the agent leaves out, and what it does about incidents: as it began, or as somebody changed it.
+    Configured,
     /// What became of it.
     #[serde(untagged)]
     Ended(ActionResult),
@@ -95,13 +97,13 @@ pub struct Record {
 }
 
 impl Record {
-    /// That `person` asked for what is no action; their reason says what.
+    /// Of what is no action; the person's reason says what it is.
     #[must_use]
-    pub fn requested(person: &Person) -> Self {
+    pub fn note(step: Step, person: &Person) -> Self {
         Self {
             number: 0,
             time_ns: 0,
-            step: Step::Requested,
+            step,
             proposal: 0,
             action: None,
             target: Target::Host,

@@ -84,7 +84,7 @@ impl Past {
                 Step::Approved => {
                     asked.remove(&record.proposal);
                 }
-                Step::Requested => {}
+                Step::Requested | Step::Configured => {}
                 Step::Ended(result) => {
                     let reason = reasons.get(&record.proposal).cloned().unwrap_or_default();
                     let Some(outcome) = outcome(&record, mark, result, reason) else {

@@ -374,9 +374,9 @@ impl Responder {
         )
     }
 
-    /// Writes down what the collector asked for that is no action.
-    pub fn note_request(&mut self, person: &Person) {
-        self.audit.add(Record::requested(person));
+    /// Writes down what is no action.
+    pub fn write_down(&mut self, step: Step, person: &Person) {
+        self.audit.add(Record::note(step, person));
     }
 
     /// Writes a step down; its number.

@@ -4,7 +4,10 @@ use std::{
     ffi::CString,
     fs::{self, File, OpenOptions, Permissions},
     io,
-    os::unix::fs::{PermissionsExt as _, chown, symlink},
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{PermissionsExt as _, chown, symlink},
+    },
     path::Path,
     process::Command,
     ptr,
@@ -20,6 +23,89 @@ pub(super) fn run(args: &[String]) -> Result<()> {
     other_processes()?;
     // Last: afterwards this process sees another host.
     namespaces(folder)
+}
+
+/// `rare-operations FOLDER`: what few programs ask for, each a line `SIGNAL done`, or `SIGNAL` and why the kernel did not do it.
+pub(super) fn rare(args: &[String]) -> Result<()> {
+    let path = Path::new(args.first().context("no folder is named")?).join("rare");
+    let file = File::create(&path)?;
+    let name = CString::new(path.to_string_lossy().into_owned())?;
+    let value = b"x";
+    let attribute = c"trusted.sensor-test";
+    // SAFETY: texts end with a NUL, and what the kernel reads or writes is as long as it is told.
+    unsafe {
+        let set = libc::setxattr(name.as_ptr(), attribute.as_ptr(), value.as_ptr().cast(), 1, 0);
+        told("file_xattr", set.into());
+        let mut flags: libc::c_long = 0;
+        let descriptor = file.as_raw_fd();
+        let got = libc::ioctl(descriptor, libc::FS_IOC_GETFLAGS, &mut flags);
+        told(
+            "file_flags",
+            match got {
+                0 => libc::ioctl(descriptor, libc::FS_IOC_SETFLAGS, &flags).into(),
+                refused => refused.into(),
+            },
+        );
+        const KEY_SPEC_PROCESS_KEYRING: libc::c_long = -2;
+        let (kind, description) = (c"user", c"sensor-test");
+        let key = libc::syscall(
+            libc::SYS_add_key,
+            kind.as_ptr(),
+            description.as_ptr(),
+            value.as_ptr(),
+            1_usize,
+            KEY_SPEC_PROCESS_KEYRING,
+        );
+        told("keyctl", key);
+        told(
+            "userfaultfd",
+            libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC),
+        );
+        told("bpf", load_program());
+        // Whoever runs this on a host may have a kernel ready to be started: only a machine that is made for it is asked to forget it.
+        if std::env::var_os("SENSOR_TEST_VM").is_some() {
+            told(
+                "kexec",
+                libc::syscall(libc::SYS_kexec_load, 0_usize, 0_usize, ptr::null::<u8>(), 0_usize),
+            );
+        }
+    }
+    Ok(())
+}
+
+/// A program for sockets that lets nothing through, and is attached to none.
+unsafe fn load_program() -> libc::c_long {
+    const BPF_PROG_LOAD: libc::c_long = 5;
+    const SOCKET_FILTER: u32 = 1;
+    // include/uapi/linux/bpf.h: code, registers, offset, immediate. r0 = 0; exit.
+    let instructions: [u64; 2] = [0xb7, 0x95];
+    let licence = c"GPL";
+    #[repr(C)]
+    struct Load {
+        kind: u32,
+        count: u32,
+        instructions: u64,
+        licence: u64,
+        log: [u64; 2],
+        more: [u64; 12],
+    }
+    let load = Load {
+        kind: SOCKET_FILTER,
+        count: 2,
+        instructions: instructions.as_ptr() as u64,
+        licence: licence.as_ptr() as u64,
+        log: [0; 2],
+        more: [0; 12],
+    };
+    // SAFETY: the kernel reads as much as it is told, and what that points to lives.
+    unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const load, 48_usize) }
+}
+
+fn told(signal: &str, result: libc::c_long) {
+    match result {
+        0.. => println!("{signal} done"),
+        _ => println!("{signal} {}", io::Error::last_os_error()),
+    }
 }
 
 fn files(folder: &Path) -> Result<()> {
