@@ -61,6 +61,12 @@ pub(super) fn rare(args: &[String]) -> Result<()> {
             "userfaultfd",
             libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC),
         );
+        // Before 5.11 programs count as locked memory.
+        let unlimited = libc::rlimit {
+            rlim_cur: libc::RLIM_INFINITY,
+            rlim_max: libc::RLIM_INFINITY,
+        };
+        libc::setrlimit(libc::RLIMIT_MEMLOCK, &unlimited);
         told("bpf", load_program());
         // Whoever runs this on a host may have a kernel ready to be started: only a machine that is made for it is asked to forget it.
         if std::env::var_os("SENSOR_TEST_VM").is_some() {
