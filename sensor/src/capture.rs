@@ -27,6 +27,7 @@ mod datagrams;
 mod filters;
 mod folds;
 pub mod hooks;
+mod keeping;
 pub mod ladder;
 pub mod layout;
 pub(crate) mod loader;
@@ -55,6 +56,8 @@ pub use births::Births;
 pub use datagrams::FlowTimes;
 pub use filters::{Filters, MuteCounts};
 pub use folds::{Folds, Repeats};
+use keeping::Keeping;
+pub use keeping::TakenOff;
 pub use ladder::Level;
 pub use loader::{HookStatus, LoadError};
 pub use protected::Protected;
@@ -118,6 +121,7 @@ pub struct Capture {
     protected: Option<Protected>,
     births: Option<Births>,
     sequences: Option<Sequences>,
+    keeping: Keeping,
 }
 
 pod! {
@@ -182,7 +186,9 @@ impl Capture {
                 .ok()
         });
 
+        let keeping = Keeping::of(&loaded.ebpf, &loaded.hooks);
         Ok(Self {
+            keeping,
             accounts: Arc::new(Accounts::new(accounts, loaded.skippable())),
             loaded,
             rings,
@@ -212,6 +218,11 @@ impl Capture {
     /// When processes began, for whoever must not mistake one for another: once.
     pub fn take_births(&mut self) -> Option<Births> {
         self.births.take()
+    }
+
+    /// Attaches again what somebody has taken off, and says what that was. To be called about once a second.
+    pub fn keep_attached(&mut self) -> Vec<TakenOff> {
+        self.keeping.look(&mut self.loaded.ebpf)
     }
 
     /// Tells the kernel programs of sockets that listened before they did. What they have seen themselves since

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     book::Book,
-    capture::{Accounts, Alarm, Capture, LossReason, Protected, Repeats, record::Record},
+    capture::{Accounts, Alarm, Capture, LossReason, Protected, Repeats, TakenOff, record::Record},
     config,
     detect::{Detector, Incident},
     export::{Entry, Hub, Loss},
@@ -284,8 +284,6 @@ impl Pipeline {
         losses.report(work);
         let Stages {
             mutes,
-            vitals,
-            host,
             profiles,
             responder,
             detector,
@@ -301,6 +299,10 @@ impl Pipeline {
             profiles.refresh(now);
         }
         complain(mutes.refresh(capture.filters()));
+        for taken in capture.keep_attached() {
+            work.tell_taken_off(&taken);
+        }
+        let Stages { host, vitals, .. } = &work.stages;
         vitals
             .processes
             .store(host.tree().len() as u64, Ordering::Relaxed);
@@ -424,6 +426,36 @@ impl Work {
             }
             self.tell_incident(incident);
             self.tell_outcomes();
+        }
+    }
+
+    /// Somebody has taken a program off its hook.
+    fn tell_taken_off(&mut self, taken: &TakenOff) {
+        let TakenOff {
+            signal,
+            program,
+            put_back,
+        } = taken;
+        let since = match put_back {
+            Ok(()) => "it was attached again; what happened in the second before was not seen".to_owned(),
+            Err(error) => {
+                format!("it cannot be attached again ({error}), and nothing of it is seen: restart the agent")
+            }
+        };
+        let reason = format!(
+            "Somebody took the kernel program '{program}' off its hook, by which {} is seen; {since}",
+            signal.name()
+        );
+        tracing::warn!("{reason}");
+        let Stages { host, detector, .. } = &mut self.stages;
+        let tree = host.tree();
+        let own = tree
+            .live_id(std::process::id())
+            .and_then(|id| tree.get(id))
+            .cloned();
+        let raised = own.and_then(|own| detector.complain(&own, program, reason, tree));
+        if let Some(incident) = raised {
+            self.tell_incident(incident);
         }
     }
 

@@ -4,11 +4,13 @@ use std::{fs, path::Path, process::Command, process::Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use sensor_proto::v1::{Filter, Operation};
+use sensor_proto::v1::{Filter, Operation, Severity, entry};
 use sensor_tests::{
     agent::Agent,
+    bpf,
     command::{helper, real_path, spawn, succeed, wait},
     history::History,
+    patience::{patience, wait_for},
     stream::Stream,
 };
 
@@ -18,6 +20,10 @@ pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = vec![
         case("integrity::signals_to_protected_processes", protected),
         case("integrity::variables_that_loaders_follow", variables),
+        case(
+            "integrity::programs_that_are_taken_off_are_put_back_and_told",
+            taken_off,
+        ),
     ];
     if Path::new("/proc/sys/vm/swappiness").exists() {
         trials.push(case("integrity::parameters_of_the_kernel", sysctl));
@@ -145,6 +151,59 @@ fn variables() -> Result<()> {
     let history = stream.history(succeed(many.env("LD_AUDIT", "late"))?)?;
     let (_, exec) = history.exec()?;
     ensure!(exec.variables.is_empty() && exec.variables_unread, "{exec:?}");
+    agent.nothing_lost()
+}
+
+/// Programs on cgroups are those that others can take off. What is theirs is told from what was there before.
+fn taken_off() -> Result<()> {
+    let before = bpf::cgroup_links()?;
+    let agent = Agent::start(CONFIG, None)?;
+    let ours = || -> Result<Vec<(u32, u32)>> {
+        let mut links = bpf::cgroup_links()?;
+        links.retain(|link| !before.contains(link));
+        Ok(links)
+    };
+    let attached = ours()?;
+    if attached.is_empty() {
+        eprintln!("nothing is attached to cgroups here");
+        return Ok(());
+    }
+    let stream = Stream::from_agent(&agent.socket(), Filter::default())?;
+    for (link, _) in &attached {
+        bpf::detach(*link)?;
+    }
+    let put_back = wait_for("the programs to be attached again", patience(15), || {
+        let links = ours()?;
+        Ok((links.len() == attached.len()).then_some(links))
+    })?;
+    ensure!(
+        put_back
+            .iter()
+            .all(|(link, _)| attached.iter().all(|(former, _)| former != link)),
+        "{put_back:?} were never taken off"
+    );
+    let told = stream.wait("an incident for each", |got| {
+        let incidents = got.entries.iter().filter_map(|entry| match &entry.body {
+            Some(entry::Body::Incident(incident)) => Some(incident.clone()),
+            _ => None,
+        });
+        let incidents: Vec<_> = incidents.collect();
+        (incidents.len() >= attached.len()).then_some(incidents)
+    })?;
+    for incident in told {
+        ensure!(
+            incident.severity() == Severity::High && incident.subject == "host",
+            "{incident:#?}"
+        );
+        for part in ["Somebody took the kernel program '", "it was attached again"] {
+            ensure!(incident.summary.contains(part), "{incident:#?}");
+        }
+    }
+    // And once more, by the links that it has now.
+    bpf::detach(put_back[0].0)?;
+    wait_for("the program to be attached once more", patience(15), || {
+        Ok((ours()?.len() == attached.len()).then_some(()))
+    })?;
     agent.nothing_lost()
 }
 

@@ -11,7 +11,14 @@ use anyhow::{Context as _, Result};
 /// Commands of the system call `bpf`.
 const PROGRAM_LOAD: libc::c_int = 5;
 const PROGRAM_BY_ID: libc::c_int = 13;
+const INFO_BY_FD: libc::c_int = 15;
 const RAW_TRACEPOINT_OPEN: libc::c_int = 17;
+const LINK_BY_ID: libc::c_int = 30;
+const LINK_NEXT_ID: libc::c_int = 31;
+const LINK_DETACH: libc::c_int = 34;
+
+/// A link to a cgroup, in `enum bpf_link_type`.
+const CGROUP: u32 = 3;
 
 const RAW_TRACEPOINT: u32 = 17;
 
@@ -43,6 +50,83 @@ struct RawTracepoint {
     name: u64,
     program: u32,
     reserved: u32,
+}
+
+/// The head of `struct bpf_link_info` of a link to a cgroup; the cgroup is 0 where it was detached.
+#[repr(C)]
+#[derive(Default)]
+struct LinkInfo {
+    kind: u32,
+    id: u32,
+    program: u32,
+    reserved: u32,
+    cgroup: u64,
+    hook: u32,
+    more: [u32; 25],
+}
+
+/// The head of `union bpf_attr` to ask about a descriptor.
+#[repr(C)]
+struct Info {
+    descriptor: u32,
+    length: u32,
+    info: u64,
+}
+
+/// Ids of the links by which programs are attached to cgroups, with the program of each.
+///
+/// # Errors
+/// If the kernel does not tell.
+pub fn cgroup_links() -> Result<Vec<(u32, u32)>> {
+    let mut links = Vec::new();
+    let mut id = 0;
+    loop {
+        let mut next = ById {
+            id,
+            next: 0,
+            flags: 0,
+        };
+        // SAFETY: the value lives.
+        match unsafe { call(LINK_NEXT_ID, &raw mut next) } {
+            Ok(_) => id = next.next,
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(links),
+            Err(error) => return Err(error).context("the kernel does not list links"),
+        }
+        // It may be gone by now.
+        let Ok(link) = link(id) else { continue };
+        let mut found = LinkInfo::default();
+        let mut info = Info {
+            descriptor: link.as_raw_fd() as u32,
+            length: size_of::<LinkInfo>() as u32,
+            info: &raw mut found as u64,
+        };
+        // SAFETY: so does what it points to, which is as long as it says.
+        unsafe { call(INFO_BY_FD, &raw mut info) }.context("the kernel does not say what a link is")?;
+        if found.kind == CGROUP && found.cgroup != 0 {
+            links.push((id, found.program));
+        }
+    }
+}
+
+/// Takes the program of a link off its hook; the link lives on.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn detach(id: u32) -> Result<()> {
+    let link = link(id)?;
+    let mut attribute = [link.as_raw_fd() as u32];
+    // SAFETY: the value lives.
+    unsafe { call(LINK_DETACH, &raw mut attribute) }.context("the link stays")?;
+    Ok(())
+}
+
+fn link(id: u32) -> Result<OwnedFd> {
+    let by_id = ById {
+        id,
+        next: 0,
+        flags: 0,
+    };
+    open(LINK_BY_ID, &by_id).context("no such link")
 }
 
 /// A program that does nothing, attached to a raw tracepoint until this is dropped.
@@ -126,12 +210,20 @@ pub fn is_loaded(id: u32) -> Result<bool> {
 
 /// A command that answers with a descriptor. `attribute` is the head of `union bpf_attr` for it; what it points to must be alive.
 fn open<T>(command: libc::c_int, attribute: &T) -> io::Result<OwnedFd> {
-    // SAFETY: the pointer and the length are those of a live value that the kernel only reads.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw const *attribute, size_of::<T>()) };
-    let descriptor = i32::try_from(result).unwrap_or(-1);
-    if descriptor < 0 {
-        return Err(io::Error::last_os_error());
+    // SAFETY: the kernel only reads what these commands are given; it just gave us this descriptor, and nobody else knows it.
+    unsafe {
+        let descriptor = call(command, std::ptr::from_ref(attribute).cast_mut())?;
+        Ok(OwnedFd::from_raw_fd(descriptor))
     }
-    // SAFETY: the kernel just gave us this descriptor, and nobody else knows it.
-    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// # Safety
+/// The pointer must be to a live value, which may be written to where the command does that.
+unsafe fn call<T>(command: libc::c_int, attribute: *mut T) -> io::Result<i32> {
+    // SAFETY: as promised; the length is that of the value.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attribute, size_of::<T>()) };
+    match i32::try_from(result) {
+        Ok(result @ 0..) => Ok(result),
+        _ => Err(io::Error::last_os_error()),
+    }
 }

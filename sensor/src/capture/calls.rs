@@ -394,11 +394,13 @@ const BPF_PROG_LOAD: u64 = 5;
 const BPF_PROG_ATTACH: u64 = 8;
 const BPF_RAW_TRACEPOINT_OPEN: u64 = 17;
 const BPF_LINK_CREATE: u64 = 28;
+pub(crate) const BPF_LINK_DETACH: u64 = 34;
 pub(super) const BPF_COMMANDS: Show = Show::Name(&[
     (BPF_PROG_LOAD, "BPF_PROG_LOAD"),
     (BPF_PROG_ATTACH, "BPF_PROG_ATTACH"),
     (BPF_RAW_TRACEPOINT_OPEN, "BPF_RAW_TRACEPOINT_OPEN"),
     (BPF_LINK_CREATE, "BPF_LINK_CREATE"),
+    (BPF_LINK_DETACH, "BPF_LINK_DETACH"),
 ]);
 // include/uapi/linux/keyctl.h
 const KEYCTL_UPDATE: u64 = 2;

@@ -434,6 +434,11 @@ fn attach(ebpf: &mut Ebpf, part: Part, btf: &Btf, loaded: Option<Result<(), Stri
         return Err(format!("the kernel object has no program '{}'", part.program));
     };
     loaded.unwrap_or_else(|| load(program, part.hook, btf))?;
+    join(program, part.hook)
+}
+
+/// Attaches a program that is loaded.
+pub(super) fn join(program: &mut Program, hook: Hook) -> Result<(), String> {
     let result = match program {
         Program::BtfTracePoint(program) => program.attach().map(drop),
         Program::FEntry(program) => program.attach().map(drop),
@@ -442,7 +447,7 @@ fn attach(ebpf: &mut Ebpf, part: Part, btf: &Btf, loaded: Option<Result<(), Stri
         Program::CgroupSysctl(program) => program.attach(root()?, CgroupAttachMode::Single).map(drop),
         Program::CgroupSock(program) => program.attach(root()?, CgroupAttachMode::Single).map(drop),
         Program::CgroupSkb(program) => {
-            let direction = if part.hook == Hook::Cgroup(Cgroup::Egress) {
+            let direction = if hook == Hook::Cgroup(Cgroup::Egress) {
                 CgroupSkbAttachType::Egress
             } else {
                 CgroupSkbAttachType::Ingress

@@ -10,6 +10,7 @@ pub(super) const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
 pub(super) const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 pub(super) const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_int = 21;
 pub(super) const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
+pub(super) const BPF_PROG_QUERY: libc::c_int = 16;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_ITER_CREATE: libc::c_int = 33;
 const BPF_TRACE_ITER: u32 = 28;

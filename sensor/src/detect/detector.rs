@@ -21,9 +21,9 @@ use super::{
 use crate::{
     config,
     export::Users,
-    host::{Body, Event, Process, Tree},
+    host::{Body, Event, Operation, Process, Thread, Tree},
     rules::RuleSet,
-    time::BootTime,
+    time::{BootTime, WallTime},
 };
 
 /// How often a subject is introduced: models forget whom they have not heard of for long.
@@ -263,6 +263,42 @@ impl Detector {
             cause: stable_hash(&[b"response"]),
             rule: None,
             event: Arc::clone(&last.event),
+        });
+        let suspicion = Suspicion {
+            key: key_of(&signal, signal.cause),
+            signal,
+            evidence: Vec::new(),
+            severity: Severity::High,
+        };
+        self.enter(suspicion, processes)
+    }
+
+    /// Opens an incident of the host's own, or adds to it: somebody did something to the agent, `own`. `what` tells one such thing from another.
+    pub fn complain(
+        &mut self,
+        own: &Arc<Process>,
+        what: &str,
+        reason: String,
+        processes: &Tree,
+    ) -> Option<Arc<Incident>> {
+        let event = Event {
+            time: BootTime::now(),
+            wall: WallTime::now(),
+            cpu: 0,
+            process: Some(Arc::clone(own)),
+            parent: None,
+            thread: Thread::default(),
+            body: Body::Operation(Box::new(Operation::detached(what)?)),
+        };
+        let signal = Arc::new(Signal {
+            subject: "host".into(),
+            source: "self",
+            p_value: 1e-6,
+            reasons: vec![reason],
+            techniques: vec!["T1562.001".into()],
+            cause: stable_hash(&[b"self", what.as_bytes()]),
+            rule: None,
+            event: Arc::new(event),
         });
         let suspicion = Suspicion {
             key: key_of(&signal, signal.cause),

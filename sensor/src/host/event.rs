@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{CredentialChange, Session, dns::DnsMessage, tls::ClientHello};
 use crate::{
-    capture::calls::Call,
+    capture::calls::{BPF_LINK_DETACH, Call},
     recording::numbers,
     time::{BootTime, WallTime},
 };
@@ -234,6 +234,29 @@ pub struct Operation {
 }
 
 impl Operation {
+    /// That a kernel program was taken off its hook, by whomever: no hook reports that, it is found out.
+    #[must_use]
+    pub fn detached(program: &str) -> Option<Self> {
+        let mut values = [0; VALUES];
+        values[0] = BPF_LINK_DETACH;
+        Some(Self {
+            signal: sensor_common::Signal::Bpf,
+            call: Call::of(sensor_common::call::Hook::Bpf as u32)?,
+            result: 0,
+            values,
+            path: program.as_bytes().into(),
+            target: Box::default(),
+            previous: Box::default(),
+            file: None,
+            truncated: false,
+            unreadable: false,
+            attempt: false,
+            unmounted: false,
+            fold: None,
+            repeats: None,
+        })
+    }
+
     /// Whether it opens a file for reading alone.
     #[must_use]
     pub fn only_reads(&self) -> bool {
