@@ -2,8 +2,11 @@
 
 use std::{
     collections::VecDeque,
+    ffi::OsStr,
+    fs::Metadata,
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    os::unix::ffi::OsStrExt as _,
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -27,8 +30,8 @@ pub(super) const DAY: Duration = Duration::from_secs(86_400);
 const KILLS_MAX: usize = 10_000;
 
 /// Where a distribution or an administrator installs programs. A name alone protects nothing: anybody may call a
-/// program `sshd`, but only root can put it here. A `*` stands for any one name. Root inside a container can, in that container; such
-/// a process goes unharmed and the incident says so.
+/// program `sshd`, but only root can put it here. A `*` stands for any one name. Whoever makes a user namespace can mount anything here, for itself: there
+/// it must be the host's own file. Root inside a container without one can, in that container; such a process goes unharmed and the incident says so.
 const DIRECTORIES: [&str; 19] = [
     "/bin/",
     "/sbin/",
@@ -185,7 +188,18 @@ impl Guard {
         if target.image.executable.is_empty() {
             Ok(())
         } else {
-            self.check_executable(&target.image.executable)
+            self.check_running(target.id.tgid, &target.image.executable)
+        }
+    }
+
+    /// Whether the process that has the id now may be acted upon by what it runs.
+    ///
+    /// # Errors
+    /// If it may not.
+    pub fn check_running(&self, tgid: u32, executable: &[u8]) -> Result<(), Refusal> {
+        match self.check_executable(executable) {
+            Err(Refusal::Protected(_)) if is_impostor(tgid, executable) => Ok(()),
+            result => result,
         }
     }
 
@@ -282,7 +296,19 @@ impl Guard {
         if self.ancestors.iter().any(|ancestor| ancestor.tgid == tgid) {
             return Err(Refusal::Ancestor(tgid));
         }
-        self.check_executable(executable)
+        self.check_running(tgid, executable)
+    }
+
+    /// Whether what runs of a login may be ended with it, `tgid` among it: the user's own half of `sshd`, their service manager and bus are protected
+    /// from everything but this. What root runs, though it was started from that login, is not theirs.
+    ///
+    /// # Errors
+    /// If it may not.
+    pub fn check_session(&self, uid: u32, tgid: u32, executable: &[u8]) -> Result<(), Refusal> {
+        match self.check_member(tgid, executable) {
+            Err(Refusal::Protected(_)) if runs_as(uid, tgid) => Ok(()),
+            result => result,
+        }
     }
 
     /// Whether the guard itself stands before this process, whatever else speaks against acting upon it.
@@ -332,6 +358,30 @@ impl Guard {
         }
         let at = self.kills.partition_point(|kill| *kill <= now);
         self.kills.insert(at, now);
+    }
+}
+
+fn runs_as(uid: u32, tgid: u32) -> bool {
+    // Not by who owns its directory in `/proc`: that is root, of whoever was root before.
+    let credentials = ProcDir::open(tgid).ok().and_then(|process| process.credentials());
+    credentials.is_some_and(|credentials| credentials.uid == uid)
+}
+
+/// Whether a process in a user namespace runs something else than what the host has under that name.
+fn is_impostor(tgid: u32, executable: &[u8]) -> bool {
+    let identity = |found: Metadata| (found.dev(), found.ino());
+    let stat = |path: &Path| std::fs::metadata(path).map(identity);
+    let of = |tgid: u32, what: &str| stat(Path::new(&format!("/proc/{tgid}/{what}"))).ok();
+    // The agent's is the host's: in no other may programs be loaded into the kernel.
+    let (Some(theirs), Some(hosts)) = (of(tgid, "ns/user"), of(std::process::id(), "ns/user")) else {
+        return false;
+    };
+    let Some(runs) = of(tgid, "exe").filter(|_| theirs != hosts) else {
+        return false;
+    };
+    match stat(Path::new(OsStr::from_bytes(executable))) {
+        Ok(named) => named != runs,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
     }
 }
 

@@ -1,13 +1,15 @@
 //! What should be done about an incident.
 
-use std::{borrow::Cow, ffi::OsStr, fmt, os::unix::ffi::OsStrExt as _, path::PathBuf, time::Duration};
+use std::{
+    borrow::Cow, ffi::OsStr, fmt, os::unix::ffi::OsStrExt as _, path::PathBuf, sync::Arc, time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Action, ActionKind, Actions, Target, Wanted, guard::matches};
 use crate::{
     config::{self, values},
-    detect::{Incident, Severity},
+    detect::{Incident, Severity, Signal},
 };
 
 /// Whether anything is done, and who decides.
@@ -38,12 +40,13 @@ impl fmt::Display for Mode {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ResponseRule {
-    /// The incident's severity is at least this.
+    /// The severity is at least this; for what is done to a process that of the incident's latest event, for what is done to the host that of the
+    /// incident. So it is with techniques and subjects.
     pub severity: Option<Severity>,
-    /// One of its techniques is one of these, e.g. `T1059`, which stands for its sub-techniques too. Empty: whatever they are.
+    /// One of the techniques is one of these, e.g. `T1059`, which stands for its sub-techniques too. Empty: whatever they are.
     #[serde(deserialize_with = "values::techniques")]
     pub techniques: Vec<String>,
-    /// Its subject is one of these, e.g. `unit:nginx.service`, with a `*` at the end for any ending. Empty: whatever it is.
+    /// The subject is one of these, e.g. `unit:nginx.service`, with a `*` at the end for any ending. Empty: whatever it is.
     #[serde(deserialize_with = "values::subjects")]
     pub subjects: Vec<String>,
     /// Whether anything is done.
@@ -60,10 +63,10 @@ impl ResponseRule {
             && (self.subjects.is_empty() || self.subjects.iter().any(|subject| subject == "*"))
     }
 
-    fn is_for(&self, incident: &Incident) -> bool {
-        let techniques = incident.signals.iter().flat_map(|signal| &signal.techniques);
-        let is_subject = |pattern: &String| matches(pattern, &incident.subject);
-        self.is_for_such(incident.severity, techniques)
+    fn is_for(&self, matter: &Matter<'_>) -> bool {
+        let techniques = matter.signals.iter().flat_map(|signal| &signal.techniques);
+        let is_subject = |pattern: &String| matches(pattern, matter.subject);
+        self.is_for_such(matter.severity, techniques)
             && (self.subjects.is_empty() || self.subjects.iter().any(is_subject))
     }
 
@@ -81,6 +84,39 @@ impl ResponseRule {
         };
         self.severity.is_none_or(|least| severity >= least)
             && (self.techniques.is_empty() || techniques.into_iter().any(is_technique))
+    }
+}
+
+/// What is judged: an incident as a whole, or the latest event of it.
+struct Matter<'a> {
+    severity: Severity,
+    signals: &'a [Arc<Signal>],
+    subject: &'a str,
+}
+
+impl<'a> Matter<'a> {
+    fn whole(incident: &'a Incident) -> Self {
+        Self {
+            severity: incident.severity,
+            signals: &incident.signals,
+            subject: &incident.subject,
+        }
+    }
+
+    fn latest(incident: &'a Incident) -> Self {
+        let signals = &incident.signals;
+        let last = signals.last();
+        let is_of_it =
+            |signal: &Arc<Signal>| last.is_some_and(|last| Arc::ptr_eq(&signal.event, &last.event));
+        let first = signals
+            .iter()
+            .rposition(|signal| !is_of_it(signal))
+            .map_or(0, |before| before + 1);
+        Self {
+            severity: incident.acute,
+            signals: &signals[first..],
+            subject: last.map_or(&incident.subject, |last| &last.subject),
+        }
     }
 }
 
@@ -128,15 +164,30 @@ impl Policy {
         }
     }
 
-    /// What to do about the incident's latest event: most of it to its process, which is what was newly started; the service that started
-    /// it lives. Nothing where that event is not bad enough by itself, for incidents that no rule is for: not all that
-    /// belongs to a bad incident is bad.
+    /// What to do about the incident's latest event, and who decides: most of it to its process, which is what was newly started; the service that
+    /// started it lives. Not all that belongs to a bad incident is bad: what is done to a process goes by how bad that event is by itself, by its
+    /// techniques and by whom it is about; what is done to the host goes by the incident as a whole.
     #[must_use]
-    pub fn propose(&self, incident: &Incident) -> (Mode, Vec<Action>) {
-        let rule = self.rules.iter().find(|rule| rule.is_for(incident));
+    pub fn propose(&self, incident: &Incident) -> Vec<(Mode, Action)> {
+        let mut proposed = self.propose_for(&Matter::latest(incident), incident, |kind| {
+            kind != ActionKind::Isolate
+        });
+        proposed.extend(self.propose_for(&Matter::whole(incident), incident, |kind| {
+            kind == ActionKind::Isolate
+        }));
+        proposed
+    }
+
+    fn propose_for(
+        &self,
+        matter: &Matter<'_>,
+        incident: &Incident,
+        is_meant: impl Fn(ActionKind) -> bool,
+    ) -> Vec<(Mode, Action)> {
+        let rule = self.rules.iter().find(|rule| rule.is_for(matter));
         let mode = rule.and_then(|rule| rule.mode).unwrap_or(self.mode);
-        if rule.is_none() && incident.acute < self.min_severity {
-            return (mode, Vec::new());
+        if rule.is_none() && matter.severity < self.min_severity {
+            return Vec::new();
         }
         let actions = rule.and_then(|rule| rule.action.as_ref()).unwrap_or(&self.action);
         let propose = |wanted: Wanted| {
@@ -152,7 +203,8 @@ impl Policy {
                 reason: incident.summary.clone(),
             })
         };
-        (mode, actions.iter().filter_map(propose).collect())
+        let meant = actions.iter().filter(|wanted| is_meant(wanted.kind()));
+        meant.filter_map(propose).map(|action| (mode, action)).collect()
     }
 
     /// Whether everything that such an incident can be would be answered, without asking, by ending the process or blocking its executable: then

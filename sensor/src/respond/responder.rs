@@ -14,6 +14,7 @@ use std::{
 
 use lru::LruCache;
 use rustix::process::Signal;
+use sensor_common::verdict::PATHS_MAX;
 
 use super::{
     Action, ActionKind, ActionResult, Audit, Births, Guard, Mode, Outcome, POLICY, Person, Policy, Proposal,
@@ -41,8 +42,8 @@ const HISTORY_MAX: usize = 256;
 /// Of what can be undone as many are remembered, however much else there was since.
 pub(super) const UNDOABLE_MAX: usize = 1_024;
 
-/// Executables that rules name and the kernel refuses, at most.
-const NAMED_MAX: usize = 1_024;
+/// Executables that rules name and the kernel refuses, at most. The kernel has room for half as many again, two entries each: for people's orders.
+const NAMED_MAX: usize = PATHS_MAX as usize / 2 * 2 / 3;
 
 /// Proposals that are remembered, so that none is made twice.
 const PROPOSED_MAX: NonZeroUsize = NonZeroUsize::new(4_096).unwrap();
@@ -169,8 +170,15 @@ impl Responder {
     fn set_named(&mut self) {
         let named = self.named.iter();
         let ended = named.filter(|(_, severity, techniques)| self.policy.ends(*severity, techniques));
-        let paths = ended.map(|(path, ..)| path.clone());
-        self.measures.set(paths.take(NAMED_MAX).collect());
+        let mut paths: Vec<PathBuf> = ended.map(|(path, ..)| path.clone()).collect();
+        if paths.len() > NAMED_MAX {
+            tracing::warn!(
+                "rules name {} executables; the kernel refuses the first {NAMED_MAX} by itself, the others are ended once they run",
+                paths.len()
+            );
+            paths.truncate(NAMED_MAX);
+        }
+        self.measures.set(paths);
     }
 
     /// Goes on where the last agent ended, as far as the audit in `state` tells: what was done can be undone, and what waits for a person
@@ -183,7 +191,15 @@ impl Responder {
         past.paused.into_iter().for_each(let_go);
         for (mut proposal, executable) in past.pending {
             let Some(id) = proposal.action.target.process() else {
-                self.pending.add(proposal);
+                // Which file was meant is not known any more, and what lies there may be another.
+                if matches!(proposal.action.target, Target::Executable(_) | Target::File(_)) {
+                    self.lapse(
+                        proposal,
+                        "the agent began again, and another file may lie there by now",
+                    );
+                } else {
+                    self.pending.add(proposal);
+                }
                 continue;
             };
             let found = processes.live_id(id.tgid).and_then(|id| processes.get(id));
@@ -295,8 +311,7 @@ impl Responder {
 
     /// Does what the incident asks for, if anything. Takes a few system calls and at most [`WAIT`] in act mode.
     pub fn respond(&mut self, incident: &Incident, processes: &Tree) {
-        let (mode, actions) = self.policy.propose(incident);
-        for action in actions {
+        for (mode, action) in self.policy.propose(incident) {
             let key = proposed(&action);
             let is_known = |known: &(Severity, Mode)| incident.severity <= known.0 && mode == known.1;
             if self.pending.has(&action) || self.proposed.get(&key).is_some_and(is_known) {
@@ -398,6 +413,10 @@ impl Responder {
             latency,
             mark,
         });
+        // What comes next of the incident is another matter.
+        if result == ActionResult::Expired {
+            self.proposed.pop(&proposed(&outcome.action));
+        }
         past::keep(&mut self.history, Arc::clone(&outcome), HISTORY_MAX);
         if outcome.is_undoable() {
             past::keep(&mut self.undoable, Arc::clone(&outcome), UNDOABLE_MAX);

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::{fs::PermissionsExt, process::ExitStatusExt as _},
     path::Path,
     process::{Command, Stdio},
 };
@@ -15,6 +16,7 @@ use sensor_proto::v1::Filter;
 use sensor_tests::{
     agent::Agent,
     command::{helper, spawn},
+    helper::SWITCH,
     patience::{patience, wait_for},
     stream::Stream,
 };
@@ -71,7 +73,17 @@ fn shadow() -> Result<String> {
 
 fn locked_and_given_back() -> Result<()> {
     let bpffs = Bpffs::new()?;
-    let agent = Agent::start(&format!("[respond]\nbpffs = {:?}\n", bpffs.path()), None)?;
+    let programs = tempfile::tempdir()?;
+    fs::set_permissions(programs.path(), PermissionsExt::from_mode(0o755))?;
+    let guarded = programs.path().join("guarded");
+    fs::copy(std::env::current_exe()?, &guarded)?;
+    let agent = Agent::start(
+        &format!(
+            "[respond]\nbpffs = {:?}\nprotected = [{guarded:?}]\n",
+            bpffs.path()
+        ),
+        None,
+    )?;
     let stream = Stream::from_agent(&agent.socket(), Filter::default())?;
     ensure!(runs()? && shadow()? == OPEN, "it does not begin as it should");
     let mut shell = helper("login-uid")?;
@@ -85,19 +97,42 @@ fn locked_and_given_back() -> Result<()> {
         Ok(matches!(name.trim(), "sh" | "dash" | "busybox").then_some(()))
     })?;
 
+    // As the user's own half of sshd is: protected from everything but this. What root runs from that login stays.
+    let mut session = |become_it: &[&str]| -> Result<Suspect> {
+        let mut program = helper("login-uid")?;
+        program
+            .arg(UID.to_string())
+            .args(become_it)
+            .arg(&guarded)
+            .args([SWITCH, "wait"])
+            .stdin(Stdio::piped());
+        Ok(Suspect(spawn(&mut program)?))
+    };
+    let (mut own, mut roots) = (session(&["--become"])?, session(&[])?);
+    for process in [&own, &roots] {
+        let executable = format!("/proc/{}/exe", process.0.id());
+        wait_for("the protected program to run", patience(10), || {
+            Ok((fs::read_link(&executable)? == guarded).then_some(()))
+        })?;
+    }
+
     let plan = ask(&agent, &["respond", "revoke", NAME, "--dry-run"])?;
     ensure!(plan.contains("the guard lets it") && runs()?, "{plan}");
     let number = respond(&agent, &["revoke", NAME, "--why", "a drill"])?;
     let outcome = done(&stream, &number)?;
     ensure!(
-        outcome
-            .detail
-            .contains(&format!("locked: {NAME}; 1 processes ended")),
+        outcome.detail.contains(&format!(
+            "locked: {NAME}; 2 processes ended; process {} was spared",
+            roots.0.id()
+        )),
         "{}",
         outcome.detail
     );
-    let end = shell.0.wait()?;
-    ensure!(!end.success(), "the shell ended with {end}");
+    for ended in [&mut shell, &mut own] {
+        let end = ended.0.wait()?;
+        ensure!(end.signal() == Some(9), "it ended with {end}");
+    }
+    ensure!(roots.0.try_wait()?.is_none(), "what root runs was ended");
     ensure!(
         shadow()? == "sensor-test:!$6$salt$hash:19000:0:99999:7::1:\n",
         "{}",

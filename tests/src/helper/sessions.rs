@@ -40,11 +40,18 @@ fn copy(field: &mut [libc::c_char], text: &str) -> Result<()> {
 /// `login-uid UID PROGRAM ARGUMENT…`: what `pam_loginuid` does, then the shell of the session.
 pub(super) fn login_uid(args: &[String]) -> Result<()> {
     use std::os::unix::process::CommandExt as _;
-    fs::write("/proc/self/loginuid", args.first().context("no uid")?)?;
-    Err(std::process::Command::new(args.get(1).context("no program")?)
-        .args(&args[2..])
-        .exec()
-        .into())
+    let uid = args.first().context("no uid")?;
+    fs::write("/proc/self/loginuid", uid)?;
+    let (become_it, rest) = match args.get(1).map(String::as_str) {
+        Some("--become") => (true, &args[2..]),
+        _ => (false, &args[1..]),
+    };
+    let mut program = std::process::Command::new(rest.first().context("no program")?);
+    program.args(&rest[1..]);
+    if become_it {
+        program.uid(uid.parse()?);
+    }
+    Err(program.exec().into())
 }
 
 /// `audit TEXT`: what PAM tells the kernel when somebody fails to authenticate, with auditing switched on as by its daemon.

@@ -189,3 +189,51 @@ proptest! {
         }
     }
 }
+
+/// What root sees under a name, and what somebody who has mounted something there sees, are told apart.
+#[test]
+fn a_name_in_a_view_of_ones_own_protects_nobody() {
+    use std::{os::unix::process::CommandExt as _, process::Command};
+
+    use rustix::{
+        mount::mount_bind,
+        thread::{UnshareFlags, unshare_unsafe},
+    };
+
+    let folder = tempfile::tempdir().unwrap();
+    let (guarded, other) = (folder.path().join("guarded"), folder.path().join("other"));
+    for path in [&guarded, &other] {
+        std::fs::copy("/bin/sleep", path).unwrap();
+    }
+    let guard = Guard::new(&config::Respond {
+        protected: vec![guarded.to_string_lossy().into_owned()],
+        ..config::Respond::default()
+    });
+    let run = |isolated: bool| {
+        let (from, to) = (other.clone(), guarded.clone());
+        let mut command = Command::new(&guarded);
+        // SAFETY: system calls alone, between fork and exec.
+        unsafe {
+            command.arg("600").pre_exec(move || {
+                if isolated {
+                    unshare_unsafe(UnshareFlags::NEWUSER | UnshareFlags::NEWNS)?;
+                    mount_bind(&from, &to)?;
+                }
+                Ok(())
+            })
+        };
+        command.spawn()
+    };
+    let verdict = |child: &mut std::process::Child| {
+        let verdict = guard.check_running(child.id(), guarded.as_os_str().as_bytes());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        verdict
+    };
+    let mut own = run(false).unwrap();
+    assert!(matches!(verdict(&mut own), Err(Refusal::Protected(_))));
+    match run(true) {
+        Ok(mut impostor) => assert_eq!(verdict(&mut impostor), Ok(())),
+        Err(error) => eprintln!("no namespaces for users here: {error}"),
+    }
+}

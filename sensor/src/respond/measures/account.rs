@@ -62,7 +62,7 @@ fn end_sessions(uid: u32, means: &Means, guard: &Guard) -> (usize, Vec<String>) 
         let mut found = false;
         for id in sessions(uid, means.births.as_deref()).processes {
             let held = Held::new(id, means.births.as_deref(), |executable| {
-                guard.check_member(id.tgid, executable)
+                guard.check_session(uid, id.tgid, executable)
             });
             match held.and_then(|held| held.signal(Signal::KILL).map(|()| held)) {
                 Ok(held) => {

@@ -360,8 +360,12 @@ fn subjects(order: &Order) -> Result<Vec<Subject>, String> {
                 .process
                 .as_ref()
                 .and_then(|process| file::key_of(&process.image));
-            let file = ran.or_else(|| file_key(path)).map(Subject::File);
-            file.into_iter().chain([Subject::Path(path.clone())]).collect()
+            let here = file_key(path);
+            // A path means something else in another view of the file system: a container's program must not take the host's with it.
+            let by_path = ran.is_none_or(|ran| here.is_none_or(|here| here == ran));
+            let file = ran.or(here).map(Subject::File);
+            let path = by_path.then(|| Subject::Path(path.clone()));
+            file.into_iter().chain(path).collect()
         }
         target => return Err(format!("the kernel cannot refuse {target}")),
     })

@@ -18,8 +18,8 @@ fn decided(
     technique: &'static str,
 ) -> Option<(Mode, ActionKind)> {
     let incident = incident_of(severity, subject, technique);
-    let (mode, actions) = policy.propose(&incident);
-    actions.first().map(|action| (mode, action.kind))
+    let proposed = policy.propose(&incident);
+    proposed.first().map(|(mode, action)| (*mode, action.kind))
 }
 
 #[test]
@@ -67,9 +67,8 @@ fn where_it_connects_to_is_blocked() {
     let policy = policy("[respond]\nmode = \"act\"\naction = [\"block_destination\", \"kill\"]\n");
     let mut incident = incident_of(Severity::High, "unit:a.service", "T1");
     let actions = |incident: &Incident| -> Vec<(ActionKind, String)> {
-        let (_, actions) = policy.propose(incident);
-        let told = actions.into_iter();
-        told.map(|action| (action.kind, action.target.to_string()))
+        let told = policy.propose(incident).into_iter();
+        told.map(|(_, action)| (action.kind, action.target.to_string()))
             .collect()
     };
     // It connects to nobody.
@@ -95,4 +94,36 @@ fn where_it_connects_to_is_blocked() {
     flow.inbound = true;
     Arc::make_mut(&mut Arc::make_mut(&mut incident.signals[0]).event).body = Body::Accept(flow);
     assert_eq!(actions(&incident).len(), 1, "who comes is no destination");
+}
+
+#[test]
+fn what_is_mild_itself_is_not_ended_for_the_company_it_keeps() {
+    let policy = policy(
+        "[respond]\nmode = \"act\"\nmin_severity = \"critical\"\n[[respond.rules]]\nseverity = \"high\"\ntechniques = [\"T1059\"]\nsubjects = [\"unit:web.service\"]\naction = [\"kill\", \"isolate\"]\n",
+    );
+    let mut incident = incident_of(Severity::Critical, "unit:web.service", "T1059");
+    let kinds = |incident: &Incident| -> Vec<ActionKind> {
+        let proposed = policy.propose(incident).into_iter();
+        proposed.map(|(_, action)| action.kind).collect()
+    };
+    assert_eq!(kinds(&incident), [ActionKind::Kill, ActionKind::Isolate]);
+    let bad = incident.signals[0].clone();
+    let add = |incident: &mut Incident, severity, subject: &str, technique: &'static str| {
+        let other = incident_of(severity, subject, technique);
+        incident.signals = vec![bad.clone(), other.signals[0].clone()];
+        incident.acute = severity;
+    };
+    // A mild event, one by another technique, one of somebody else: of none is the process ended. The host is what it was.
+    for (severity, subject, technique) in [
+        (Severity::Low, "unit:web.service", "T1059"),
+        (Severity::High, "unit:web.service", "T1082"),
+        (Severity::High, "session:1", "T1059"),
+    ] {
+        add(&mut incident, severity, subject, technique);
+        assert_eq!(
+            kinds(&incident),
+            [ActionKind::Isolate],
+            "{severity:?} {subject} {technique}"
+        );
+    }
 }

@@ -53,7 +53,7 @@ impl Responder {
         change: &mut Change,
     ) -> (ActionResult, String) {
         let held = Held::new(id, self.births.as_deref(), |executable| {
-            self.guard.check_executable(executable)
+            self.guard.check_running(id.tgid, executable)
         });
         let done = held.and_then(|held| held.signal(signal).map(|()| held));
         let held = match done {
