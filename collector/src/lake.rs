@@ -27,6 +27,7 @@ mod day;
 pub mod documentation;
 pub mod entry;
 mod file;
+pub(crate) mod found;
 pub mod keeper;
 pub mod lease;
 mod merge;

@@ -39,7 +39,7 @@ use crate::{
 };
 
 /// Messages that are asked for at once, and how long one waits for them.
-const PULL: usize = 256;
+const PULL: usize = 64;
 const PULL_WITHIN: Duration = Duration::from_millis(500);
 
 /// Batches that are gathered at most: the bus is told of each again and again.
@@ -176,6 +176,11 @@ impl Loader {
             match pulled {
                 Ok(pulled) => {
                     for pulled in pulled {
+                        // Small messages may have much in them.
+                        if gathered.bytes >= limit.bytes {
+                            let _ = pulled.receipt.give_back().await;
+                            continue;
+                        }
                         self.take(pulled, &mut gathered, &mut batches).await;
                     }
                 }

@@ -20,7 +20,10 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use sensor_proto::v1::{Batch, Entry, Host, HostIncident, Incident, ListFleetIncidentsRequest, entry};
 use sensor_storage::{Opened, Plan, StorageError, now};
 
-use crate::session::{StreamId, TakenBatch};
+use crate::{
+    lake::found,
+    session::{StreamId, TakenBatch},
+};
 
 mod incidents;
 mod lake;
@@ -91,6 +94,9 @@ pub enum StoreError {
         /// The database.
         path: PathBuf,
     },
+    /// The lake cannot be looked at, and must not be taken for empty.
+    #[error("cannot tell which files of the lake belong to it: {0}; nothing of it was changed")]
+    Lake(String),
     /// A number was left out: what would be stored does not continue what is.
     #[error(
         "batch {sequence} does not continue the {stored} that are stored; another stream of this host wrote too"
@@ -162,11 +168,40 @@ impl Store {
                 aside.display()
             );
         }
-        Ok(Self {
+        let mut store = Self {
             connection,
             path,
             _lock: lock,
-        })
+        };
+        store.find_runs(&directory.join("lake"))?;
+        Ok(store)
+    }
+
+    /// Lists files of the lake that this database cannot know of, because it is new, or older than they are.
+    fn find_runs(&mut self, lake: &Path) -> Result<(), StoreError> {
+        let path = self.path.clone();
+        let failed = |cause| StoreError::Database {
+            path: path.clone(),
+            cause,
+        };
+        let next = self
+            .connection
+            .query_row("SELECT next FROM positions", [], |row| row.get::<_, i64>(0));
+        let next = Position(next.map_err(failed)?.cast_unsigned());
+        let runs = found::runs(lake, next).map_err(|error| StoreError::Lake(error.to_string()))?;
+        if runs.is_empty() {
+            return Ok(());
+        }
+        let entries: u64 = runs.iter().map(Run::entries).sum();
+        tracing::warn!(
+            "the database knew nothing of {} stretches of the lake with {entries} entries: it is new, or older than they are; they are listed again",
+            runs.len()
+        );
+        let transaction = self.connection.transaction().map_err(failed)?;
+        for run in &runs {
+            lake::adopt(&transaction, run).map_err(failed)?;
+        }
+        transaction.commit().map_err(failed)
     }
 
     /// Incidents, the latest first.

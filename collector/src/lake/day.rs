@@ -17,6 +17,12 @@ impl Day {
         Self(time_ns.div_euclid(DAY_NS) as i32)
     }
 
+    /// The day of a date.
+    pub(super) fn of_date(date: civil::Date) -> Option<Self> {
+        let since = civil::date(1970, 1, 1).until(date).ok()?;
+        Some(Self(since.get_days()))
+    }
+
     /// So many days earlier.
     #[must_use]
     pub fn before(self, days: u32) -> Self {
@@ -45,5 +51,9 @@ mod tests {
         assert_eq!(Day::of(1_795_737_599_999_999_999).to_string(), "2026-11-26");
         assert_eq!(Day::of(1_795_737_600_000_000_000).to_string(), "2026-11-27");
         assert_eq!(Day::of(i64::MAX).to_string(), "2262-04-11");
+        for day in [Day(0), Day(20_784), Day(-1)] {
+            let date = day.to_string().parse().expect("a date");
+            assert_eq!(Day::of_date(date), Some(day));
+        }
     }
 }

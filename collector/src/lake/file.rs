@@ -22,6 +22,8 @@ use parquet::{
 };
 use prost::bytes::Bytes;
 
+use jiff::civil;
+
 use super::{Class, Day};
 use crate::store::{LakeFile, Position};
 
@@ -94,7 +96,26 @@ pub(super) struct Naming {
 }
 
 impl Naming {
-    fn name(&self) -> String {
+    /// What the name of a file in the lake says; nothing of what is none of ours.
+    pub(super) fn of(lake: &Path, path: &Path) -> Option<Self> {
+        let name = path.strip_prefix(lake).ok()?.to_str()?;
+        let mut parts = name.split('/');
+        let class = Class::named(parts.next()?.strip_prefix("class=")?)?;
+        let day: civil::Date = parts.next()?.strip_prefix("day=")?.parse().ok()?;
+        let mut numbers = parts.next()?.strip_suffix(".parquet")?.split('-');
+        let mut number = || numbers.next()?.parse::<u64>().ok();
+        let naming = Self {
+            class,
+            day: Day::of_date(day)?,
+            first: Position(number()?),
+            past: Position(number()?.checked_add(1)?),
+            level: u32::try_from(number()?).ok()?,
+        };
+        // Written as we write it.
+        (naming.first < naming.past && naming.name() == name).then_some(naming)
+    }
+
+    pub(super) fn name(&self) -> String {
         let Self {
             class,
             day,
@@ -298,6 +319,18 @@ fn sorting() -> Vec<SortingColumn> {
         nulls_first: true,
     };
     vec![by(1), by(2)]
+}
+
+/// The files of the lake that are whole, in no order.
+pub(super) fn files(lake: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let mut files = Vec::new();
+    for class in folders(lake)? {
+        for day in folders(&class)? {
+            let whole = entries(&day)?.into_iter();
+            files.extend(whole.filter(|path| path.extension().is_some_and(|ending| ending == "parquet")));
+        }
+    }
+    Ok(files)
 }
 
 /// Removes what a crash has left in the lake: every file that is not in `listed`. Returns how many there were.

@@ -1,6 +1,11 @@
 //! Files of the lake that cannot be read any more: found, set aside, and taken off the list, so that the rest can be asked for.
 
-use std::{fs, fs::File, path::Path};
+use std::{
+    fs,
+    fs::File,
+    io::{self, ErrorKind},
+    path::Path,
+};
 
 use parquet::{arrow::arrow_reader::ParquetRecordBatchReaderBuilder, errors::ParquetError};
 
@@ -21,7 +26,10 @@ pub(super) fn set_aside(snapshot: &Snapshot, writer: Option<&Writer>) -> Vec<Lak
     let mut damaged = Vec::new();
     for file in files {
         let path = lake.join(&file.name);
-        let Err(error) = read(&path) else { continue };
+        // What is said twice is no accident.
+        let Some(error) = damage(&path).and_then(|_| damage(&path)) else {
+            continue;
+        };
         let aside = path.with_extension("parquet.damaged");
         tracing::error!(
             "{} cannot be read ({error}): {} entries of class {} are lost with it; it is set aside as {}",
@@ -46,16 +54,49 @@ pub(super) fn set_aside(snapshot: &Snapshot, writer: Option<&Writer>) -> Vec<Lak
 
 fn rename(path: &Path, aside: &Path) -> Result<(), String> {
     match fs::rename(path, aside) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         result => result.map_err(|error| error.to_string()),
     }
 }
 
-/// Reads all of a file.
-fn read(path: &Path) -> Result<(), ParquetError> {
-    let file = File::open(path)?;
-    for batch in ParquetRecordBatchReaderBuilder::try_new(file)?.build()? {
-        batch?;
+/// What is wrong with a file, having read all of it: with it, not with whoever reads it, who may lack a right, a descriptor or memory.
+fn damage(path: &Path) -> Option<String> {
+    let read = || -> Result<(), ParquetError> {
+        let file = File::open(path)?;
+        for batch in ParquetRecordBatchReaderBuilder::try_new(file)?.build()? {
+            batch?;
+        }
+        Ok(())
+    };
+    let error = read().err()?;
+    let is_its_own = match cause(&error) {
+        Some(cause) => {
+            matches!(
+                cause.kind(),
+                ErrorKind::NotFound | ErrorKind::UnexpectedEof | ErrorKind::InvalidData
+            ) || is_of_disk(cause)
+        }
+        None => true,
+    };
+    is_its_own.then(|| error.to_string())
+}
+
+fn is_of_disk(cause: &io::Error) -> bool {
+    const EIO: i32 = 5;
+    cause.raw_os_error() == Some(EIO)
+}
+
+/// What the system said, if it is that.
+fn cause(error: &ParquetError) -> Option<&io::Error> {
+    let mut next: Option<&dyn std::error::Error> = match error {
+        ParquetError::External(inner) => Some(&**inner),
+        _ => None,
+    };
+    while let Some(error) = next {
+        if let Some(cause) = error.downcast_ref() {
+            return Some(cause);
+        }
+        next = error.source();
     }
-    Ok(())
+    None
 }

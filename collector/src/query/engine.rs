@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use arrow::{array::RecordBatch, datatypes::SchemaRef, error::ArrowError};
 use datafusion::{
     common::DataFusionError,
     execution::{
@@ -16,7 +16,12 @@ use datafusion::{
         runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
     },
     prelude::{SQLOptions, SessionConfig, SessionContext},
+    sql::sqlparser::{
+        dialect::GenericDialect,
+        tokenizer::{Token, Tokenizer},
+    },
 };
+use parquet::errors::ParquetError;
 use tokio::{
     runtime::{self, Runtime},
     sync::{Semaphore, mpsc},
@@ -92,6 +97,9 @@ pub enum QueryError {
     /// It could not be answered.
     #[error("the query failed: {0}")]
     Failed(String),
+    /// What it is about could not be read.
+    #[error("the query failed: {0}")]
+    Unreadable(String),
     /// What is stored cannot be looked at.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -113,9 +121,48 @@ impl From<DataFusionError> for QueryError {
             | DataFusionError::SchemaError(..)
             | DataFusionError::NotImplemented(_)
             | DataFusionError::Diagnostic(..) => Self::Wrong(message),
+            root if is_of_file(root) => Self::Unreadable(message),
             _ => Self::Failed(message),
         }
     }
+}
+
+/// Whether it is a file that could not be read, not what was asked of its rows.
+fn is_of_file(root: &DataFusionError) -> bool {
+    match root {
+        DataFusionError::ParquetError(_) | DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => {
+            true
+        }
+        DataFusionError::ArrowError(error, _) => matches!(
+            **error,
+            ArrowError::ParquetError(_) | ArrowError::IoError(..) | ArrowError::ExternalError(_)
+        ),
+        DataFusionError::External(error) => error.is::<ParquetError>() || error.is::<object_store::Error>(),
+        _ => false,
+    }
+}
+
+/// Stack of the threads that plan, in bytes: for as many [`TOKENS_MAX`] as may lie within each other. Only what is used of it takes memory.
+const STACK: usize = 64 << 20;
+
+/// Words, numbers and signs of a question. Each may be a level of its own, as in `1+1+1`, and what works on levels calls itself.
+const TOKENS_MAX: usize = 8_192;
+
+fn check_depth(sql: &str) -> Result<(), QueryError> {
+    // What is no SQL is said so, and where, by whoever parses it.
+    let tokens = Tokenizer::new(&GenericDialect {}, sql)
+        .tokenize()
+        .unwrap_or_default();
+    let count = tokens
+        .iter()
+        .filter(|token| !matches!(token, Token::Whitespace(_)))
+        .count();
+    if count > TOKENS_MAX {
+        return Err(QueryError::Wrong(format!(
+            "the query has {count} words and signs, more than {TOKENS_MAX}; a list of values is better joined from VALUES or asked for in parts"
+        )));
+    }
+    Ok(())
 }
 
 /// An answer, piece by piece.
@@ -149,6 +196,7 @@ struct Inner {
     source: Source,
     limits: Limits,
     places: Semaphore,
+    searching: Arc<Semaphore>,
     environment: Arc<RuntimeEnv>,
     /// Threads of its own. `None` only while it is dropped.
     threads: Option<Runtime>,
@@ -188,6 +236,8 @@ impl Engine {
     fn start(source: Source, environment: Arc<RuntimeEnv>, limits: Limits) -> Result<Self, QueryError> {
         let threads = runtime::Builder::new_multi_thread()
             .thread_name("query")
+            // What is planned is as deep as the question is nested.
+            .thread_stack_size(STACK)
             .on_thread_start(give_way)
             .enable_all()
             .build()
@@ -195,6 +245,7 @@ impl Engine {
         Ok(Self(Arc::new(Inner {
             source,
             places: Semaphore::new(limits.together),
+            searching: Arc::new(Semaphore::new(1)),
             limits,
             environment,
             threads: Some(threads),
@@ -216,6 +267,7 @@ impl Engine {
         if sql.len() > SQL_BYTES_MAX {
             return Err(QueryError::TooLong(sql.len()));
         }
+        check_depth(&sql)?;
         let rows = match rows_max {
             0 => self.0.limits.rows,
             rows => rows.min(self.0.limits.rows),
@@ -352,10 +404,10 @@ impl Inner {
                 .attempt(question, Arc::clone(&snapshot), &damaged, &mut told)
                 .await
             {
-                Err(QueryError::Failed(message)) => {
+                Err(QueryError::Unreadable(message)) => {
                     let found = self.look_for_damage(&snapshot).await;
                     if found.is_empty() || told.schema {
-                        return Err(QueryError::Failed(message));
+                        return Err(QueryError::Unreadable(message));
                     }
                     damaged.extend(found);
                 }
@@ -428,9 +480,17 @@ impl Inner {
 
     /// Finds files that cannot be read, sets them aside and takes them off the list.
     async fn look_for_damage(&self, snapshot: &Arc<Snapshot>) -> Vec<LakeFile> {
+        // It reads the whole of the snapshot: one at a time, also of those whose question nobody waits for any more.
+        let Ok(alone) = Arc::clone(&self.searching).acquire_owned().await else {
+            return Vec::new();
+        };
         let snapshot = Arc::clone(snapshot);
         let writer = self.source.writer();
-        let look = tokio::task::spawn_blocking(move || damage::set_aside(&snapshot, writer.as_ref()));
+        let look = tokio::task::spawn_blocking(move || {
+            let found = damage::set_aside(&snapshot, writer.as_ref());
+            drop(alone);
+            found
+        });
         look.await.unwrap_or_default()
     }
 }

@@ -81,7 +81,7 @@ impl From<QueryError> for Status {
             QueryError::TooLong(_) | QueryError::Wrong(_) => Self::invalid_argument(message),
             QueryError::Time(_) => Self::deadline_exceeded(message),
             QueryError::Memory(_) => Self::resource_exhausted(message),
-            QueryError::Failed(_) => Self::internal(message),
+            QueryError::Failed(_) | QueryError::Unreadable(_) => Self::internal(message),
             QueryError::Store(_) | QueryError::Lake(_) | QueryError::Stopping => Self::unavailable(message),
         }
     }

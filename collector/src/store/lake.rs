@@ -111,6 +111,22 @@ impl Position {
     }
 }
 
+/// Lists a run that was found. It takes the place of what is listed or fresh and lies within it.
+pub(super) fn adopt(transaction: &Transaction<'_>, run: &Run) -> rusqlite::Result<()> {
+    let stretch = [run.first.signed(), run.past.signed()];
+    transaction.execute(
+        "DELETE FROM files WHERE run IN (SELECT first FROM runs WHERE first >= ?1 AND past <= ?2)",
+        stretch,
+    )?;
+    transaction.execute("DELETE FROM runs WHERE first >= ?1 AND past <= ?2", stretch)?;
+    transaction.execute(
+        "DELETE FROM batches WHERE position >= ?1 AND position < ?2",
+        stretch,
+    )?;
+    transaction.execute("UPDATE positions SET next = max(next, ?1)", [run.past.signed()])?;
+    insert(transaction, run)
+}
+
 fn insert(transaction: &Transaction<'_>, run: &Run) -> rusqlite::Result<()> {
     transaction.execute(
         "INSERT INTO runs (first, past, day, level) VALUES (?1, ?2, ?3, ?4)",

@@ -10,4 +10,5 @@ mod disk;
 mod fleet;
 mod peer;
 mod query;
+mod recovery;
 mod resume;
