@@ -350,6 +350,7 @@ impl Writing<'_> {
                 .query_row(params![host, stream.epoch.cast_signed()], |row| {
                     Ok((row.get(0)?, row.get(1)?, row.get(2)?))
                 })?;
+            incidents::put(transaction, &stream.host, &incident)?;
             let entry = Entry {
                 host: String::new(),
                 body: Some(entry::Body::Incident(incident)),
@@ -363,7 +364,6 @@ impl Writing<'_> {
                 encoded: batch.encode_to_vec().into(),
                 batch,
             };
-            incidents::note(transaction, &stream.host, &taken.batch.entries)?;
             let position = insert(transaction, id, host, &taken)?;
             Ok((position, taken.batch))
         })
@@ -623,6 +623,56 @@ mod tests {
         assert_eq!(mode(&data), 0o700);
         assert_eq!(mode(&data.join("collector.db")), 0o600);
         assert_eq!(mode(&data.join("collector.db-wal")), 0o600);
+    }
+
+    #[test]
+    fn no_agent_speaks_for_the_collector_or_from_the_future() {
+        let home = tempfile::tempdir().expect("a directory");
+        let mut store = Store::open(home.path()).expect("opens");
+        greet(&mut store, 1);
+        let incident = |id: &str, updated_ns| Entry {
+            host: String::new(),
+            body: Some(entry::Body::Incident(Incident {
+                id: id.to_owned(),
+                updated_ns,
+                ..Incident::default()
+            })),
+        };
+        let batch = Batch {
+            sequence: 1,
+            entries: vec![incident("collector-1", 1), incident("a", u64::MAX)],
+            processes: Vec::new(),
+        };
+        let taken = TakenBatch {
+            encoded: batch.encode_to_vec().into(),
+            batch,
+        };
+        let stored = store.commit(|writing| writing.store(&stream(1), &taken));
+        stored.expect("commits").expect("stores");
+        let told = store.commit(|writing| {
+            writing.tell(
+                &stream(1).host,
+                Incident {
+                    id: "collector-2".to_owned(),
+                    updated_ns: 2,
+                    ..Incident::default()
+                },
+            )
+        });
+        told.expect("commits").expect("is told");
+        let listed = store
+            .incidents(&ListFleetIncidentsRequest::default())
+            .expect("lists");
+        let ids: Vec<String> = listed
+            .into_iter()
+            .filter_map(|one| Some(one.incident?.id))
+            .collect();
+        assert_eq!(ids, ["a", "collector-2"]);
+        let latest: i64 = store
+            .connection
+            .query_row("SELECT max(updated_ns) FROM incidents", [], |row| row.get(0))
+            .expect("is there");
+        assert!(latest <= now(), "{latest}");
     }
 
     #[test]

@@ -90,13 +90,19 @@ impl Watcher {
 
     fn look(&mut self) {
         for news in self.fleet.news(Instant::now()) {
-            if let Some((host, incident)) = opened(&news) {
+            if let Some((host, mut incident)) = opened(&news) {
                 tracing::warn!(%host, "{}", incident.summary);
                 let subject = if matches!(news, News::Gone { .. }) {
                     AGENT
                 } else {
                     CLOCK
                 };
+                // A clock that is moved again is the same story.
+                if let Some((before, _)) = self.open.get(&(host.clone(), subject)) {
+                    incident.id.clone_from(&before.id);
+                    incident.opened_ns = before.opened_ns;
+                    incident.count = before.count + 1;
+                }
                 self.untold.push_back((host.clone(), incident.clone()));
                 self.open.insert((host, subject), (incident, Instant::now()));
             } else if let News::Back { host } = news {

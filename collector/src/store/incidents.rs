@@ -3,23 +3,35 @@
 use prost::Message as _;
 use rusqlite::{Connection, Transaction, params};
 use sensor_proto::v1::{Entry, HostIncident, Incident, ListFleetIncidentsRequest, entry};
+use sensor_storage::now;
+
+use crate::fleet::incidents::PREFIX;
 
 /// Most incidents in one answer.
 const ANSWER_MAX: u32 = 1000;
 
-/// Most incidents that are kept; those that have not been heard of for the longest go first. They stay in the lake.
+/// Most incidents that are kept, of one host and of all; those that have not been heard of for the longest go first. They stay in the lake.
+const KEPT_OF_HOST: i64 = 10_000;
 const KEPT: i64 = 100_000;
 
-/// Notes the incidents among `entries`.
+/// Notes the incidents among the entries that an agent delivered. What only the collector says is not believed of an agent.
 pub(super) fn note(transaction: &Transaction<'_>, host: &str, entries: &[Entry]) -> rusqlite::Result<()> {
     let mut noted = false;
     for entry in entries {
-        if let Some(entry::Body::Incident(incident)) = &entry.body {
+        if let Some(entry::Body::Incident(incident)) = &entry.body
+            && !incident.id.starts_with(PREFIX)
+        {
             put(transaction, host, incident)?;
             noted = true;
         }
     }
     if noted {
+        transaction
+            .prepare_cached(
+                "DELETE FROM incidents WHERE rowid IN
+                 (SELECT rowid FROM incidents WHERE host = ?1 ORDER BY updated_ns DESC LIMIT -1 OFFSET ?2)",
+            )?
+            .execute(params![host, KEPT_OF_HOST])?;
         transaction
             .prepare_cached(
                 "DELETE FROM incidents WHERE rowid IN (SELECT rowid FROM incidents ORDER BY updated_ns DESC LIMIT -1 OFFSET ?1)",
@@ -29,7 +41,8 @@ pub(super) fn note(transaction: &Transaction<'_>, host: &str, entries: &[Entry])
     Ok(())
 }
 
-fn put(transaction: &Transaction<'_>, host: &str, incident: &Incident) -> rusqlite::Result<()> {
+/// Notes one. A time that is yet to come would keep it before all others.
+pub(super) fn put(transaction: &Transaction<'_>, host: &str, incident: &Incident) -> rusqlite::Result<()> {
     transaction
         .prepare_cached(
             "INSERT INTO incidents (host, id, updated_ns, severity, open, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
@@ -38,7 +51,7 @@ fn put(transaction: &Transaction<'_>, host: &str, incident: &Incident) -> rusqli
         .execute(params![
             host,
             incident.id,
-            i64::try_from(incident.updated_ns).unwrap_or(i64::MAX),
+            i64::try_from(incident.updated_ns).unwrap_or(i64::MAX).min(now()),
             incident.severity,
             incident.ended.is_none(),
             incident.encode_to_vec()

@@ -46,6 +46,10 @@ pub enum RegisterError {
     #[error("{0} is revoked")]
     Revoked(Identity),
     #[error(
+        "{0} has {VALID_CERTIFICATES_MAX} valid certificates already and gets no more; let them end, or revoke all of them: `collector revoke`"
+    )]
+    Greedy(Identity),
+    #[error(
         "nothing is known of {0}, neither a certificate nor a token; is the name right? `collector identities` lists all"
     )]
     Nobody(Identity),
@@ -62,6 +66,9 @@ enum Redeemed {
     Good(Identity),
     Refused(RegisterError),
 }
+
+/// Certificates that one may have at once: two follow each other, and an answer may be lost now and then.
+const VALID_CERTIFICATES_MAX: i64 = 16;
 
 /// Who was revoked.
 #[derive(Debug, Default)]
@@ -194,6 +201,16 @@ impl Register {
                     });
                 if revoked.optional()?.is_some() {
                     return Err(RegisterError::Revoked(identity));
+                }
+                let sql = "SELECT count(*) FROM certificates
+                           WHERE role = ?1 AND name = ?2 AND revoked_ns IS NULL AND ends_ns > ?3";
+                let valid: i64 = tx.query_row(
+                    sql,
+                    params![identity.role.name(), identity.name.as_str(), now()],
+                    |row| row.get(0),
+                )?;
+                if valid >= VALID_CERTIFICATES_MAX {
+                    return Err(RegisterError::Greedy(identity));
                 }
                 keep(tx, &identity, &issued)?;
                 let who = identity.to_string();

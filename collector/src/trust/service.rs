@@ -193,7 +193,8 @@ fn refusal(error: RegisterError) -> Status {
         RegisterError::Unknown
         | RegisterError::Used { .. }
         | RegisterError::Lapsed { .. }
-        | RegisterError::Revoked(_) => Status::permission_denied(message),
+        | RegisterError::Revoked(_)
+        | RegisterError::Greedy(_) => Status::permission_denied(message),
         RegisterError::Nobody(_) => Status::not_found(message),
         RegisterError::Full => Status::resource_exhausted(message),
         RegisterError::Database(_) => Status::unavailable(message),

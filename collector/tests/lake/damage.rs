@@ -69,7 +69,7 @@ async fn what_is_not_damaged_stays() {
         .query("select 1 / (position - position) from events")
         .expect_err("nobody divides by zero");
     for file in &files {
-        fs::set_permissions(file, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(file, fs::Permissions::from_mode(0o0)).unwrap();
     }
     // Root reads it all the same.
     let _ = daemon.query("select count(executable) from events");

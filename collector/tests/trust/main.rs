@@ -145,3 +145,16 @@ async fn certificates_renew_themselves() {
     // By then the collector shows another one than at the beginning, too.
     assert!(web1.renew(&collector).await.ends > second.ends);
 }
+
+#[tokio::test]
+async fn nobody_collects_certificates() {
+    let collector = Collector::start(&[]).await;
+    let web1 = Guest::enrolled(&collector, &["--host", "web1"]).await;
+    for _ in 1..16 {
+        web1.renew(&collector).await;
+    }
+    let refused = web1.try_renew(&collector).await.expect_err("has enough");
+    assert!(refused.contains("has 16 valid certificates already"), "{refused}");
+    // What it has is good all the same.
+    web1.deliver(&collector, "web1").await.expect("is welcome");
+}

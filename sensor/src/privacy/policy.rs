@@ -124,9 +124,15 @@ impl Policy {
         self.subject(&mut incident.subject);
         self.sentence(&mut incident.summary, &known);
         if let Some(origin) = &mut incident.origin {
+            if self.drops(Field::Reasons) {
+                origin.reasons.clear();
+            }
             for reason in &mut origin.reasons {
                 self.sentence(&mut reason.text, &known);
             }
+        }
+        if let Some(ended) = &mut incident.ended {
+            self.sentence(&mut ended.why, &known);
         }
         if let Some(process) = &mut incident.process {
             self.process(process);

@@ -172,3 +172,26 @@ fn what_a_distribution_sets_up_keeps_its_name() {
     policy(&ALL, &[]).process(&mut changed);
     assert_eq!(changed, root);
 }
+
+#[test]
+fn what_people_say_of_an_incident_and_of_its_origin_is_looked_at_too() {
+    let mut incident = v1::Incident {
+        origin: Some(v1::Origin {
+            reasons: vec![v1::SideReason {
+                text: "logged in with --password=hunter2hunter2".to_owned(),
+                ..v1::SideReason::default()
+            }],
+            ..v1::Origin::default()
+        }),
+        ended: Some(v1::Ending {
+            why: "a drill, with --password=hunter2hunter2".to_owned(),
+            ..v1::Ending::default()
+        }),
+        ..v1::Incident::default()
+    };
+    policy(&[], &[]).incident(&mut incident);
+    let text = format!("{incident:?}");
+    assert!(!text.contains("hunter2"), "{text}");
+    policy(&[], &[Field::Reasons]).incident(&mut incident);
+    assert!(incident.origin.is_some_and(|origin| origin.reasons.is_empty()));
+}
