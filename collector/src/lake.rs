@@ -42,5 +42,5 @@ pub use class::Class;
 pub use column::{Cell, Column, Kind, Row, Source};
 pub use day::Day;
 pub use file::{FileError, folder, remove_unlisted};
-pub(crate) use file::{file_in_memory, make_folder};
+pub(crate) use file::{aside, file_in_memory, make_folder};
 pub use table::{COLUMNS, column};

@@ -21,7 +21,7 @@ use sensor_proto::v1::{Batch, Entry, Host, HostIncident, Incident, ListFleetInci
 use sensor_storage::{Opened, Plan, StorageError, now};
 
 use crate::{
-    lake::found,
+    lake::{folder, found},
     session::{StreamId, TakenBatch},
 };
 
@@ -173,7 +173,7 @@ impl Store {
             path,
             _lock: lock,
         };
-        store.find_runs(&directory.join("lake"))?;
+        store.find_runs(&folder(directory))?;
         Ok(store)
     }
 

@@ -321,6 +321,11 @@ fn sorting() -> Vec<SortingColumn> {
     vec![by(1), by(2)]
 }
 
+/// The name of a file that cannot be read: nobody takes it for a file of the lake, or removes it.
+pub(crate) fn aside(path: &Path) -> PathBuf {
+    path.with_extension("parquet.damaged")
+}
+
 /// The files of the lake that are whole, in no order.
 pub(super) fn files(lake: &Path) -> Result<Vec<PathBuf>, FileError> {
     let mut files = Vec::new();

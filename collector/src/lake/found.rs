@@ -3,17 +3,21 @@
 //! A file is written under its name once it is whole, and its name says what is in it: class, day, first and last position, and how often it was put
 //! together. So nothing is lost with the list but what was not in files yet.
 
-use std::{collections::BTreeMap, fs::File, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    path::Path,
+};
 
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::file::{FileError, Naming, files};
+use super::file::{FileError, Naming, aside, files};
 use crate::store::{LakeFile, Position, Run};
 
 /// Runs of the lake with entries at `from` or later, the oldest first, none of them a part of another.
 ///
 /// # Errors
-/// If the lake's folders cannot be read. Files that cannot be read are told of, and left out.
+/// If the lake's folders cannot be read. A file that cannot be read is told of and set aside: what is not listed would be removed.
 pub(crate) fn runs(lake: &Path, from: Position) -> Result<Vec<Run>, FileError> {
     let mut runs: BTreeMap<(u64, u64), Run> = BTreeMap::new();
     for path in files(lake)? {
@@ -23,7 +27,13 @@ pub(crate) fn runs(lake: &Path, from: Position) -> Result<Vec<Run>, FileError> {
         let (rows, bytes) = match measure(&path) {
             Ok(found) => found,
             Err(error) => {
-                tracing::error!("{} cannot be read ({error}) and is left out", path.display());
+                let aside = aside(&path);
+                tracing::error!(
+                    "{} cannot be read ({error}): it is set aside as {}",
+                    path.display(),
+                    aside.display()
+                );
+                fs::rename(&path, aside).map_err(|cause| FileError::Write { path, cause })?;
                 continue;
             }
         };

@@ -11,6 +11,7 @@ use parquet::{arrow::arrow_reader::ParquetRecordBatchReaderBuilder, errors::Parq
 
 use super::Snapshot;
 use crate::{
+    lake::aside,
     store::{Change, LakeFile},
     writer::Writer,
 };
@@ -30,7 +31,7 @@ pub(super) fn set_aside(snapshot: &Snapshot, writer: Option<&Writer>) -> Vec<Lak
         let Some(error) = damage(&path).and_then(|_| damage(&path)) else {
             continue;
         };
-        let aside = path.with_extension("parquet.damaged");
+        let aside = aside(&path);
         tracing::error!(
             "{} cannot be read ({error}): {} entries of class {} are lost with it; it is set aside as {}",
             path.display(),

@@ -62,7 +62,16 @@ async fn a_lake_outlives_its_database() {
     // Gone: also for who only asks.
     fs::remove_file(&database).unwrap();
     remove_journal(&daemon);
+    let mut junk = daemon
+        .files()
+        .into_iter()
+        .find(|file| file.extension().is_some_and(|it| it == "parquet"))
+        .unwrap();
+    junk.set_file_name("00000000000000090000-00000000000000090001-0.parquet");
+    fs::write(&junk, "no Parquet").unwrap();
     assert_eq!(daemon.query_offline(COUNT).unwrap(), counted(12));
     daemon.start_again();
     assert_eq!(daemon.query(COUNT).unwrap(), counted(12));
+    // What cannot be read is not listed, and not removed.
+    assert!(junk.with_extension("parquet.damaged").exists());
 }

@@ -113,20 +113,10 @@ fn connect(index: usize) -> (usize, Body) {
 fn operation(service: usize, path: &str) -> (usize, Body) {
     let call = CALLS.iter().find(|call| call.signal == Signal::FileOpen);
     let body = Body::Operation(Box::new(Operation {
-        signal: Signal::FileOpen,
-        call: call.expect("files are opened"),
         result: 3,
         values: [0x241; 8],
         path: path.as_bytes().into(),
-        target: Box::default(),
-        previous: Box::default(),
-        file: None,
-        truncated: false,
-        unreadable: false,
-        attempt: false,
-        unmounted: false,
-        fold: None,
-        repeats: None,
+        ..Operation::of(Signal::FileOpen, call.expect("files are opened"))
     }));
     (service, body)
 }

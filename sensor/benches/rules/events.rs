@@ -112,20 +112,11 @@ fn operation(number: usize) -> Body {
         _ => format!("/home/alice/.cache/tool/{number}"),
     };
     Body::Operation(Box::new(Operation {
-        signal,
-        call: Call::of(call).expect("it is in the table"),
         result: 3,
         values: [0o102; sensor_common::call::VALUES],
         target: format!("{path}.new").into_bytes().into(),
         path: path.into_bytes().into(),
-        previous: Box::default(),
-        file: None,
-        truncated: false,
-        unreadable: false,
-        attempt: false,
-        unmounted: false,
-        fold: None,
-        repeats: None,
+        ..Operation::of(signal, Call::of(call).expect("it is in the table"))
     }))
 }
 

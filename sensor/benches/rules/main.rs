@@ -70,14 +70,9 @@ fn main() -> Result<()> {
         }
     }
     for (count, times) in COUNTS.into_iter().zip(&mut times) {
-        times.sort_by(f64::total_cmp);
-        let median = times[times.len() / 2];
-        println!(
-            "{KEY}_{count}: {median:.0} ({:.0} to {:.0})",
-            times[0],
-            times[times.len() - 1]
-        );
-        values.insert(format!("{KEY}_{count}"), median.into());
+        let key = format!("{KEY}_{count}");
+        let median = told(&key, times, "");
+        values.insert(key, median.into());
     }
     println!("wanted: at most 1500 with 500 rules; {hits} matches in all");
     let text = serde_json::to_string_pretty(&values)?;
@@ -103,14 +98,20 @@ fn load(rounds: usize) -> Result<f64> {
         times.push(begin.elapsed().as_secs_f64() * 1e3);
         anyhow::ensure!(set.active() == LOADED, "{:?}", set.faults);
     }
+    let wanted = format!(" for {LOADED} files; wanted: less than 1000");
+    Ok(told(LOAD, &mut times, &wanted))
+}
+
+/// The median, which is printed with the spread and what there is to say of it.
+fn told(key: &str, times: &mut [f64], remark: &str) -> f64 {
     times.sort_by(f64::total_cmp);
     let median = times[times.len() / 2];
     println!(
-        "{LOAD}: {median:.0} ({:.0} to {:.0}) for {LOADED} files; wanted: less than 1000",
+        "{key}: {median:.0} ({:.0} to {:.0}){remark}",
         times[0],
         times[times.len() - 1]
     );
-    Ok(median)
+    median
 }
 
 /// As the agent does it.

@@ -260,24 +260,16 @@ impl Host {
             String::new()
         };
         Body::Operation(Box::new(Operation {
-            signal,
-            call: Call::of(call).expect("it is in the table"),
             result: 3 + self.noise.below(60) as i64,
             values: [0o102; sensor_common::call::VALUES],
             target: target.into_bytes().into(),
             path: path.into_bytes().into(),
-            previous: Box::default(),
             file: Some(FileId {
                 inode: 1_000_000 + self.noise.below(8_000_000),
                 device: 8 << 20 | 1,
                 mode: 0o100_644,
             }),
-            truncated: false,
-            unreadable: false,
-            attempt: false,
-            unmounted: false,
-            fold: None,
-            repeats: None,
+            ..Operation::of(signal, Call::of(call).expect("it is in the table"))
         }))
     }
 

@@ -264,13 +264,7 @@ impl Detector {
             rule: None,
             event: Arc::clone(&last.event),
         });
-        let suspicion = Suspicion {
-            key: key_of(&signal, signal.cause),
-            signal,
-            evidence: Vec::new(),
-            severity: Severity::High,
-        };
-        self.enter(suspicion, processes)
+        self.enter_own(signal, processes)
     }
 
     /// Opens an incident of the host's own, or adds to it: somebody did something to the agent, `own`. `what` tells one such thing from another.
@@ -300,6 +294,11 @@ impl Detector {
             rule: None,
             event: Arc::new(event),
         });
+        self.enter_own(signal, processes)
+    }
+
+    /// What is the host's own is bad, and needs no further evidence.
+    fn enter_own(&mut self, signal: Arc<Signal>, processes: &Tree) -> Option<Arc<Incident>> {
         let suspicion = Suspicion {
             key: key_of(&signal, signal.cause),
             signal,

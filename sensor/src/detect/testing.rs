@@ -39,20 +39,9 @@ pub(crate) fn process(workload: &str, executable: &str, login_uid: Option<u32>) 
 /// An operation on the file `path`, with all arguments 1.
 pub(crate) fn operation(signal: Signal, path: &str) -> Operation {
     Operation {
-        signal,
-        call: call(signal),
-        result: 0,
         values: [1; 8],
         path: path.as_bytes().into(),
-        target: Box::default(),
-        previous: Box::default(),
-        file: None,
-        truncated: false,
-        unreadable: false,
-        attempt: false,
-        unmounted: false,
-        fold: None,
-        repeats: None,
+        ..Operation::of(signal, call(signal))
     }
 }
 

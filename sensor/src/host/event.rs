@@ -237,14 +237,24 @@ impl Operation {
     /// That a kernel program was taken off its hook, by whomever: no hook reports that, it is found out.
     #[must_use]
     pub fn detached(program: &str) -> Option<Self> {
-        let mut values = [0; VALUES];
-        values[0] = BPF_LINK_DETACH;
-        Some(Self {
-            signal: sensor_common::Signal::Bpf,
-            call: Call::of(sensor_common::call::Hook::Bpf as u32)?,
-            result: 0,
-            values,
+        let call = Call::of(sensor_common::call::Hook::Bpf as u32)?;
+        let mut detached = Self {
             path: program.as_bytes().into(),
+            ..Self::of(sensor_common::Signal::Bpf, call)
+        };
+        detached.values[0] = BPF_LINK_DETACH;
+        Some(detached)
+    }
+
+    /// One that says `signal`, of which nothing else is known.
+    #[must_use]
+    pub fn of(signal: sensor_common::Signal, call: &'static Call) -> Self {
+        Self {
+            signal,
+            call,
+            result: 0,
+            values: [0; VALUES],
+            path: Box::default(),
             target: Box::default(),
             previous: Box::default(),
             file: None,
@@ -254,7 +264,7 @@ impl Operation {
             unmounted: false,
             fold: None,
             repeats: None,
-        })
+        }
     }
 
     /// Whether it opens a file for reading alone.

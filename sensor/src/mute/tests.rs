@@ -41,20 +41,9 @@ fn operation(call: &str, path: &str, target: &str) -> Event {
         parent: None,
         thread: Thread::default(),
         body: Body::Operation(Box::new(Operation {
-            signal: call.signal,
-            call,
-            result: 0,
-            values: [0; 8],
             path: path.as_bytes().into(),
             target: target.as_bytes().into(),
-            previous: Box::default(),
-            file: None,
-            truncated: false,
-            unreadable: false,
-            attempt: false,
-            unmounted: false,
-            fold: None,
-            repeats: None,
+            ..Operation::of(call.signal, call)
         })),
     }
 }
