@@ -231,7 +231,22 @@ impl Keeper {
                 pages[at].done(self.converter.outcome(&outcome));
             }
         }
+        self.pass_on(&mut pages);
         self.store.write(&pages, KEPT);
+    }
+
+    /// What was done about an incident that turned out to be a part of another was done about that.
+    fn pass_on(&mut self, pages: &mut Vec<Page>) {
+        let parts: Vec<_> = pages.iter().filter_map(Page::part_of).collect();
+        for (whole, outcomes) in parts {
+            let at = pages.iter().position(|page| page.id() == whole).or_else(|| {
+                pages.push(self.store.page(&whole)?);
+                Some(pages.len() - 1)
+            });
+            if let Some(at) = at {
+                pages[at].join(outcomes);
+            }
+        }
     }
 
     /// What was open, as it goes on: boot time began anew if the host did.

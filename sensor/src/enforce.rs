@@ -204,12 +204,52 @@ impl Enforcer {
             maps.lift(&verdict.subject)?;
         }
         for verdict in holding {
-            if let Subject::Tree(top) = verdict.subject {
-                tree::gather(maps, top)?;
+            if let Subject::Tree(top) = verdict.subject
+                && let Err(error) = tree::gather(maps, top)
+            {
+                tracing::warn!("not all of process {} is without a network: {error}", top.tgid);
             }
         }
         self.tidy()?;
         Ok(ended)
+    }
+
+    /// What somebody else has done to the programs or maps, if anything: then what is refused is refused no more, or will not be once this agent ends.
+    #[must_use]
+    pub fn tampered(&self) -> Option<String> {
+        self.maps.as_ref()?;
+        self.programs.tampered().or_else(|| {
+            let pins = self.pins.as_ref()?;
+            let gone = maps::NAMES.into_iter().map(|name| pins.map(name));
+            let gone = gone.into_iter().find(|path| !path.exists())?;
+            Some(format!("{} is gone", gone.display()))
+        })
+    }
+
+    /// One in the place of this, which has nothing yet. What this has attached stays until it is dropped; what it has pinned is forgotten.
+    #[must_use]
+    pub fn anew(&self) -> Self {
+        if let Some(pins) = &self.pins {
+            pins.remove();
+        }
+        Self {
+            pins: self.pins.clone(),
+            programs: self.programs.anew(),
+            maps: None,
+            spared_files: self.spared_files.clone(),
+            spared_ends: self.spared_ends.clone(),
+        }
+    }
+
+    /// Who belonged to the trees that `former` had without a network belongs to them here: some have lost their parents since.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn take_over(&mut self, former: &Self) -> Result<(), EnforceError> {
+        match (&mut self.maps, &former.maps) {
+            (Some(maps), Some(others)) => Ok(maps.take_over(others)?),
+            _ => Ok(()),
+        }
     }
 
     /// Whether an exec is denied (`EPERM`) rather than ended before its first instruction; `None` while there is no verdict on any. Where the

@@ -79,7 +79,7 @@ pub struct Request {
 }
 
 /// How much is taken.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Which memory; none by default, since it is raw.
     pub memory: BTreeSet<Region>,
@@ -119,6 +119,31 @@ pub struct Bundle {
     pub size: u64,
     /// What is in it.
     pub manifest: Manifest,
+}
+
+/// What separates the parts of [`Bundle::in_words`], the last first.
+const WORDS: [&str; 2] = [" bytes, SHA-256 ", ", "];
+
+impl Bundle {
+    /// Where and which, as an outcome tells of it.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let [digest, size] = WORDS;
+        format!(
+            "{}{size}{}{digest}{}",
+            self.path.display(),
+            self.size,
+            self.sha256
+        )
+    }
+}
+
+/// Path, bytes and SHA-256 of the bundle that an outcome [tells of](Bundle::in_words).
+#[must_use]
+pub fn told(detail: &str) -> Option<(&str, u64, &str)> {
+    let (rest, sha256) = detail.rsplit_once(WORDS[0])?;
+    let (path, size) = rest.rsplit_once(WORDS[1])?;
+    Some((path, size.parse().ok()?, sha256))
 }
 
 /// Why there is no bundle.

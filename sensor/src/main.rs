@@ -61,7 +61,7 @@ fn main() -> ExitCode {
         Command::Status(args) => block_on(status::run(args)),
         Command::Reload(args) => block_on(reload::run(args)),
         Command::Incidents(args) => block_on(incidents::run(args)),
-        Command::Respond(args) => block_on(respond::run(args)),
+        Command::Respond(args) => return ended(block_on(respond::run(args))),
         Command::Audit(args) => audit::run(&args),
         Command::Record(args) => block_on(record::run(args)),
         Command::Models(args) => block_on(models::run(args)),

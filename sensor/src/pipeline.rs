@@ -302,6 +302,10 @@ impl Pipeline {
         for taken in capture.keep_attached() {
             work.tell_taken_off(&taken);
         }
+        if let Some(what) = work.stages.responder.tampered() {
+            let reason = format!("Somebody tampered with what the kernel refuses on this host: {what}");
+            work.complain("verdicts", reason);
+        }
         let Stages { host, vitals, .. } = &work.stages;
         vitals
             .processes
@@ -446,6 +450,11 @@ impl Work {
             "Somebody took the kernel program '{program}' off its hook, by which {} is seen; {since}",
             signal.name()
         );
+        self.complain(program, reason);
+    }
+
+    /// Somebody did something to the agent, which is an incident of the host.
+    fn complain(&mut self, what: &str, reason: String) {
         tracing::warn!("{reason}");
         let Stages { host, detector, .. } = &mut self.stages;
         let tree = host.tree();
@@ -453,7 +462,7 @@ impl Work {
             .live_id(std::process::id())
             .and_then(|id| tree.get(id))
             .cloned();
-        let raised = own.and_then(|own| detector.complain(&own, program, reason, tree));
+        let raised = own.and_then(|own| detector.complain(&own, what, reason, tree));
         if let Some(incident) = raised {
             self.tell_incident(incident);
         }

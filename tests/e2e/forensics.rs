@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use rustix::process::{Pid, Signal, kill_process};
 use sensor_tests::{
+    agent::Agent,
     command::{real_path, sensor, spawn},
     patience::{patience, wait_for},
 };
@@ -34,6 +35,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         case("forensics::stopped_process_stays_stopped", stopped),
         case("forensics::whatever_is_changed_is_found", tampered),
         case("forensics::init_and_nobody_are_refused", refused),
+        case(
+            "forensics::an_agent_knows_what_came_before_and_writes_it_down",
+            by_agent,
+        ),
     ]
 }
 
@@ -144,6 +149,40 @@ fn refused() -> Result<()> {
         "something was left behind"
     );
     Ok(())
+}
+
+fn by_agent() -> Result<()> {
+    let agent = Agent::start("[respond]\nbpffs = \"\"\n", None)?;
+    let suspect = Suspect::start()?;
+    let socket = agent.socket();
+    let socket = socket.to_str().context("a path")?;
+    let bundle = suspect.collect(&["--why", "a test", "--memory", "stack", "--socket", socket])?;
+    ensure!(
+        bundle.path.starts_with(agent.state()),
+        "it is in {}",
+        bundle.path.display()
+    );
+    let manifest = &bundle.said["manifest"];
+    ensure!(
+        manifest["why"]
+            .as_str()
+            .is_some_and(|why| why.ends_with("asked for it: a test")),
+        "{manifest}"
+    );
+    let has_memory = bundle.parts.iter().any(|(name, _)| name.starts_with("memory/"));
+    ensure!(has_memory, "there is no memory in it");
+    let events = bundle.text("events.jsonl")?;
+    ensure!(
+        events.contains("\"exec\"") && events.contains(&*suspect.program.to_string_lossy()),
+        "{events}"
+    );
+    let audit = fs::read_to_string(agent.state().join("audit.jsonl"))?;
+    let line = audit.lines().find(|line| line.contains("\"step\":\"done\""));
+    ensure!(
+        line.is_some_and(|line| line.contains("\"action\":\"collect\"")),
+        "{audit}"
+    );
+    suspect.goes_on()
 }
 
 const SHELL: &str = "/bin/sh";

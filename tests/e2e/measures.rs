@@ -16,6 +16,7 @@ use libtest_mimic::Trial;
 use sensor_proto::v1::{ActionKind, Filter, Outcome, Result as ActionResult, entry};
 use sensor_tests::{
     agent::Agent,
+    bpf,
     cgroup::Cgroup,
     command::{helper, sensor, spawn},
     patience::{patience, wait_for},
@@ -34,6 +35,14 @@ pub(crate) fn trials() -> Vec<Trial> {
         case(
             "measures::evidence_then_death_then_a_block_as_the_policy_asks",
             in_order,
+        ),
+        case(
+            "measures::what_the_kernel_forgot_holds_again_for_the_time_that_is_left",
+            forgotten,
+        ),
+        case(
+            "measures::what_somebody_takes_apart_is_put_back_and_told",
+            tampered,
         ),
         case("measures::a_file_is_taken_away_and_put_back", quarantined),
         case(
@@ -88,9 +97,18 @@ impl Drop for Bpffs {
     }
 }
 
-/// The number under which `sensor respond` did something, or has begun to.
+/// What `sensor respond` says, and how it ends.
+fn say(agent: &Agent, arguments: &[&str]) -> Result<(Option<i32>, String)> {
+    let mut command = Command::new(sensor()?);
+    let command = command.arg("respond").args(arguments);
+    let output = command.arg("--socket").arg(agent.socket()).output()?;
+    let said = [output.stdout, output.stderr].concat();
+    Ok((output.status.code(), String::from_utf8_lossy(&said).into_owned()))
+}
+
+/// The number under which `sensor respond` did something, or has begun to, or has not.
 fn respond(agent: &Agent, arguments: &[&str]) -> Result<String> {
-    let said = ask(agent, &[&["respond"], arguments].concat())?;
+    let (_, said) = say(agent, arguments)?;
     let number = said.split(':').next().context("no answer")?.trim().to_owned();
     ensure!(number.parse::<u64>().is_ok(), "{said}");
     Ok(number)
@@ -156,7 +174,8 @@ fn blocked() -> Result<()> {
     ensure!(acts(&program, &file)?, "it is refused still");
 
     for protected in ["/usr/sbin/sshd", "/usr/lib/systemd/systemd", "relative"] {
-        let said = ask(&agent, &["respond", "block", protected]).unwrap_or_else(|error| error.to_string());
+        let (code, said) = say(&agent, &["block", protected])?;
+        ensure!(code == Some(1), "{said}");
         ensure!(
             said.contains("protected list")
                 || said.contains("not an absolute path")
@@ -164,12 +183,150 @@ fn blocked() -> Result<()> {
             "{said}"
         );
     }
-    let said = ask(&agent, &["respond", "block", "0.0.0.0/0"])?;
+    let (code, said) = say(&agent, &["block", "0.0.0.0/0"])?;
     ensure!(
-        said.contains("refused") && said.contains("own addresses"),
+        code == Some(1) && said.contains("refused") && said.contains("own addresses"),
         "{said}"
     );
     Ok(())
+}
+
+/// A host that starts anew has no verdicts; the audit has what was to hold.
+fn forgotten() -> Result<()> {
+    let bpffs = Bpffs::new()?;
+    let config = format!("[respond]\nbpffs = {:?}\n", bpffs.path());
+    let mut agent = Agent::start(&config, None)?;
+    let folder = agent.folder().canonicalize()?;
+    let (program, other, file) = (folder.join("program"), folder.join("other"), folder.join("file"));
+    tiny::write(&program)?;
+    tiny::write(&other)?;
+    let path = |path: &Path| path.to_str().map(str::to_owned).context("a path");
+    let (path, other_path) = (path(&program)?, path(&other)?);
+    let stream = Stream::from_agent(&agent.socket(), Filter::default())?;
+    let number = respond(&agent, &["block", &path, "--for", "1h"])?;
+    let lifted = respond(&agent, &["block", &other_path, "--for", "1h"])?;
+    let network = respond(&agent, &["block", "198.51.100.0/24", "--for", "1s"])?;
+    for number in [&number, &lifted, &network] {
+        done(&stream, number)?;
+    }
+    let undone = respond(&agent, &["undo", &lifted])?;
+    done(&stream, &undone)?;
+    agent.daemon().kill()?;
+    rustix::mount::unmount(bpffs.path(), rustix::mount::UnmountFlags::DETACH)?;
+    wait_for("the kernel to forget", patience(10), || {
+        Ok(acts(&program, &file)?.then_some(()))
+    })?;
+    std::thread::sleep(std::time::Duration::from_secs(1));
+
+    agent.revive(&config)?;
+    wait_for("it to be refused again", patience(10), || {
+        Ok((!acts(&program, &file)?).then_some(()))
+    })?;
+    ensure!(acts(&other, &file)?, "what was undone is refused again");
+    let holding = wait_for("what is refused", patience(10), || {
+        let said = ask(&agent, &["respond", "holding"])?;
+        Ok(said.contains(&path).then_some(said))
+    })?;
+    ensure!(
+        holding.contains(&format!("{number}: executable {path}; ends in 59m")),
+        "{holding}"
+    );
+    let history = wait_for("all of it to be told", patience(10), || {
+        let history = ask(&agent, &["respond", "history"])?;
+        Ok(history.contains("its time was over before").then_some(history))
+    })?;
+    for told in [
+        format!(" {number}: block {path}: done, the kernel had forgotten it"),
+        format!(
+            " {network}: block 198.51.100.0/24: its time is over, its time was over before the agent began again"
+        ),
+    ] {
+        ensure!(history.contains(&told), "{told}: {history}");
+    }
+    let stream = Stream::from_agent(&agent.socket(), Filter::default())?;
+    let undone = respond(&agent, &["undo", &number])?;
+    done(&stream, &undone)?;
+    ensure!(acts(&program, &file)?, "it is refused still");
+    Ok(())
+}
+
+/// Whoever is root can take programs off their hooks, and their names out of the file system.
+fn tampered() -> Result<()> {
+    let (bpffs, before) = (Bpffs::new()?, bpf::cgroup_links()?);
+    let agent = Agent::start(&format!("[respond]\nbpffs = {:?}\n", bpffs.path()), None)?;
+    let others = bpf::cgroup_links()?;
+    let folder = agent.folder().canonicalize()?;
+    let (program, file) = (folder.join("program"), folder.join("file"));
+    tiny::write(&program)?;
+    let path = program.to_str().context("a path")?;
+    let stream = Stream::from_agent(&agent.socket(), Filter::default())?;
+    let block = respond(&agent, &["block", path, "--for", "1h"])?;
+    let network = respond(&agent, &["block", "198.51.100.0/24", "--for", "1h"])?;
+    done(&stream, &block)?;
+    done(&stream, &network)?;
+    ensure!(!acts(&program, &file)?, "it ran");
+    let ours = || -> Result<Vec<(u32, u32)>> {
+        let mut links = bpf::cgroup_links()?;
+        links.retain(|link| !before.contains(link) && !others.contains(link));
+        Ok(links)
+    };
+    let told = |what: &str| {
+        stream.wait_for("an incident", |entry| match &entry.body {
+            Some(entry::Body::Incident(incident)) if incident.summary.contains(what) => {
+                Some(incident.clone())
+            }
+            _ => None,
+        })
+    };
+    // The names.
+    let names = bpffs.path().join("sensor");
+    let (attached, kept) = (ours()?, listed(&names)?);
+    ensure!(!attached.is_empty() && !kept.is_empty(), "{attached:?} {kept:?}");
+    fs::remove_dir_all(&names)?;
+    wait_for("the names to be there again", patience(15), || {
+        Ok((listed(&names)? == kept).then_some(()))
+    })?;
+    let incident = told("tampered with what the kernel refuses")?;
+    ensure!(
+        incident.subject == "host" && incident.summary.contains("all that was refused is refused again"),
+        "{incident:#?}"
+    );
+    ensure!(!acts(&program, &file)?, "it ran");
+    // The programs.
+    let now = wait_for("the former programs to go", patience(15), || {
+        let links = ours()?;
+        Ok((links.len() == attached.len()).then_some(links))
+    })?;
+    bpf::detach(now[0].0)?;
+    wait_for("the program to be attached again", patience(15), || {
+        let links = ours()?;
+        Ok((links.len() == attached.len() && links != now).then_some(()))
+    })?;
+    ensure!(!acts(&program, &file)?, "it ran");
+    let holding = ask(&agent, &["respond", "holding"])?;
+    for number in [&block, &network] {
+        ensure!(holding.contains(&format!("{number}: ")), "{holding}");
+        let undone = respond(&agent, &["undo", number])?;
+        done(&stream, &undone)?;
+    }
+    ensure!(acts(&program, &file)?, "it is refused still");
+    Ok(())
+}
+
+/// What is below a folder.
+fn listed(folder: &Path) -> Result<std::collections::BTreeSet<PathBuf>> {
+    let mut found = std::collections::BTreeSet::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten() {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+            }
+            found.insert(entry.path());
+        }
+    }
+    Ok(found)
 }
 
 /// Ended at the end, whatever becomes of the test.
@@ -441,11 +598,27 @@ fn quarantined() -> Result<()> {
     let number = respond(&agent, &["quarantine", path])?;
     done(&stream, &number)?;
     ensure!(!file.exists(), "it is still there");
+    // Another one from the same place; by its number, the first comes back.
+    fs::write(&file, b"another")?;
+    let second = respond(&agent, &["quarantine", path])?;
+    done(&stream, &second)?;
+    let holding = ask(&agent, &["respond", "holding"])?;
+    ensure!(
+        holding == format!("{number}: file {path}, in quarantine\n{second}: file {path}, in quarantine\n"),
+        "{holding}"
+    );
     let undone = respond(&agent, &["undo", &number])?;
     done(&stream, &undone)?;
     ensure!(
         fs::read(&file)? == b"#!/bin/sh\necho bad\n",
         "it is not what it was"
+    );
+    let (code, said) = say(&agent, &["undo", &number])?;
+    ensure!(code == Some(1) && said.contains("holds no more"), "{said}");
+    let (code, said) = say(&agent, &["restore", path])?;
+    ensure!(
+        code == Some(1) && said.contains("something is there now"),
+        "{said}"
     );
     ensure!(
         fs::metadata(&file)?.permissions().mode() & 0o7777 == 0o751,
@@ -498,7 +671,7 @@ fn isolated() -> Result<()> {
     done(&stream, &undone)?;
     wait_for("nothing to be refused", patience(10), || {
         Ok(ask(&agent, &["respond", "holding"])?
-            .contains("nothing is refused")
+            .contains("nothing is held")
             .then_some(()))
     })
 }

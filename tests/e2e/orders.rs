@@ -128,7 +128,10 @@ fn family() -> Result<()> {
     );
 
     let (good, said) = respond(&stack, &["kill", "--tree", &root.to_string(), "--why", "a test"])?;
-    ensure!(good && said.contains("begun"), "{said}");
+    ensure!(
+        good && said.contains("done, 5 processes were killed and have ended"),
+        "{said}"
+    );
     let outcome = outcome(&stream, root)?;
     ensure!(outcome.result == ActionResult::Done as i32, "{outcome:?}");
     ensure!(outcome.detail.contains("5 processes were killed"), "{outcome:?}");

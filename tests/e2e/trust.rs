@@ -6,9 +6,11 @@ use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use sensor_tests::{
     agent::Agent,
+    cgroup::Cgroup,
     collector::Collector,
-    command::{sensor, spawn, succeed, wait},
+    command::{helper, sensor, spawn, succeed, wait},
     patience::{patience, wait_for},
+    wire::Wire,
 };
 
 use crate::case;
@@ -22,6 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         case("trust::hosts_know_what_is_normal_on_others", compared),
         case("trust::what_is_asked_is_done_if_the_host_allows_it", commands),
         case("trust::evidence_that_was_asked_for_comes_whole", evidence),
+        case("trust::an_isolated_host_is_let_go_by_its_collector", isolated),
     ]
 }
 
@@ -93,6 +96,52 @@ fn commands() -> Result<()> {
         "{said}"
     );
     agent.nothing_lost()
+}
+
+/// The host is played by a cgroup that the agent is in, and its collector is elsewhere: what the agent reaches of it, others on the host do not.
+fn isolated() -> Result<()> {
+    let (wire, cgroup, bpffs) = (Wire::new()?, Cgroup::new("sensor-let-go")?, tempfile::tempdir()?);
+    let mut collector = Collector::start_in(&wire.namespace, wire.far, tempfile::tempdir()?)?;
+    let agent = Agent::start_enrolled(
+        &format!(
+            "[remote]\nallow = [\"isolate\", \"release\"]\n[respond]\nbpffs = {:?}\ncgroup = {:?}\n",
+            bpffs.path().join("bpf"),
+            cgroup.unified()?
+        ),
+        &collector,
+        HOST,
+    )?;
+    std::fs::write(cgroup.unified()?.join("cgroup.procs"), agent.pid().to_string())?;
+    let reaches = || -> Result<bool> {
+        let mut command = helper("udp-client")?;
+        let end = format!("{}:9", wire.far);
+        command.args([&*end, "0", "1", "connected"]);
+        let output = cgroup.enter(&mut command).output()?;
+        Ok(!String::from_utf8_lossy(&output.stderr).contains("Operation not permitted"))
+    };
+    ensure!(reaches()?, "it was cut off before");
+    let (good, said) = collector.ask(&["command", HOST, "isolate", "--why", "a drill"])?;
+    ensure!(good && said.contains("begun"), "{said}");
+    wait_for("the others on the host to be cut off", patience(10), || {
+        Ok((!reaches()?).then_some(()))
+    })?;
+    // Whatever was connected before: it finds its collector again.
+    collector.crash_and_restart()?;
+    let acked = || -> Result<u64> { Ok(agent.status()?.uplink.unwrap_or_default().batches_acked) };
+    let before = acked()?;
+    wait_for("a batch to be stored", patience(60), || {
+        succeed(&mut Command::new("/bin/true"))?;
+        Ok((acked()? > before).then_some(()))
+    })?;
+    ensure!(!reaches()?, "others on the host are connected by now");
+    let (good, said) = collector.ask(&["command", HOST, "release", "--why", "the drill is over"])?;
+    ensure!(good, "{said}");
+    wait_for("the host to be let go", patience(20), || {
+        Ok(reaches()?.then_some(()))
+    })?;
+    drop(agent);
+    let _ = rustix::mount::unmount(bpffs.path().join("bpf"), rustix::mount::UnmountFlags::DETACH);
+    Ok(())
 }
 
 fn evidence() -> Result<()> {

@@ -20,6 +20,7 @@ pub mod stack;
 pub mod status;
 pub mod stream;
 pub mod tiny;
+pub mod wire;
 
 /// What the kernel programs report, by the names that users are promised.
 pub const SIGNALS: &[&str] = &[

@@ -179,6 +179,7 @@ fn wanted(what: Wanted, dry_run: bool) -> anyhow::Result<What> {
             dry_run,
             object: is.map(|is| Object { is: Some(is) }),
             seconds: lasts.map_or(0, |lasts| lasts.as_secs().max(1)),
+            ..Order::default()
         })
     };
     Ok(match what {

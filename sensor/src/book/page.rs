@@ -55,6 +55,28 @@ impl Page {
         &self.told.id
     }
 
+    /// Of which incident it turned out to be a part, if it did and something was done about it: the other's id, and what was done.
+    pub(super) fn part_of(&self) -> Option<(String, Vec<v1::Outcome>)> {
+        let ended = self.told.ended.as_ref()?;
+        let is_part = ended.reason() == v1::ending::Reason::Merged && !self.told.outcomes.is_empty();
+        is_part.then(|| (ended.into.clone(), self.told.outcomes.clone()))
+    }
+
+    /// This was done about a part of it.
+    pub(super) fn join(&mut self, outcomes: Vec<v1::Outcome>) {
+        for outcome in outcomes {
+            let is_same = |known: &v1::Outcome| {
+                (known.number, known.time_ns, known.result)
+                    == (outcome.number, outcome.time_ns, outcome.result)
+            };
+            if !self.told.outcomes.iter().any(is_same) {
+                self.done(outcome);
+            }
+        }
+        self.told.outcomes.sort_by_key(|outcome| outcome.time_ns);
+        self.told.next_step = advice::next_step(&self.told);
+    }
+
     /// Something was done about it.
     pub(super) fn done(&mut self, outcome: v1::Outcome) {
         let outcomes = &mut self.told.outcomes;

@@ -87,6 +87,28 @@ fn what_is_open_goes_on_and_what_was_done_is_kept() {
 }
 
 #[test]
+fn what_was_done_about_a_part_was_done_about_the_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let now = WallTime::now().0;
+    let (whole, part) = (incident("aa1", now), incident("ab2", now));
+    let mut merged = Incident::clone(&part);
+    merged.ended = Some(Ended::Merged("aa1".into()));
+    keep(folder.path(), |book| {
+        assert!(book.incident(&whole) && book.incident(&part));
+        assert!(book.outcome(&outcome("ab2", ActionResult::Asked)));
+    });
+    keep(folder.path(), |book| {
+        assert!(book.incident(&Arc::new(merged)));
+        // A person decides about what was asked before.
+        assert!(book.outcome(&outcome("ab2", ActionResult::Done)));
+    });
+    let store = Store::open(Some(&folder.path().join(FILE)));
+    let outcomes = store.get("aa").unwrap().outcomes;
+    let results: Vec<i32> = outcomes.iter().map(|outcome| outcome.result).collect();
+    assert_eq!(results, [v1::Result::Asked as i32, v1::Result::Done as i32]);
+}
+
+#[test]
 fn what_has_ended_is_not_open_and_a_verdict_stays() {
     let folder = tempfile::tempdir().unwrap();
     let mut ended = Incident::clone(&incident("aa1", 1));

@@ -3,12 +3,32 @@
 use std::{
     fs::{self, File},
     io,
-    os::unix::fs::MetadataExt as _,
+    os::{
+        fd::{AsFd as _, AsRawFd as _},
+        unix::fs::MetadataExt as _,
+    },
     path::{Path, PathBuf},
 };
 
+use super::syscall::{self, BPF_PROG_QUERY};
+
 /// Inode of the hierarchy's root: what a cgroup namespace shows as its root is another.
 pub(crate) const ROOT_INODE: u64 = 1;
+
+// `enum bpf_attach_type` of include/uapi/linux/bpf.h.
+pub(crate) const INGRESS: u32 = 0;
+pub(crate) const EGRESS: u32 = 1;
+pub(crate) const SOCK_CREATE: u32 = 2;
+pub(crate) const CONNECT4: u32 = 10;
+pub(crate) const CONNECT6: u32 = 11;
+pub(crate) const POST_BIND4: u32 = 12;
+pub(crate) const POST_BIND6: u32 = 13;
+pub(crate) const SENDMSG4: u32 = 14;
+pub(crate) const SENDMSG6: u32 = 15;
+pub(crate) const SYSCTL: u32 = 18;
+
+/// As many as the kernel lets a cgroup have of one kind.
+const PROGRAMS_MAX: usize = 64;
 
 /// Why nothing can be attached there.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +83,35 @@ fn place(mounts: &str) -> Option<PathBuf> {
         let (path, kind) = (fields.nth(1)?, fields.next()?);
         (kind == "cgroup2").then(|| PathBuf::from(path.replace("\\040", " ")))
     })
+}
+
+/// The head of `union bpf_attr` to ask what is attached.
+#[repr(C)]
+struct Query {
+    cgroup: u32,
+    kind: u32,
+    flags: u32,
+    attach_flags: u32,
+    ids: u64,
+    count: u32,
+    reserved: u32,
+}
+
+/// Whether a program is attached to a cgroup by a hook of this kind.
+pub(crate) fn has(cgroup: &File, kind: u32, id: u32) -> io::Result<bool> {
+    let mut ids = [0_u32; PROGRAMS_MAX];
+    let mut query = Query {
+        cgroup: cgroup.as_fd().as_raw_fd() as u32,
+        kind,
+        flags: 0,
+        attach_flags: 0,
+        ids: ids.as_mut_ptr() as u64,
+        count: PROGRAMS_MAX as u32,
+        reserved: 0,
+    };
+    // SAFETY: the array lives, and has room for as many as are said.
+    unsafe { syscall::bpf(BPF_PROG_QUERY, &mut query)? };
+    Ok(ids.iter().take(query.count as usize).any(|found| *found == id))
 }
 
 #[cfg(test)]

@@ -1,11 +1,7 @@
 //! Programs on the root cgroup: whoever may load programs can also take them off there (`BPF_LINK_DETACH`), as of no other hook, and the agent's link
 //! lives on without a word. So it is looked whether they are where they were attached, and what is not is attached again.
 
-use std::{
-    fs::File,
-    io,
-    os::fd::{AsFd as _, AsRawFd as _},
-};
+use std::fs::File;
 
 use aya::Ebpf;
 use sensor_common::Signal;
@@ -14,11 +10,7 @@ use super::{
     cgroup,
     ladder::{Cgroup, Hook},
     loader::{HookStatus, join},
-    syscall::{self, BPF_PROG_QUERY},
 };
-
-/// As many as the kernel lets a cgroup have of one kind.
-const PROGRAMS_MAX: usize = 64;
 
 /// A program of ours, and where it belongs.
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +80,7 @@ impl Keeping {
         let mut taken = Vec::new();
         for kept in &self.kept {
             // Where the kernel does not tell, nothing is known to be wrong.
-            if is_there(root, kept.kind, kept.id).unwrap_or(true) {
+            if cgroup::has(root, kept.kind, kept.id).unwrap_or(true) {
                 continue;
             }
             let put_back = match ebpf.program_mut(kept.program) {
@@ -113,42 +105,14 @@ impl Keeping {
     }
 }
 
-/// How the kernel calls a hook of cgroups, `enum bpf_attach_type` in `include/uapi/linux/bpf.h`.
+/// How the kernel calls a hook of cgroups.
 fn kind(hook: Hook) -> Option<u32> {
     let Hook::Cgroup(hook) = hook else { return None };
     Some(match hook {
-        Cgroup::Ingress => 0,
-        Cgroup::Egress => 1,
-        Cgroup::PostBind4 => 12,
-        Cgroup::PostBind6 => 13,
-        Cgroup::Sysctl => 18,
+        Cgroup::Ingress => cgroup::INGRESS,
+        Cgroup::Egress => cgroup::EGRESS,
+        Cgroup::PostBind4 => cgroup::POST_BIND4,
+        Cgroup::PostBind6 => cgroup::POST_BIND6,
+        Cgroup::Sysctl => cgroup::SYSCTL,
     })
-}
-
-/// The head of `union bpf_attr` to ask what is attached.
-#[repr(C)]
-struct Query {
-    cgroup: u32,
-    kind: u32,
-    flags: u32,
-    attach_flags: u32,
-    ids: u64,
-    count: u32,
-    reserved: u32,
-}
-
-fn is_there(root: &File, kind: u32, id: u32) -> io::Result<bool> {
-    let mut ids = [0_u32; PROGRAMS_MAX];
-    let mut query = Query {
-        cgroup: root.as_fd().as_raw_fd() as u32,
-        kind,
-        flags: 0,
-        attach_flags: 0,
-        ids: ids.as_mut_ptr() as u64,
-        count: PROGRAMS_MAX as u32,
-        reserved: 0,
-    };
-    // SAFETY: the array lives, and has room for as many as are said.
-    unsafe { syscall::bpf(BPF_PROG_QUERY, &mut query)? };
-    Ok(ids.iter().take(query.count as usize).any(|found| *found == id))
 }

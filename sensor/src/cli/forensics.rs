@@ -16,12 +16,17 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use rustix::fs::OFlags;
-use sensor_proto::v1::{GetIncidentRequest, agent_client::AgentClient};
+use sensor_proto::v1::{
+    ActionKind, BundleOptions, GetIncidentRequest, Order, Result as Became, agent_client::AgentClient,
+    respond_request::Wish, respond_response::Answer,
+};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
+use tonic::transport::Channel;
 
 use super::{
     connect::SocketArgs,
+    respond,
     run::load,
     text::{bytes, harmless, short},
 };
@@ -30,7 +35,7 @@ use crate::{
     config::Config,
     forensics::{
         Bundle, DIRECTORY, HostKey, LIMITS, Manifest, Options, Paused, PublicKey, Region, Report, Request,
-        collect, verify,
+        collect, told, verify,
     },
     host::{ProcessId, proc::ProcDir},
     respond::Guard,
@@ -73,7 +78,8 @@ struct CollectArgs {
     /// Process id, or the id of an incident, whose process it is about: as much of its beginning as tells it from others.
     #[arg(value_name = "PID|INCIDENT")]
     target: String,
-    /// Where to put the bundle: your own directory, writable for nobody else [default: `forensics` where the key is kept].
+    /// Where to put the bundle: your own directory, writable for nobody else. Then it is made without the agent, which knows what the process did before
+    /// and has an audit [default: `forensics` in the agent's state directory].
     #[arg(long, value_name = "DIRECTORY")]
     output: Option<PathBuf>,
     /// Memory to take, raw, secrets and all.
@@ -123,7 +129,7 @@ struct VerifyArgs {
 /// If it cannot be done.
 pub async fn run(args: ForensicsArgs) -> anyhow::Result<ExitCode> {
     match args.command {
-        Command::Collect(args) => collect_it(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Collect(args) => collect_it(args).await,
         Command::Verify(args) => verify_it(&args),
         Command::Key { place } => {
             println!("{}", HostKey::open(&place.state(&place.config()?))?.public());
@@ -142,8 +148,73 @@ impl Place {
     }
 }
 
-async fn collect_it(args: CollectArgs) -> anyhow::Result<()> {
+/// Has the agent do it, which knows what the process did before and keeps an audit; without one, or where the bundle is to go elsewhere, does it alone.
+async fn collect_it(args: CollectArgs) -> anyhow::Result<ExitCode> {
     let (id, incident) = suspect(&args).await?;
+    let agent = match &args.output {
+        Some(_) => None,
+        None => args.socket.connect().await.ok(),
+    };
+    if let Some(agent) = agent {
+        return have_collected(&args, &mut AgentClient::new(agent), id, incident).await;
+    }
+    eprintln!("sensor: without an agent: the bundle has no events, and is in no audit");
+    collect_alone(args, id, incident).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// By the agent.
+async fn have_collected(
+    args: &CollectArgs,
+    agent: &mut AgentClient<Channel>,
+    id: ProcessId,
+    incident: String,
+) -> anyhow::Result<ExitCode> {
+    const QUEUED: u64 = 30;
+    let order = Order {
+        kind: ActionKind::Collect.into(),
+        pid: id.tgid,
+        start_time_ns: id.start.0,
+        incident_id: incident,
+        bundle: Some(BundleOptions {
+            memory: args
+                .memory
+                .iter()
+                .map(|region| region.name().to_owned())
+                .collect(),
+            memory_limit: args.memory_limit,
+            limit: args.limit,
+            seconds: args.time_limit,
+            no_pause: args.no_pause,
+        }),
+        ..Order::default()
+    };
+    let wait = Duration::from_secs(args.time_limit + QUEUED);
+    let answer = respond::ask(agent, Wish::Order(order), args.why.clone(), wait).await?;
+    let Answer::Outcome(outcome) = &answer else {
+        bail!("{}", respond::said(&answer));
+    };
+    if outcome.result() != Became::Done {
+        bail!("{}", harmless(&outcome.detail));
+    }
+    // Where paths have pseudonyms it is not found by its own.
+    let made = told(&outcome.detail).and_then(|(path, size, sha256)| {
+        let report = verify(File::open(path).ok()?, None).ok()?;
+        Some(Bundle {
+            path: path.into(),
+            sha256: sha256.to_owned(),
+            size,
+            manifest: report.manifest?,
+        })
+    });
+    match made {
+        Some(bundle) => println!("{}", collected(&bundle, args.json)?),
+        None => println!("{}", harmless(&outcome.detail)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn collect_alone(args: CollectArgs, id: ProcessId, incident: String) -> anyhow::Result<()> {
     let config = args.place.config()?;
     let state = args.place.state(&config);
     let key = HostKey::open(&state)?;

@@ -1,13 +1,19 @@
 //! `sensor respond`: decide about what waits, undo what was done, or have something done.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use clap::Subcommand;
 use sensor_proto::v1::{
-    ActionKind, ListResponsesRequest, ListResponsesResponse, Object, Order, Proposal, RespondRequest,
-    agent_client::AgentClient, object::Is, respond_request::Wish, respond_response::Answer,
+    ActionKind, ListResponsesRequest, ListResponsesResponse, Object, Order, Outcome, Proposal,
+    RespondRequest, RespondResponse, Result as Became, agent_client::AgentClient, object::Is,
+    respond_request::Wish, respond_response::Answer,
 };
+use tonic::transport::Channel;
 
 use super::{
     Output,
@@ -22,6 +28,12 @@ use super::{
 pub struct RespondArgs {
     #[command(subcommand)]
     command: Command,
+    /// How to write what came of it, or the list.
+    #[arg(short, long, value_enum, default_value_t, global = true)]
+    output: Output,
+    /// How long to wait for what takes its time; it goes on all the same.
+    #[arg(long, value_name = "TIME", default_value = "10s", global = true, value_parser = humantime_serde::re::humantime::parse_duration)]
+    wait: Duration,
     /// Which agent to ask.
     #[command(flatten)]
     socket: SocketArgs,
@@ -30,28 +42,17 @@ pub struct RespondArgs {
 #[derive(Clone, Debug, Subcommand)]
 enum Command {
     /// List what waits for a person.
-    Pending {
-        /// How to write it.
-        #[arg(short, long, value_enum, default_value_t)]
-        output: Output,
-    },
-    /// List what was done since the agent began, and what came of it: at most the last 256.
-    History {
-        /// How to write it.
-        #[arg(short, long, value_enum, default_value_t)]
-        output: Output,
-    },
-    /// List what the kernel refuses now, for how long yet, and how often it has.
-    Holding {
-        /// How to write it.
-        #[arg(short, long, value_enum, default_value_t)]
-        output: Output,
-    },
+    Pending,
+    /// List what was done, by agents before this one too, and what came of it: the last 256.
+    History,
+    /// List what holds until it is undone or its time is over: what the kernel refuses, for how long yet, and how often it has; who is
+    /// stopped or locked out; what is in quarantine. With the number by which each is undone.
+    Holding,
     /// Have it done.
     Approve(Decision),
     /// Don't have it done.
     Deny(Decision),
-    /// Undo what was done.
+    /// Undo what was done under a number.
     Undo(Decision),
     /// End a process.
     Kill {
@@ -104,6 +105,34 @@ enum Command {
     },
     /// Make a forensic bundle of a process, which is paused meanwhile.
     Collect(Target),
+    /// Let a disconnected process reach networks again.
+    Reconnect(Target),
+    /// Let an executable run, or a network be reached, again.
+    Unblock {
+        /// Path of an executable, or an address or network.
+        what: String,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Connect this host again.
+    Release {
+        #[command(flatten)]
+        how: How,
+    },
+    /// Unlock a revoked user's account, and let the login run programs again.
+    Reinstate {
+        /// User id, or name.
+        user: String,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Put a file back that is in quarantine: the latest that was taken from there. `undo` puts back an earlier one.
+    Restore {
+        /// Absolute path.
+        file: PathBuf,
+        #[command(flatten)]
+        how: How,
+    },
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -140,16 +169,44 @@ struct How {
     dry_run: bool,
 }
 
-/// Asks the agent and prints its answer.
+/// Asks the agent and prints its answer. What was not done ends with 1, what is not known yet with 3.
 ///
 /// # Errors
-/// If no agent answers, or it does not do it.
-pub async fn run(args: RespondArgs) -> anyhow::Result<()> {
+/// If no agent answers, or it does not know what is meant.
+pub async fn run(args: RespondArgs) -> anyhow::Result<ExitCode> {
     let mut client = AgentClient::new(args.socket.connect().await?);
+    let output = args.output;
     let (wish, why) = match args.command {
-        Command::Pending { output } => return list(&mut client, output, pending).await,
-        Command::History { output } => return list(&mut client, output, history).await,
-        Command::Holding { output } => return list(&mut client, output, holding).await,
+        Command::Pending => return list(&mut client, output, pending).await,
+        Command::History => return list(&mut client, output, history).await,
+        Command::Holding => return list(&mut client, output, holding).await,
+        command => wanted(command)?,
+    };
+    let is_denial = matches!(wish, Wish::Deny(_));
+    let answer = ask(&mut client, wish, why, args.wait).await?;
+    match output {
+        Output::Compact => println!("{}", said(&answer)),
+        Output::Json => {
+            let response = RespondResponse {
+                answer: Some(answer.clone()),
+            };
+            println!("{}", to_json(&response, "sensor.v1.RespondResponse")?);
+        }
+    }
+    Ok(match answer {
+        Answer::Outcome(outcome) => match outcome.result() {
+            Became::Done => ExitCode::SUCCESS,
+            Became::Denied if is_denial => ExitCode::SUCCESS,
+            _ => ExitCode::FAILURE,
+        },
+        Answer::Begun(_) => ExitCode::from(3),
+        Answer::Plan(_) => ExitCode::SUCCESS,
+    })
+}
+
+fn wanted(command: Command) -> anyhow::Result<(Wish, String)> {
+    Ok(match command {
+        Command::Pending | Command::History | Command::Holding => anyhow::bail!("lists are no wishes"),
         Command::Approve(decision) => (Wish::Approve(decision.number), decision.why),
         Command::Deny(decision) => (Wish::Deny(decision.number), decision.why),
         Command::Undo(decision) => (Wish::Undo(decision.number), decision.why),
@@ -158,52 +215,92 @@ pub async fn run(args: RespondArgs) -> anyhow::Result<()> {
         Command::Suspend(target) => order(ActionKind::Suspend, target),
         Command::Resume(target) => order(ActionKind::Resume, target),
         Command::Collect(target) => order(ActionKind::Collect, target),
+        Command::Reconnect(target) => order(ActionKind::Reconnect, target),
         Command::Disconnect { target, span } => {
             demand(ActionKind::Disconnect, target.pid, None, span.lasts, target.how)
         }
         Command::Block { what, span, how } => {
-            let is = match what.starts_with('/') {
-                true => Is::Executable(what),
-                false => Is::Network(what),
-            };
-            demand(ActionKind::Block, 0, Some(is), span.lasts, how)
+            demand(ActionKind::Block, 0, Some(blockable(what)), span.lasts, how)
         }
+        Command::Unblock { what, how } => demand(ActionKind::Unblock, 0, Some(blockable(what)), None, how),
         Command::Isolate { span, how } => {
             demand(ActionKind::Isolate, 0, Some(Is::Host(true)), span.lasts, how)
         }
+        Command::Release { how } => demand(ActionKind::Release, 0, Some(Is::Host(true)), None, how),
         Command::Revoke { user, how } => {
             demand(ActionKind::Revoke, 0, Some(Is::User(uid_of(&user)?)), None, how)
         }
+        Command::Reinstate { user, how } => demand(
+            ActionKind::Reinstate,
+            0,
+            Some(Is::User(uid_of(&user)?)),
+            None,
+            how,
+        ),
         Command::Quarantine { file, how } => {
-            let path = file.to_str().context(
-                "the path is not UTF-8; `sensor forensics` takes a bundle of such a file's process",
-            )?;
-            demand(
-                ActionKind::Quarantine,
-                0,
-                Some(Is::File(path.to_owned())),
-                None,
-                how,
-            )
+            demand(ActionKind::Quarantine, 0, Some(file_named(&file)?), None, how)
         }
-    };
+        Command::Restore { file, how } => demand(ActionKind::Restore, 0, Some(file_named(&file)?), None, how),
+    })
+}
+
+fn blockable(what: String) -> Is {
+    match what.starts_with('/') {
+        true => Is::Executable(what),
+        false => Is::Network(what),
+    }
+}
+
+fn file_named(file: &Path) -> anyhow::Result<Is> {
+    let path = file.to_str();
+    let path =
+        path.context("the path is not UTF-8; `sensor forensics` takes a bundle of such a file's process")?;
+    Ok(Is::File(path.to_owned()))
+}
+
+/// Has a wish fulfilled, and waits for what comes of it.
+///
+/// # Errors
+/// If the agent does not answer, or does not know what is meant.
+pub(super) async fn ask(
+    client: &mut AgentClient<Channel>,
+    wish: Wish,
+    why: String,
+    wait: Duration,
+) -> anyhow::Result<Answer> {
+    const LOOK: Duration = Duration::from_millis(50);
     let request = RespondRequest {
         wish: Some(wish),
         why,
     };
     let response = client.respond(request).await;
     let response = response.map_err(|status| anyhow::anyhow!("{}", harmless(status.message())))?;
-    match response.into_inner().answer {
-        Some(Answer::Outcome(outcome)) => println!("{}: {}", outcome.number, became(&outcome)),
-        Some(Answer::Begun(number)) => {
-            println!("{number}: begun; `sensor respond history` tells what came of it");
+    let answer = response.into_inner().answer;
+    let answer =
+        answer.context("the agent is newer than this command and gave an answer that it does not know")?;
+    let Answer::Begun(number) = answer else {
+        return Ok(answer);
+    };
+    let is_it = |outcome: &Outcome| {
+        outcome.number == number && !matches!(outcome.result(), Became::Asked | Became::Stopped)
+    };
+    let until = Instant::now() + wait;
+    while Instant::now() < until {
+        let history = listed(client).await?.history;
+        if let Some(outcome) = history.into_iter().rev().find(is_it) {
+            return Ok(Answer::Outcome(outcome));
         }
-        Some(Answer::Plan(plan)) => println!("{}", harmless(&plan)),
-        None => {
-            anyhow::bail!("the agent is newer than this command and gave an answer that it does not know")
-        }
+        tokio::time::sleep(LOOK).await;
     }
-    Ok(())
+    Ok(Answer::Begun(number))
+}
+
+pub(super) fn said(answer: &Answer) -> String {
+    match answer {
+        Answer::Outcome(outcome) => format!("{}: {}", outcome.number, became(outcome)),
+        Answer::Begun(number) => format!("{number}: begun; `sensor respond history` tells what came of it"),
+        Answer::Plan(plan) => harmless(plan).into_owned(),
+    }
 }
 
 fn order(kind: ActionKind, target: Target) -> (Wish, String) {
@@ -217,6 +314,7 @@ fn demand(kind: ActionKind, pid: u32, is: Option<Is>, lasts: Option<Duration>, h
         dry_run: how.dry_run,
         object: is.map(|is| Object { is: Some(is) }),
         seconds: lasts.map_or(0, |lasts| lasts.as_secs().max(1)),
+        ..Order::default()
     };
     (Wish::Order(order), how.why)
 }
@@ -237,19 +335,22 @@ fn uid_of(user: &str) -> anyhow::Result<u32> {
 }
 
 async fn list(
-    client: &mut AgentClient<tonic::transport::Channel>,
+    client: &mut AgentClient<Channel>,
     output: Output,
     render: fn(&ListResponsesResponse) -> String,
-) -> anyhow::Result<()> {
-    let response = client.list_responses(ListResponsesRequest {}).await;
-    let response = response
-        .map_err(|status| anyhow::anyhow!("{}", harmless(status.message())))?
-        .into_inner();
+) -> anyhow::Result<ExitCode> {
+    let response = listed(client).await?;
     match output {
         Output::Compact => print!("{}", render(&response)),
         Output::Json => println!("{}", to_json(&response, "sensor.v1.ListResponsesResponse")?),
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn listed(client: &mut AgentClient<Channel>) -> anyhow::Result<ListResponsesResponse> {
+    let response = client.list_responses(ListResponsesRequest {}).await;
+    let response = response.map_err(|status| anyhow::anyhow!("{}", harmless(status.message())))?;
+    Ok(response.into_inner())
 }
 
 fn pending(responses: &ListResponsesResponse) -> String {
@@ -281,16 +382,23 @@ fn waiting(proposal: &Proposal) -> String {
 
 fn holding(responses: &ListResponsesResponse) -> String {
     if responses.holding.is_empty() {
-        return "nothing is refused\n".to_owned();
+        return "nothing is held\n".to_owned();
     }
     let lines = responses.holding.iter().map(|hold| {
-        let left = Duration::from_secs(hold.ends_in_ns / 1_000_000_000);
-        format!(
-            "{}: ends in {}, has stopped {}\n",
-            short(&hold.what, 200),
-            humantime_serde::re::humantime::format_duration(left),
-            hold.hits
-        )
+        let by = match hold.number {
+            0 => "rule or configuration".to_owned(),
+            number => number.to_string(),
+        };
+        let mut line = format!("{by}: {}", short(&hold.what, 200));
+        if hold.ends_in_ns > 0 {
+            let left = Duration::from_secs(hold.ends_in_ns / 1_000_000_000);
+            line.push_str(&format!(
+                "; ends in {}, has stopped {}",
+                humantime_serde::re::humantime::format_duration(left),
+                hold.hits
+            ));
+        }
+        line + "\n"
     });
     lines.collect()
 }
@@ -314,7 +422,7 @@ fn history(responses: &ListResponsesResponse) -> String {
 #[cfg(test)]
 mod tests {
     use insta::assert_snapshot;
-    use sensor_proto::v1::{Action, Hold, Outcome, Process, ProcessId, Result};
+    use sensor_proto::v1::{Action, Hold, Process, ProcessId, Result};
 
     use super::*;
 
@@ -354,15 +462,32 @@ mod tests {
                 latency_ns: 1_500_000,
                 ..Outcome::default()
             }],
-            holding: vec![Hold {
-                what: "executable /tmp/x".to_owned(),
-                ends_in_ns: 3_600_000_000_000,
-                hits: 3,
-            }],
+            holding: vec![
+                Hold {
+                    what: "executable /tmp/x".to_owned(),
+                    ends_in_ns: 3_600_000_000_000,
+                    hits: 3,
+                    number: 12,
+                },
+                Hold {
+                    what: "file /tmp/\u{1b}x, in quarantine".to_owned(),
+                    number: 14,
+                    ..Hold::default()
+                },
+                Hold {
+                    what: "executable /tmp/y".to_owned(),
+                    ends_in_ns: 1_000_000_000,
+                    ..Hold::default()
+                },
+            ],
         };
         assert_snapshot!(pending(&responses), @r#"12: kill with descendants [7] /bin/sh, because nginx.service started /bin/sh\x1b[31m; asked, since respond.mode is "ask"; lapses in 1m 1s"#);
         assert_snapshot!(history(&responses), @"00:00:01.000Z 12: kill with descendants [7]: denied, known maintenance (1f, after 1.5 ms) by root (uid 0)");
-        assert_snapshot!(holding(&responses), @"executable /tmp/x: ends in 1h, has stopped 3");
+        assert_snapshot!(holding(&responses), @r"
+        12: executable /tmp/x; ends in 1h, has stopped 3
+        14: file /tmp/\x1bx, in quarantine
+        rule or configuration: executable /tmp/y; ends in 1s, has stopped 0
+        ");
         assert_snapshot!(pending(&ListResponsesResponse::default()), @"nothing waits");
     }
 }

@@ -316,6 +316,19 @@ impl Maps {
         full(added, "processes without a network", verdict::MEMBERS_MAX)
     }
 
+    /// Adds who belonged to trees of others, and their sockets, where there are those trees here.
+    pub(super) fn take_over(&mut self, others: &Self) -> Result<(), MapError> {
+        let trees = keys(self.trees.keys());
+        let is_here = |top: &KernelTop| trees.iter().any(|tree| tree.0 == top.0);
+        for (tgid, top) in entries(others.members.iter()).filter(|(_, top)| is_here(top)) {
+            self.members.insert(tgid, top, 0)?;
+        }
+        for (cookie, top) in entries(others.sockets.iter()).filter(|(_, top)| is_here(top)) {
+            self.sockets.insert(cookie, top, 0)?;
+        }
+        Ok(())
+    }
+
     /// The processes of a tree.
     pub(super) fn members(&self, top: ProcessId) -> BTreeSet<u32> {
         let top = key_of(top);

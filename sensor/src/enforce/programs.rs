@@ -11,7 +11,7 @@ use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader,
     programs::{
         CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError,
-        links::{FdLink, LinkError},
+        links::{FdLink, LinkError, PinnedLink},
     },
 };
 use sensor_common::verdict::kinds;
@@ -53,14 +53,8 @@ enum Hook {
     Again(&'static str),
     /// Where the kernel asks security modules; without it, the next rung does.
     Security(&'static str),
-    Cgroup,
-    Packets(CgroupSkbDirection),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum CgroupSkbDirection {
-    Egress,
-    Ingress,
+    /// Of this kind, as [`cgroup`] has it.
+    Cgroup(u32),
 }
 
 impl Group {
@@ -108,30 +102,29 @@ impl Group {
                 ("verdict_exec_third", Hook::Again(EXEC)),
             ],
             Self::Network => &[
-                ("verdict_connect4", Hook::Cgroup),
-                ("verdict_connect6", Hook::Cgroup),
-                ("verdict_sendmsg4", Hook::Cgroup),
-                ("verdict_sendmsg6", Hook::Cgroup),
-                ("verdict_egress", Hook::Packets(CgroupSkbDirection::Egress)),
-                ("verdict_ingress", Hook::Packets(CgroupSkbDirection::Ingress)),
+                ("verdict_connect4", Hook::Cgroup(cgroup::CONNECT4)),
+                ("verdict_connect6", Hook::Cgroup(cgroup::CONNECT6)),
+                ("verdict_sendmsg4", Hook::Cgroup(cgroup::SENDMSG4)),
+                ("verdict_sendmsg6", Hook::Cgroup(cgroup::SENDMSG6)),
+                ("verdict_egress", Hook::Cgroup(cgroup::EGRESS)),
+                ("verdict_ingress", Hook::Cgroup(cgroup::INGRESS)),
             ],
             Self::Tree => &[
                 ("verdict_fork", Hook::Tracepoint(FORK)),
                 ("verdict_fork_second", Hook::Again(FORK)),
                 ("verdict_fork_third", Hook::Again(FORK)),
                 ("verdict_exit", Hook::Tracepoint(EXIT)),
-                ("verdict_socket", Hook::Cgroup),
+                ("verdict_socket", Hook::Cgroup(cgroup::SOCK_CREATE)),
             ],
         }
     }
 }
 
-/// A program that is attached.
-enum Attached {
-    /// As long as this is there.
-    Held { _link: FdLink },
-    /// As long as its name is.
-    Kept(PathBuf),
+/// A program that is attached, as long as this or its name is there.
+struct Attached {
+    link: FdLink,
+    /// In the BPF file system, where it is to outlive the agent.
+    path: Option<PathBuf>,
 }
 
 /// The object, fitted to the kernel.
@@ -202,8 +195,8 @@ impl Programs {
             if self.attached.contains_key(program) || self.refused.contains_key(program) {
                 continue;
             }
-            if let Some(path) = self.kept(program) {
-                self.attached.insert(program, Attached::Kept(path));
+            if let Some(kept) = self.kept(program) {
+                self.attached.insert(program, kept);
                 continue;
             }
             match self.attach(program, *hook) {
@@ -271,17 +264,49 @@ impl Programs {
     }
 
     fn detach(&mut self, program: &str) {
-        if let Some(Attached::Kept(path)) = self.attached.remove(program)
+        if let Some(Attached { path: Some(path), .. }) = self.attached.remove(program)
             && let Err(error) = std::fs::remove_file(&path)
         {
             tracing::warn!("cannot detach {}: {error}", path.display());
         }
     }
 
-    /// Where a program is kept by a former agent of the same version.
-    fn kept(&self, program: &str) -> Option<PathBuf> {
+    /// A program that is kept by a former agent of the same version.
+    fn kept(&self, program: &str) -> Option<Attached> {
         let path = self.pins.as_ref()?.link(&self.version, program);
-        path.exists().then_some(path)
+        let link = PinnedLink::from_pin(&path).ok()?.into();
+        Some(Attached {
+            link,
+            path: Some(path),
+        })
+    }
+
+    /// What somebody else has done to an attachment, if anything: taken its program off, or its name away.
+    pub(super) fn tampered(&self) -> Option<String> {
+        let parts = Group::ALL.into_iter().flat_map(Group::parts);
+        let attached = parts.filter_map(|(name, hook)| Some((name, hook, self.attached.get(name)?)));
+        let mut cgroup = None;
+        for (name, hook, attached) in attached {
+            if let Some(path) = attached.path.as_ref().filter(|path| !path.exists()) {
+                return Some(format!("{} is gone", path.display()));
+            }
+            let Hook::Cgroup(kind) = hook else { continue };
+            if cgroup.is_none() {
+                cgroup = open(self.cgroup.as_deref()).ok();
+            }
+            // Where the kernel does not tell, nothing is known to be wrong.
+            if let (Some(cgroup), Ok(info)) = (&cgroup, attached.link.info())
+                && !cgroup::has(cgroup, *kind, info.program_id()).unwrap_or(true)
+            {
+                return Some(format!("the kernel program {name} was taken off its hook"));
+            }
+        }
+        None
+    }
+
+    /// As new: nothing loaded or attached yet.
+    pub(super) fn anew(&self) -> Self {
+        Self::new(self.pins.clone(), self.cgroup.clone())
     }
 
     fn fitted(&mut self) -> Result<&mut Fitted, EnforceError> {
@@ -310,7 +335,7 @@ impl Programs {
             fitted.is_asked().map_err(|reason| refused(reason.to_owned()))?;
         }
         let cgroup = match hook {
-            Hook::Cgroup | Hook::Packets(_) => Some(open(cgroup.as_deref())?),
+            Hook::Cgroup(_) => Some(open(cgroup.as_deref())?),
             _ => None,
         };
         let program = fitted.ebpf.program_mut(name);
@@ -322,10 +347,13 @@ impl Programs {
         .and_then(|()| link(program, hook, cgroup.as_ref()))
         .map_err(|error| refused(reason(&error)))?;
         let Some(path) = pinned else {
-            return Ok(Some(Attached::Held { _link: link }));
+            return Ok(Some(Attached { link, path: None }));
         };
         match link.pin(&path) {
-            Ok(_) => Ok(Some(Attached::Kept(path))),
+            Ok(pinned) => Ok(Some(Attached {
+                link: pinned.into(),
+                path: Some(path),
+            })),
             Err(error) => Err(EnforceError::Pin {
                 reason: error.to_string(),
                 path,
@@ -421,7 +449,7 @@ fn link(program: &mut Program, hook: Hook, cgroup: Option<&File>) -> Result<FdLi
         }
         (Program::CgroupSkb(program), Some(cgroup)) => {
             let direction = match hook {
-                Hook::Packets(CgroupSkbDirection::Egress) => CgroupSkbAttachType::Egress,
+                Hook::Cgroup(cgroup::EGRESS) => CgroupSkbAttachType::Egress,
                 _ => CgroupSkbAttachType::Ingress,
             };
             let id = program.attach(cgroup, direction, mode)?;

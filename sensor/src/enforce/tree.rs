@@ -2,7 +2,7 @@
 //!
 //! The kernel programs add whoever a member forks, and give members no new sockets. What was there before is found here: the programs are at
 //! work by then, so that looking until nothing new is found misses nobody. A socket that was not accepted yet, or is handed over by somebody
-//! else, is found at the next look.
+//! else, is found at the next look. A member is known by its id: the kernel programs forget that at its end, and whenever it is given to somebody else.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,7 +11,7 @@ use std::{
 
 use rustix::{
     fd::{AsFd as _, RawFd},
-    net::sockopt::socket_cookie,
+    net::{Shutdown, shutdown, sockopt::socket_cookie},
     process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open},
 };
 
@@ -21,8 +21,8 @@ use crate::host::{
     proc::{ProcDir, process_ids},
 };
 
-/// Most descriptors of a process that are looked at.
-const DESCRIPTORS_MAX: usize = 65_536;
+/// Most descriptors of a process that are looked at: as many as Linux lets one have, unless `fs.nr_open` was raised.
+const DESCRIPTORS_MAX: usize = 1 << 20;
 /// Most rounds of looking for who was forked meanwhile. Each finds a generation that was not there before the programs were.
 const ROUNDS_MAX: usize = 16;
 
@@ -53,8 +53,8 @@ pub(super) fn gather(maps: &mut Maps, top: ProcessId) -> Result<(), EnforceError
             members.extend(new);
         }
     }
-    for cookie in members.iter().flat_map(|tgid| cookies(*tgid)) {
-        maps.add_socket(cookie, top)?;
+    for tgid in &members {
+        cut(*tgid, |cookie| maps.add_socket(cookie, top))?;
     }
     Ok(())
 }
@@ -76,17 +76,18 @@ fn descendants(top: u32) -> BTreeSet<u32> {
     found
 }
 
-/// Cookies of the sockets that a process has open. What cannot be looked at is closed already, or no socket.
-fn cookies(tgid: u32) -> Vec<u64> {
+/// Has the sockets that a process has open `noted`, by their cookies. For which there is no room, those are shut down: whoever opens as many as can be
+/// noted keeps none. What cannot be looked at is closed already, or no socket.
+fn cut(tgid: u32, mut noted: impl FnMut(u64) -> Result<(), EnforceError>) -> Result<(), EnforceError> {
     let Some(pid) = i32::try_from(tgid).ok().and_then(Pid::from_raw) else {
-        return Vec::new();
+        return Ok(());
     };
     let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else {
-        return Vec::new();
+        return Ok(());
     };
     let entries = std::fs::read_dir(format!("/proc/{tgid}/fd"));
     let entries = entries.into_iter().flatten().flatten().take(DESCRIPTORS_MAX);
-    entries
+    let sockets = entries
         .filter(|entry| {
             std::fs::read_link(entry.path())
                 .is_ok_and(|target| target.to_string_lossy().starts_with("socket:["))
@@ -94,7 +95,14 @@ fn cookies(tgid: u32) -> Vec<u64> {
         .filter_map(|entry| {
             let number: RawFd = entry.file_name().to_str()?.parse().ok()?;
             let socket = pidfd_getfd(&process, number, PidfdGetfdFlags::empty()).ok()?;
-            socket_cookie(socket.as_fd()).ok()
-        })
-        .collect()
+            Some((socket_cookie(socket.as_fd()).ok()?, socket))
+        });
+    for (cookie, socket) in sockets {
+        match noted(cookie) {
+            // One that is not connected has nothing to be shut down.
+            Err(EnforceError::Full { .. }) => _ = shutdown(&socket, Shutdown::Both),
+            noted => noted?,
+        }
+    }
+    Ok(())
 }

@@ -47,6 +47,8 @@ use super::{
 use crate::{
     book::{Asked, Book, StoreError},
     fleet::Heard,
+    forensics::{self, LIMITS, Region},
+    host::proc::ProcDir,
     orders::{NoAnswer, Orders},
     reload::Reloader,
     respond::{Answer, Demand, Object, Person, Target, Wish},
@@ -306,10 +308,11 @@ impl Agent for LocalService {
             because: self.words(&proposal.because),
             lapses_in_ns: proposal.until.since(now).as_nanos() as u64,
         });
-        let holding = responses.holding.iter().map(|verdict| v1::Hold {
-            what: self.words(&verdict.subject.to_string()),
-            ends_in_ns: verdict.until.since(now).as_nanos() as u64,
-            hits: verdict.hits,
+        let holding = responses.holding.iter().map(|held| v1::Hold {
+            what: self.words(&held.what),
+            ends_in_ns: held.until.map_or(0, |until| until.since(now).as_nanos() as u64),
+            hits: held.hits,
+            number: held.number.unwrap_or(0),
         });
         Ok(Response::new(ListResponsesResponse {
             holding: holding.collect(),
@@ -431,19 +434,27 @@ fn unavailable(error: NoAnswer) -> Status {
 
 /// Who is on the other end of the socket, which its group may use too: root alone may act.
 fn caller<T>(request: &Request<T>, converter: &Converter) -> Result<Box<str>, Status> {
-    let credentials = request
+    let connection = request
         .extensions()
         .get::<UdsConnectInfo>()
         .and_then(|connection| connection.peer_cred);
-    let uid = credentials
+    let uid = connection
         .ok_or_else(|| Status::permission_denied("the kernel does not say who asks"))?
         .uid();
     if uid != 0 {
         return Err(Status::permission_denied("only root may do that"));
     }
-    Ok(match converter.user(uid).as_str() {
-        "" => format!("uid {uid}").into(),
-        name => format!("{name} (uid {uid})").into(),
+    let named = |uid: u32| match converter.user(uid).as_str() {
+        "" => format!("uid {uid}"),
+        name => format!("{name} (uid {uid})"),
+    };
+    // Who became root tells nobody who they are; as whom they came in does.
+    let login = connection
+        .and_then(|credentials| u32::try_from(credentials.pid()?).ok())
+        .and_then(|pid| ProcDir::open(pid).ok()?.credentials()?.login_uid);
+    Ok(match login.filter(|login| *login != uid) {
+        Some(login) => format!("{}, logged in as {}", named(uid), named(login)).into(),
+        None => named(uid).into(),
     })
 }
 
@@ -472,7 +483,10 @@ fn demand(order: &v1::Order) -> Result<Demand, Status> {
     let unknown = || Status::invalid_argument("this agent does not know that action");
     let is = order.object.as_ref().and_then(|object| object.is.clone());
     let object = match is {
-        None => Object::Pid(order.pid),
+        None => Object::Pid(
+            order.pid,
+            (order.start_time_ns > 0).then_some(BootTime(order.start_time_ns)),
+        ),
         Some(Is::Executable(path)) => Object::Target(Target::Executable(path.into())),
         Some(Is::File(path)) => Object::Target(Target::File(path.into())),
         Some(Is::User(uid)) => Object::Target(Target::User(uid)),
@@ -493,6 +507,37 @@ fn demand(order: &v1::Order) -> Result<Demand, Status> {
         kind: kind_meant(order.kind()).ok_or_else(unknown)?,
         object,
         lasts: (order.seconds > 0).then(|| Duration::from_secs(order.seconds.min(SECONDS_MAX))),
+        incident: order.incident_id.as_str().into(),
+        bundle: order.bundle.as_ref().map(bundle_options).transpose()?,
+    })
+}
+
+/// How much a bundle is to have.
+fn bundle_options(wanted: &v1::BundleOptions) -> Result<forensics::Options, Status> {
+    let usual = forensics::Options::default();
+    let region = |name: &String| {
+        Region::ALL
+            .into_iter()
+            .find(|region| region.name() == name)
+            .ok_or_else(|| Status::invalid_argument(format!("there is no memory called {name:?}")))
+    };
+    let or = |given: u64, usual: u64| if given == 0 { usual } else { given };
+    let limit = or(wanted.limit, usual.limit);
+    if !LIMITS.contains(&limit) {
+        return Err(Status::invalid_argument(format!(
+            "a bundle has {} to {} bytes at most, not {limit}",
+            LIMITS.start(),
+            LIMITS.end()
+        )));
+    }
+    let seconds = or(wanted.seconds, usual.time_limit.as_secs()).min(3_600);
+    Ok(forensics::Options {
+        memory: wanted.memory.iter().map(region).collect::<Result<_, _>>()?,
+        limit,
+        memory_limit: or(wanted.memory_limit, usual.memory_limit),
+        time_limit: Duration::from_secs(seconds),
+        pause: !wanted.no_pause,
+        ..usual
     })
 }
 

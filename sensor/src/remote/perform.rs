@@ -20,6 +20,7 @@ use super::{
     rules,
 };
 use crate::{
+    forensics::told,
     respond::{ActionResult, Person, Step},
     time::WallTime,
 };
@@ -275,16 +276,15 @@ impl Remote {
     }
 }
 
-/// The bundle that an outcome tells of: "PATH, SIZE bytes, SHA-256 DIGEST".
+/// The bundle that an outcome tells of.
 fn parcel(detail: &str, command: &str) -> Option<Parcel> {
-    let (rest, sha256) = detail.rsplit_once(" bytes, SHA-256 ")?;
-    let (path, size) = rest.rsplit_once(", ")?;
+    let (path, size, sha256) = told(detail)?;
     let name = path.rsplit('/').next()?;
     Some(Parcel {
         offer: OfferBundleRequest {
             sha256: sha256.to_owned(),
             name: name.to_owned(),
-            size: size.parse().ok()?,
+            size,
             command: command.to_owned(),
         },
         path: path.to_owned(),

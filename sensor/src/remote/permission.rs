@@ -92,7 +92,11 @@ pub(super) fn wish(what: &What) -> Option<Wish> {
         What::Approve(number) => Wish::Approve(*number),
         What::Deny(number) => Wish::Deny(*number),
         What::Undo(number) => Wish::Undo(*number),
-        What::Order(order) => Wish::Order(order.clone()),
+        // How much of a process's memory leaves the host is not for a collector to say.
+        What::Order(order) => Wish::Order(v1::Order {
+            bundle: None,
+            ..order.clone()
+        }),
         What::Reload(_) | What::Rules(_) | What::Snapshot(_) => return None,
     })
 }

@@ -107,6 +107,15 @@ impl ActionKind {
         matches!(self, Self::Kill | Self::KillTree) || (self.undone_by().is_some() && self != Self::Suspend)
     }
 
+    /// Whether it holds because the kernel refuses something.
+    #[must_use]
+    pub fn is_of_the_kernel(self) -> bool {
+        matches!(
+            self,
+            Self::Block | Self::Disconnect | Self::Isolate | Self::Revoke
+        )
+    }
+
     /// Whether it can be done to such a target.
     #[must_use]
     pub fn fits(self, target: &Target) -> bool {
@@ -204,10 +213,11 @@ pub struct Action {
 }
 
 /// What became of an action.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ActionResult {
     /// It was done.
+    #[default]
     Done,
     /// In observe mode: it would have been done.
     Observed,
@@ -249,7 +259,7 @@ impl ActionResult {
 }
 
 /// What became of an action, for the stream and the audit.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// Number of the proposal, by which it is approved, denied and undone: that of its line in the audit.
     pub number: u64,
@@ -267,12 +277,4 @@ pub struct Outcome {
     pub latency: Duration,
     /// Where the audit has it.
     pub mark: Mark,
-}
-
-impl Outcome {
-    /// Whether it was done, and can be undone.
-    #[must_use]
-    pub fn is_undoable(&self) -> bool {
-        self.result == ActionResult::Done && self.action.kind.undone_by().is_some()
-    }
 }

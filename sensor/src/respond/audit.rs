@@ -72,6 +72,12 @@ pub struct Record {
     pub action: Option<ActionKind>,
     /// Whom or what it is directed at. A process began at `start` nanoseconds of `CLOCK_BOOTTIME`.
     pub target: Target,
+    /// Where that is an executable of which a process ran: its device (major << 20 | minor) and inode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<(u32, u64)>,
+    /// The number of what it undoes, where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undoes: Option<u64>,
     /// For how many seconds; absent where it is for good, or until it is undone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<u64>,
@@ -107,6 +113,8 @@ impl Record {
             proposal: 0,
             action: None,
             target: Target::Host,
+            file: None,
+            undoes: None,
             seconds: None,
             executable: String::new(),
             incident: String::new(),

@@ -18,8 +18,8 @@ use std::{
 
 use sensor_trust::reached;
 
-use self::kernel::Kernel;
-pub(super) use self::kernel::file_key;
+pub(super) use self::kernel::{LOGIN, file_key};
+use self::{bundle::Turns, kernel::Kernel};
 use super::{
     ActionKind, ActionResult, Births, Guard, Target,
     order::Order,
@@ -49,6 +49,12 @@ impl fmt::Debug for Teller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Teller").finish_non_exhaustive()
     }
+}
+
+/// What was done by an agent before this one and was to hold, and for how long yet; `None`: until it is undone.
+pub(super) struct Standing {
+    pub(super) order: Order,
+    pub(super) left: Option<Duration>,
 }
 
 /// What the thread is told.
@@ -121,6 +127,7 @@ fn failed(why: impl ToString) -> (ActionResult, String) {
 
 fn reason(order: &Order) -> Reason {
     Reason {
+        number: Some(order.number),
         who: order.who.to_string(),
         why: order.action.reason.clone(),
         incident: order.action.incident.to_string(),
@@ -134,6 +141,7 @@ pub(super) struct Measures {
     finished: mpsc::Sender<Finished>,
     jobs: Option<mpsc::Sender<Job>>,
     holding: Arc<Mutex<Vec<Verdict>>>,
+    tampered: Arc<Mutex<Option<String>>>,
 }
 
 impl Measures {
@@ -144,12 +152,21 @@ impl Measures {
             finished,
             jobs: None,
             holding: Arc::default(),
+            tampered: Arc::default(),
         }
     }
 
+    /// What somebody has done to what the kernel refuses since this was asked last.
+    pub(super) fn tampered(&self) -> Option<String> {
+        self.tampered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
     /// Looks for what an agent before this one left in the kernel, and for what the configuration blocks.
-    /// `past` are the orders of that agent that were carried out, the latest last.
-    pub(super) fn begin(&mut self, past: Vec<Order>) {
+    /// `past` is what was done and holds, the latest last.
+    pub(super) fn begin(&mut self, past: Vec<Standing>) {
         match self.start(past) {
             Ok(jobs) => self.jobs = Some(jobs),
             Err(error) => {
@@ -202,7 +219,7 @@ impl Measures {
         }
     }
 
-    fn start(&self, past: Vec<Order>) -> std::io::Result<mpsc::Sender<Job>> {
+    fn start(&self, past: Vec<Standing>) -> std::io::Result<mpsc::Sender<Job>> {
         let (jobs, queue) = mpsc::channel();
         let means = self.means.clone();
         let hands = Hands {
@@ -211,10 +228,12 @@ impl Measures {
             means,
             finished: self.finished.clone(),
             holding: Arc::clone(&self.holding),
+            tampered: Arc::clone(&self.tampered),
+            bundles: Arc::default(),
         };
         std::thread::Builder::new()
             .name("measures".to_owned())
-            .spawn(move || hands.work(&past, &queue))?;
+            .spawn(move || hands.work(past, &queue))?;
         Ok(jobs)
     }
 }
@@ -226,12 +245,20 @@ struct Hands {
     kernel: Kernel,
     finished: mpsc::Sender<Finished>,
     holding: Arc<Mutex<Vec<Verdict>>>,
+    tampered: Arc<Mutex<Option<String>>>,
+    bundles: Arc<Turns>,
 }
 
 impl Hands {
-    fn work(mut self, past: &[Order], queue: &mpsc::Receiver<Job>) {
-        self.kernel.begin(past, &self.guard);
+    fn work(mut self, past: Vec<Standing>, queue: &mpsc::Receiver<Job>) {
+        self.kernel.begin(&past, &self.guard);
+        for (order, result, detail) in self.kernel.impose_again(past, &self.guard) {
+            self.tell(order, Done::Measure(result, detail));
+        }
         loop {
+            if let Some(what) = self.kernel.mend(&self.guard) {
+                *self.tampered.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
+            }
             let held = self.kernel.holding();
             for (order, detail) in self.kernel.stopped(&held) {
                 self.tell(order, Done::Measure(ActionResult::Stopped, detail));
@@ -244,7 +271,13 @@ impl Hands {
                     self.means.config = *config;
                 }
                 Ok(Job::Take(order, events)) if order.action.kind == ActionKind::Collect => {
-                    bundle::collect(&self.means, &self.guard, order, events, &self.finished);
+                    let making = bundle::Making {
+                        means: self.means.clone(),
+                        guard: self.guard.clone(),
+                        turns: Arc::clone(&self.bundles),
+                        finished: self.finished.clone(),
+                    };
+                    making.collect(order, events);
                 }
                 Ok(Job::Take(order, _)) => {
                     let done = match self.perform(&order) {
@@ -290,7 +323,7 @@ impl Hands {
                 account::reinstate(*uid, &self.means, &mut self.kernel)
             }
             (ActionKind::Quarantine, Target::File(path)) => self.quarantine(path, order),
-            (ActionKind::Restore, Target::File(path)) => self.restore(path),
+            (ActionKind::Restore, Target::File(path)) => self.restore(path, order.undoes),
             _ => Err(failed("this agent does not know how")),
         }
     }
@@ -324,11 +357,14 @@ impl Hands {
         ))
     }
 
-    /// The latest that was taken from there.
-    fn restore(&self, path: &Path) -> Came {
+    /// What was taken from there under a number, or else the latest.
+    fn restore(&self, path: &Path, number: Option<u64>) -> Came {
         let quarantine = Quarantine::open(self.means.need_state()?).map_err(failed)?;
         let mut items = quarantine.list().map_err(failed)?;
         items.retain(|item| item.original().as_deref() == Some(path));
+        if number.is_some() && items.iter().any(|item| item.number == number) {
+            items.retain(|item| item.number == number);
+        }
         let item = items
             .pop()
             .ok_or_else(|| failed("nothing of it is in quarantine"))?;

@@ -3,7 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{Action, ActionKind, Outcome, Proposal, Record, Step, Target, standing::Change};
-use crate::{enforce::Verdict, host::Process, time::BootTime};
+use sensor_common::FileKey;
+
+use crate::{
+    forensics,
+    host::{Process, file},
+    time::BootTime,
+};
 
 /// What a person wants.
 #[derive(Clone, Debug)]
@@ -29,13 +35,17 @@ pub struct Demand {
     pub object: Object,
     /// For how long; `None`: as long as the configuration says.
     pub lasts: Option<Duration>,
+    /// Because of which incident; empty if there is none.
+    pub incident: Box<str>,
+    /// How much a bundle is to have; `None`: as by default.
+    pub bundle: Option<forensics::Options>,
 }
 
 /// Whom or what a person means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Object {
-    /// The process that has this id now.
-    Pid(u32),
+    /// The process that has this id now, and began then, if that is said.
+    Pid(u32, Option<BootTime>),
     /// What is no process.
     Target(Target),
 }
@@ -60,6 +70,19 @@ pub enum Answer {
     Plan(String),
 }
 
+/// Something that holds until it is undone or its time is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// In words.
+    pub what: String,
+    /// By which it is undone; `None` for what the configuration or a rule has the kernel refuse.
+    pub number: Option<u64>,
+    /// When it ends by itself, if it does.
+    pub until: Option<BootTime>,
+    /// How often the kernel has refused something because of it.
+    pub hits: u64,
+}
+
 /// What waits and what was.
 #[derive(Clone, Debug, Default)]
 pub struct Responses {
@@ -67,8 +90,8 @@ pub struct Responses {
     pub pending: Vec<Proposal>,
     /// The latest last.
     pub history: Vec<Arc<Outcome>>,
-    /// What the kernel refuses.
-    pub holding: Vec<Verdict>,
+    /// What the kernel refuses, who is stopped or locked out, and what is in quarantine.
+    pub holding: Vec<Holding>,
 }
 
 /// A proposal that was decided for.
@@ -84,6 +107,12 @@ pub(super) struct Order {
     /// What speaks for it: rules and models.
     pub(super) evidence: Vec<String>,
     pub(super) change: Change,
+    /// The number of what it undoes.
+    pub(super) undoes: Option<u64>,
+    /// The executable that it is about, where it was run and its process is not known any more.
+    pub(super) file: Option<FileKey>,
+    /// How much a bundle is to have.
+    pub(super) bundle: Option<forensics::Options>,
 }
 
 impl Order {
@@ -99,6 +128,25 @@ impl Order {
         }
     }
 
+    /// What a person wants done.
+    pub(super) fn asked_for(action: Action, process: Option<Arc<Process>>, person: &Person) -> Self {
+        Self {
+            action,
+            process,
+            who: person.name.clone(),
+            since: BootTime::now(),
+            ..Self::default()
+        }
+    }
+
+    /// Which file was run, where that is what the order is about.
+    pub(super) fn file(&self) -> Option<FileKey> {
+        let ran = self.process.as_ref();
+        let ran = ran.and_then(|process| file::key_of(&process.image));
+        ran.or(self.file)
+            .filter(|_| matches!(self.action.target, Target::Executable(_)))
+    }
+
     /// Its line in the audit.
     pub(super) fn record(&self, step: Step, why: &str) -> Record {
         let executable = self.process.as_ref().map(|process| &process.image.executable);
@@ -109,6 +157,8 @@ impl Order {
             proposal: self.number,
             action: Some(self.action.kind),
             target: self.action.target.clone(),
+            file: self.file().map(|key| (key.device, key.inode)),
+            undoes: self.undoes,
             seconds: self.action.lasts.map(|lasts| lasts.as_secs()),
             executable: executable
                 .map_or_else(String::new, |path| String::from_utf8_lossy(path).into_owned()),
@@ -132,6 +182,7 @@ impl Action {
         kind: ActionKind,
         target: Target,
         lasts: Option<Duration>,
+        incident: &str,
         person: &Person,
     ) -> Self {
         let reason = match person.why.as_str() {
@@ -142,7 +193,7 @@ impl Action {
             kind,
             target,
             lasts,
-            incident: Box::default(),
+            incident: incident.into(),
             reason,
         }
     }

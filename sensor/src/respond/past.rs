@@ -13,23 +13,26 @@ use super::{
     AUDIT_FILE, Action, ActionKind, ActionResult, Outcome, Proposal, Record, Step,
     audit::{self, Mark},
     guard::DAY,
-    responder::UNDOABLE_MAX,
+    in_force::InForce,
 };
+use sensor_common::FileKey;
+
 use crate::{
     host::ProcessId,
     time::{BootTime, WallTime},
 };
 
-/// So much of the end of an audit is read, in bytes: some ten thousand lines.
-const TAIL: u64 = 4 << 20;
+/// So much of the end of an audit is read, in bytes: a hundred thousand lines. What holds ends within a month.
+const TAIL: u64 = 64 << 20;
 
 /// What was done, and what still waits.
 #[derive(Debug, Default)]
 pub(super) struct Past {
     /// The latest last.
     pub(super) history: VecDeque<Arc<Outcome>>,
-    /// Of what can be undone, the latest last.
-    pub(super) undoable: VecDeque<Arc<Outcome>>,
+    pub(super) in_force: InForce,
+    /// Which executables were run that are blocked, by the numbers under which they are.
+    pub(super) files: BTreeMap<u64, FileKey>,
     /// With what the process ran that it is about.
     pub(super) pending: Vec<(Proposal, String)>,
     /// When something was done in the last day that counts among what the guard allows.
@@ -52,19 +55,18 @@ pub(super) fn read(state: &Path, limit: usize, ask_within: Duration) -> Past {
     }
 }
 
-fn records(path: &Path) -> io::Result<Vec<(Record, Mark)>> {
+fn records(path: &Path) -> io::Result<impl Iterator<Item = (Record, Mark)>> {
     let mut file = File::open(path)?;
     let from = file.seek(SeekFrom::End(0))?.saturating_sub(TAIL);
     file.seek(SeekFrom::Start(from))?;
     let lines = BufReader::new(file).split(b'\n').skip(usize::from(from > 0));
     Ok(lines
         .map_while(Result::ok)
-        .filter_map(|line| audit::parse(&line).ok())
-        .collect())
+        .filter_map(|line| audit::parse(&line).ok()))
 }
 
 impl Past {
-    fn of(records: Vec<(Record, Mark)>, limit: usize, ask_within: Duration) -> Self {
+    fn of(records: impl Iterator<Item = (Record, Mark)>, limit: usize, ask_within: Duration) -> Self {
         let now = (BootTime::now(), WallTime::now());
         let mut past = Self::default();
         let mut reasons = BTreeMap::new();
@@ -79,19 +81,26 @@ impl Past {
             }
             match record.step {
                 Step::Proposed | Step::Undoing => {
-                    reasons.insert(record.proposal, record.why.clone());
+                    reasons.insert(record.proposal, record.why);
                 }
                 Step::Approved => {
                     asked.remove(&record.proposal);
                 }
                 Step::Requested | Step::Configured => {}
                 Step::Ended(result) => {
-                    let reason = reasons.get(&record.proposal).cloned().unwrap_or_default();
-                    let Some(outcome) = outcome(&record, mark, result, reason) else {
+                    let reason = match result {
+                        ActionResult::Asked => reasons.get(&record.proposal).cloned(),
+                        _ => reasons.remove(&record.proposal),
+                    };
+                    let reason = reason.or_else(|| {
+                        let held = past.in_force.get(record.proposal);
+                        held.map(|held| held.action.reason.clone())
+                    });
+                    let Some(outcome) = outcome(&record, mark, result, reason.unwrap_or_default()) else {
                         continue;
                     };
                     asked.remove(&record.proposal);
-                    past.note(&outcome, now, &mut suspended);
+                    past.note(&outcome, &record, now, &mut suspended);
                     if result == ActionResult::Asked {
                         asked.insert(record.proposal, (Arc::clone(&outcome), record));
                     }
@@ -114,6 +123,8 @@ impl Past {
         past.pending = waiting.collect();
         past.paused = collecting.into_values().collect();
         past.paused.retain(|id| !suspended.contains(id));
+        past.files
+            .retain(|number, _| past.in_force.get(*number).is_some());
         past
     }
 
@@ -121,11 +132,21 @@ impl Past {
     fn note(
         &mut self,
         outcome: &Arc<Outcome>,
+        record: &Record,
         now: (BootTime, WallTime),
         suspended: &mut HashSet<ProcessId>,
     ) {
+        self.in_force.note(outcome, record.undoes);
         if outcome.result != ActionResult::Done {
             return;
+        }
+        if let Some((device, inode)) = record.file {
+            let key = FileKey {
+                inode,
+                device,
+                reserved: 0,
+            };
+            self.files.insert(outcome.number, key);
         }
         let ago = now.1.0.saturating_sub(outcome.time.0);
         if outcome.action.kind.is_limited() && ago < DAY.as_nanos() as u64 {
@@ -135,9 +156,6 @@ impl Past {
             (ActionKind::Suspend, Some(id)) => _ = suspended.insert(id),
             (ActionKind::Resume, Some(id)) => _ = suspended.remove(&id),
             _ => {}
-        }
-        if outcome.is_undoable() {
-            keep(&mut self.undoable, Arc::clone(outcome), UNDOABLE_MAX);
         }
     }
 }

@@ -64,6 +64,8 @@ pub struct Wanted {
 /// Who wants it away, and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reason {
+    /// Under which number; `None`: under none.
+    pub number: Option<u64>,
     /// `policy`, or a person.
     pub who: String,
     /// Why, in words.
@@ -106,7 +108,7 @@ pub enum QuarantineError {
         path: PathBuf,
     },
     /// There is no such item.
-    #[error("nothing is quarantined as {0:?}; `list` tells what is")]
+    #[error("nothing is quarantined as {0:?}; `sensor respond holding` tells what is")]
     Unknown(String),
     /// Something has the place of what is to be put back.
     #[error("{} is not put back: something is there now; move that away first", path.display())]

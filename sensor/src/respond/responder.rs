@@ -5,7 +5,7 @@ mod people;
 
 use std::{
     borrow::Cow,
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::{Arc, mpsc},
@@ -14,18 +14,19 @@ use std::{
 
 use lru::LruCache;
 use rustix::process::Signal;
-use sensor_common::verdict::PATHS_MAX;
+use sensor_common::{FileKey, verdict::PATHS_MAX};
 
 use super::{
-    Action, ActionKind, ActionResult, Audit, Births, Guard, Mode, Outcome, POLICY, Person, Policy, Proposal,
-    Record, Refusal, Responses, Step, Target,
+    Action, ActionKind, ActionResult, Audit, Births, Guard, Holding, Mode, Outcome, POLICY, Person, Policy,
+    Proposal, Record, Refusal, Responses, Step, Target,
+    in_force::InForce,
     kill::{Held, Missed},
-    measures::{Means, Measures, Tell},
+    measures::{LOGIN, Means, Measures, Standing, Tell},
     order::Order,
     past,
     pending::Pending,
     recent::Recent,
-    standing::standing,
+    standing::{STOPPED, is_of, standing},
     tree::{Condemned, Felled},
 };
 use crate::{
@@ -38,9 +39,6 @@ use crate::{
 
 /// Outcomes that are remembered, for people who ask.
 const HISTORY_MAX: usize = 256;
-
-/// Of what can be undone as many are remembered, however much else there was since.
-pub(super) const UNDOABLE_MAX: usize = 1_024;
 
 /// Executables that rules name and the kernel refuses, at most. The kernel has room for half as many again, two entries each: for people's orders.
 const NAMED_MAX: usize = PATHS_MAX as usize / 2 * 2 / 3;
@@ -81,8 +79,12 @@ pub struct Responder {
     proposed: LruCache<Proposed, (Severity, Mode)>,
     /// Executables that rules name by their paths alone, with the severity and the techniques.
     named: Vec<(PathBuf, Severity, Vec<Cow<'static, str>>)>,
+    /// Those of them that the kernel refuses, as the audit has it.
+    told_named: Vec<PathBuf>,
     history: VecDeque<Arc<Outcome>>,
-    undoable: VecDeque<Arc<Outcome>>,
+    in_force: InForce,
+    /// Of what is blocked because it was run, which file that was.
+    files: BTreeMap<u64, FileKey>,
     recent: Recent,
     condemned: Condemned,
     lost_at: Option<BootTime>,
@@ -111,8 +113,10 @@ impl Responder {
             pending: Pending::default(),
             proposed: LruCache::new(PROPOSED_MAX),
             named: Vec::new(),
+            told_named: Vec::new(),
             history: VecDeque::new(),
-            undoable: VecDeque::new(),
+            in_force: InForce::default(),
+            files: BTreeMap::new(),
             recent: Recent::default(),
             condemned: Condemned::default(),
             lost_at: None,
@@ -137,12 +141,22 @@ impl Responder {
     /// `tell` makes of an event the line of JSON that may be kept of it.
     pub fn begin(&mut self, config: &config::Config, host: &str, tell: Arc<Tell>) {
         self.measures.means.complete(config, host, tell);
-        let past = self.undoable.iter().map(|outcome| Order {
-            number: outcome.number,
-            action: outcome.action.clone(),
-            who: outcome.who.clone(),
-            since: BootTime::now(),
-            ..Order::default()
+        let now = WallTime::now();
+        let past = self.in_force.iter().map(|outcome| {
+            let passed = Duration::from_nanos(now.0.saturating_sub(outcome.time.0));
+            let lasts = outcome.action.lasts;
+            let lasts = lasts.or((outcome.action.kind == ActionKind::Revoke).then_some(LOGIN));
+            Standing {
+                order: Order {
+                    number: outcome.number,
+                    action: outcome.action.clone(),
+                    who: outcome.who.clone(),
+                    since: BootTime::now(),
+                    file: self.files.get(&outcome.number).copied(),
+                    ..Order::default()
+                },
+                left: lasts.map(|lasts| lasts.saturating_sub(passed)),
+            }
         });
         self.measures.begin(past.collect());
     }
@@ -167,6 +181,38 @@ impl Responder {
         self.set_named();
     }
 
+    /// For the audit, if it has changed.
+    fn tell_named(&mut self, paths: &[PathBuf]) {
+        const SHOWN: usize = 16;
+        if paths == self.told_named {
+            return;
+        }
+        let mut why = match paths {
+            [] => "the kernel refuses no executable any more because a rule names it".to_owned(),
+            _ => {
+                let shown: Vec<_> = paths
+                    .iter()
+                    .take(SHOWN)
+                    .map(|path| path.to_string_lossy())
+                    .collect();
+                format!(
+                    "the kernel refuses {} executables that rules name: {}",
+                    paths.len(),
+                    shown.join(", ")
+                )
+            }
+        };
+        if paths.len() > SHOWN {
+            why.push_str(&format!(" and {} more", paths.len() - SHOWN));
+        }
+        self.told_named = paths.to_vec();
+        let policy = Person {
+            name: POLICY.into(),
+            why,
+        };
+        self.write_down(Step::Configured, &policy);
+    }
+
     fn set_named(&mut self) {
         let named = self.named.iter();
         let ended = named.filter(|(_, severity, techniques)| self.policy.ends(*severity, techniques));
@@ -178,6 +224,7 @@ impl Responder {
             );
             paths.truncate(NAMED_MAX);
         }
+        self.tell_named(&paths);
         self.measures.set(paths);
     }
 
@@ -186,7 +233,8 @@ impl Responder {
     pub fn resume(&mut self, state: &Path, processes: &Tree) {
         let past = past::read(state, HISTORY_MAX, self.ask_within);
         self.history = past.history;
-        self.undoable = past.undoable;
+        self.in_force = past.in_force;
+        self.files = past.files;
         past.taken.into_iter().for_each(|time| self.guard.count(time));
         past.paused.into_iter().for_each(let_go);
         for (mut proposal, executable) in past.pending {
@@ -228,8 +276,41 @@ impl Responder {
         Responses {
             pending: self.pending.iter().cloned().collect(),
             history: self.history.iter().cloned().collect(),
-            holding: self.measures.holding(),
+            holding: self.holding(),
         }
+    }
+
+    /// What the kernel refuses, under the number of whatever had it refused, and what holds without the kernel.
+    fn holding(&self) -> Vec<Holding> {
+        let verdicts = self.measures.holding().into_iter().map(|verdict| {
+            let mut of = self.in_force.iter().rev();
+            let of = of.find(|held| is_of(&verdict.subject, &held.action));
+            Holding {
+                what: verdict.subject.to_string(),
+                number: of.map(|held| held.number),
+                until: Some(verdict.until),
+                hits: verdict.hits,
+            }
+        });
+        let others = self.in_force.iter().filter_map(|held| {
+            let target = &held.action.target;
+            let what = match held.action.kind {
+                // Who has ended is stopped no more.
+                ActionKind::Suspend if self.standing(&held.action) == STOPPED => {
+                    format!("process {target}, stopped")
+                }
+                ActionKind::Revoke => format!("account of {target}, locked"),
+                ActionKind::Quarantine => format!("file {target}, in quarantine"),
+                _ => return None,
+            };
+            Some(Holding {
+                what,
+                number: Some(held.number),
+                until: None,
+                hits: 0,
+            })
+        });
+        verdicts.chain(others).collect()
     }
 
     /// What has come of anything since this was asked last.
@@ -254,6 +335,11 @@ impl Responder {
     /// Whether the limit of kills has stood in the way since this was asked last: either much is amiss, or the policy is.
     pub fn tripped(&mut self) -> Option<Refusal> {
         self.tripped.take()
+    }
+
+    /// What somebody has done to what the kernel refuses since this was asked last, in words.
+    pub fn tampered(&mut self) -> Option<String> {
+        self.measures.tampered()
     }
 
     /// Events of processes, credentials or responses were lost at `now`: for a minute, a person decides.
@@ -334,10 +420,7 @@ impl Responder {
 
     fn decide(&mut self, mode: Mode, order: Order, processes: &Tree) {
         let now = BootTime::now();
-        if let Err(refusal) = self
-            .guard
-            .check_target(&order.action.target, order.process.as_deref())
-        {
+        if let Err(refusal) = self.check(order.action.kind, &order.action.target, order.process.as_deref()) {
             return self.end(&order, ActionResult::Refused, refusal.to_string());
         }
         if mode == Mode::Ask {
@@ -360,6 +443,15 @@ impl Responder {
             return self.ask(order, because, now);
         }
         self.carry_out(order, processes);
+    }
+
+    /// Whether the guard lets it.
+    fn check(&self, kind: ActionKind, target: &Target, process: Option<&Process>) -> Result<(), Refusal> {
+        match self.guard.check_target(target, process) {
+            // Evidence takes nothing from anybody: who is protected is not even paused for it.
+            Err(Refusal::Protected(_)) if kind == ActionKind::Collect => Ok(()),
+            checked => checked,
+        }
     }
 
     fn ask(&mut self, order: Order, because: String, now: BootTime) {
@@ -418,9 +510,7 @@ impl Responder {
             self.proposed.pop(&proposed(&outcome.action));
         }
         past::keep(&mut self.history, Arc::clone(&outcome), HISTORY_MAX);
-        if outcome.is_undoable() {
-            past::keep(&mut self.undoable, Arc::clone(&outcome), UNDOABLE_MAX);
-        }
+        self.in_force.note(&outcome, order.undoes);
         self.outcomes.push(outcome);
     }
 }

@@ -8,6 +8,9 @@ use crate::{
     host::{ProcessId, proc::ProcDir},
 };
 
+/// A process that does not run, and is not at its end.
+pub(super) const STOPPED: &str = "stopped";
+
 /// What an action has changed. Empty words where it is not known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Change {
@@ -40,7 +43,7 @@ fn of_process(id: ProcessId) -> &'static str {
 pub(super) fn of_state(state: u8) -> &'static str {
     match state {
         b'Z' | b'X' => "ended",
-        b'T' | b't' => "stopped",
+        b'T' | b't' => STOPPED,
         _ => "running",
     }
 }

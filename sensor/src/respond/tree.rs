@@ -78,25 +78,37 @@ pub(super) fn fell(
     Ok(felled)
 }
 
-/// Who would be hit.
-pub(super) fn family(root: ProcessId, known: &[ProcessId]) -> Vec<u32> {
+/// Who would be hit, and who would be spared with what the guard says; what descends from them is theirs.
+pub(super) fn family(
+    root: ProcessId,
+    known: &[ProcessId],
+    allow: impl Fn(u32, &[u8]) -> Result<(), Refusal>,
+) -> (Vec<u32>, Vec<(u32, Refusal)>) {
     let mut members = HashSet::from([root.tgid]);
-    members.extend(
-        known
-            .iter()
-            .filter(|id| ProcDir::open_same(**id).is_some())
-            .map(|id| id.tgid),
-    );
+    let mut spared = Vec::new();
+    let known = known.iter().filter(|id| ProcDir::open_same(**id).is_some());
+    let mut found: Vec<u32> = known.map(|id| id.tgid).collect();
+    let mut seen = members.clone();
     loop {
-        let new = children(&members, None);
-        if new.is_empty() {
+        found.retain(|tgid| seen.insert(*tgid));
+        for tgid in found {
+            // Whoever has ended meanwhile is nobody's any more.
+            let Ok(process) = ProcDir::open(tgid) else {
+                continue;
+            };
+            match allow(tgid, &process.executable().0) {
+                Ok(()) => _ = members.insert(tgid),
+                Err(refusal) => spared.push((tgid, refusal)),
+            }
+        }
+        found = children(&members, None).into_iter().map(|id| id.tgid).collect();
+        if found.iter().all(|tgid| seen.contains(tgid)) {
             break;
         }
-        members.extend(new.into_iter().map(|id| id.tgid));
     }
     let mut members: Vec<u32> = members.into_iter().collect();
     members.sort_unstable();
-    members
+    (members, spared)
 }
 
 /// Stops them all; the root is the first.

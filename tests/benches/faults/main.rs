@@ -4,7 +4,7 @@
 //! each round one thing breaks: either of the two is killed, the wire is cut, slowed or shuffles packets, the collector's end goes away while the wire is cut, its disk is
 //! full. What was acknowledged must be in the lake exactly once; how often it is not are `lost_acked` and `duplicates`.
 
-mod wire;
+mod disk;
 
 use std::{
     collections::HashMap, fs, ops::Range, path::PathBuf, process::Command, thread::sleep, time::Duration,
@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser;
+use disk::Disk;
 use sensor_tests::{
     agent::Agent,
     collector::Collector,
@@ -20,7 +21,6 @@ use sensor_tests::{
     numbers::Numbers,
     patience::{patience, wait_for},
 };
-use wire::{Disk, Wire};
 
 #[derive(Parser)]
 struct Args {

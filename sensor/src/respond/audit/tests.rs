@@ -14,6 +14,8 @@ fn record(why: &str) -> Record {
             tgid: 7,
             start: BootTime(8),
         }),
+        file: None,
+        undoes: None,
         seconds: None,
         executable: "/tmp/x".to_owned(),
         incident: "1".to_owned(),

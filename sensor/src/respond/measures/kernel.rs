@@ -10,17 +10,20 @@ use std::{
 
 use sensor_common::FileKey;
 
-use super::{Came, Means, failed};
+use super::{Came, Means, Standing, failed};
 use crate::{
     config,
     enforce::{Destination, EnforceError, Enforcer, LONGEST, Options, Subject, Verdict},
-    host::file,
-    respond::{Action, ActionKind, Guard, POLICY, Target, order::Order, standing::is_of},
+    host::{file, proc::ProcDir},
+    respond::{Action, ActionKind, ActionResult, Guard, POLICY, Target, order::Order, standing::is_of},
     time::BootTime,
 };
 
 /// What the configuration blocks is blocked for as long as can be, and again before that is over.
 const RENEW: Duration = Duration::from_secs(86_400);
+
+/// For how long nothing of a revoked login may run; its account is locked until somebody unlocks it.
+pub(in crate::respond) const LOGIN: Duration = LONGEST.saturating_sub(RENEW);
 
 /// Imposes verdicts, and knows which order each was for.
 pub(super) struct Kernel {
@@ -35,6 +38,8 @@ pub(super) struct Kernel {
     /// What the configuration blocks, and when that was said last.
     named: Vec<PathBuf>,
     renewed: BootTime,
+    /// What somebody has tampered with could not be put back.
+    is_broken: bool,
 }
 
 impl Kernel {
@@ -52,12 +57,13 @@ impl Kernel {
             seen: HashMap::new(),
             named: [&means.config.block_executables[..], &means.named].concat(),
             renewed: BootTime(0),
+            is_broken: false,
         }
     }
 
     /// Finds again what an agent before this one left, each for the latest of its orders in `past` that was about it, and blocks what
     /// the configuration names.
-    pub(super) fn begin(&mut self, past: &[Order], guard: &Guard) {
+    pub(super) fn begin(&mut self, past: &[Standing], guard: &Guard) {
         if let Err(error) = self.try_begin(past, guard) {
             tracing::warn!(
                 "the kernel refuses nothing for sensor: {error}; blocking and isolating will fail"
@@ -65,16 +71,17 @@ impl Kernel {
         }
     }
 
-    fn try_begin(&mut self, past: &[Order], guard: &Guard) -> Result<(), EnforceError> {
+    fn try_begin(&mut self, past: &[Standing], guard: &Guard) -> Result<(), EnforceError> {
         let found = self.ready(guard)?.list()?;
         for verdict in &found {
             self.seen.insert(verdict.subject.clone(), verdict.hits);
             let of = past
                 .iter()
                 .rev()
-                .find(|order| is_of(&verdict.subject, &order.action));
-            if let Some(order) = of {
-                self.orders.insert(verdict.subject.clone(), order.clone());
+                .find(|standing| standing.is_held_by(&verdict.subject));
+            if let Some(standing) = of {
+                self.orders
+                    .insert(verdict.subject.clone(), standing.order.clone());
             }
         }
         self.lift_unnamed(&found)?;
@@ -83,6 +90,59 @@ impl Kernel {
         }
         self.renew(BootTime::now(), guard);
         Ok(())
+    }
+
+    /// What of `past` the kernel was to refuse and does not, as after a restart of the host, is refused again for the time that is left. What came of each.
+    pub(super) fn impose_again(
+        &mut self,
+        past: Vec<Standing>,
+        guard: &Guard,
+    ) -> Vec<(Order, ActionResult, String)> {
+        let held = self.holding();
+        let is_missing = |standing: &Standing| {
+            let kind = standing.order.action.kind;
+            // That a login may run programs again was told when it was so.
+            let is_over = kind == ActionKind::Revoke && standing.left == Some(Duration::ZERO);
+            kind.is_of_the_kernel()
+                && !is_over
+                && !held.iter().any(|verdict| standing.is_held_by(&verdict.subject))
+        };
+        let missing = past.into_iter().filter(is_missing);
+        missing
+            .map(|Standing { mut order, left }| {
+                if left == Some(Duration::ZERO) {
+                    let over = "its time was over before the agent began again";
+                    return (order, ActionResult::Expired, over.to_owned());
+                }
+                order.action.lasts = left;
+                match self.try_again(&order, guard) {
+                    Ok(detail) => (
+                        order,
+                        ActionResult::Done,
+                        format!("the kernel had forgotten it, as it does when a host starts anew: {detail}"),
+                    ),
+                    Err((result, detail)) => (order, result, format!("it holds no more: {detail}")),
+                }
+            })
+            .collect()
+    }
+
+    fn try_again(&mut self, order: &Order, guard: &Guard) -> Came {
+        let over = |why: &str| Err((ActionResult::Expired, why.to_owned()));
+        let check = guard.check_target(&order.action.target, None);
+        check.map_err(|refusal| (ActionResult::Refused, refusal.to_string()))?;
+        match &order.action.target {
+            Target::Process(id) if ProcDir::open_same(*id).is_none() => over("the process has ended"),
+            // What lies there now was never meant, and a device may have another number now.
+            Target::Executable(path) if order.file.is_some() && file_key(path) != order.file => {
+                over("the file that was run is not at its path any more")
+            }
+            Target::User(uid) => {
+                self.refuse_user(*uid, order, guard).map_err(failed)?;
+                Ok("nothing of that login may run".to_owned())
+            }
+            _ => self.impose(order, guard),
+        }
     }
 
     /// Blocks what is named from now on, lifts what was named and no longer is, and lets an isolated host reach what is allowed now.
@@ -287,9 +347,40 @@ impl Kernel {
         }
     }
 
+    /// Puts everything back if somebody has tampered with it. What they did, in words, the first time.
+    pub(super) fn mend(&mut self, guard: &Guard) -> Option<String> {
+        let Some(what) = self.enforcer.as_ref().and_then(Enforcer::tampered) else {
+            self.is_broken = false;
+            return None;
+        };
+        let held = self.holding();
+        let former = self.enforcer.take()?;
+        self.enforcer = Some(former.anew());
+        let put_back = self.hold_again(&held, &former, guard);
+        self.seen.clear();
+        match put_back {
+            Ok(()) => Some(format!("{what}; all that was refused is refused again")),
+            Err(error) => {
+                // As much of it as there is goes on meanwhile.
+                self.enforcer = Some(former);
+                let was_broken = std::mem::replace(&mut self.is_broken, true);
+                (!was_broken).then(|| format!("{what}; it cannot be put back ({error}) and is tried again"))
+            }
+        }
+    }
+
+    fn hold_again(&mut self, held: &[Verdict], former: &Enforcer, guard: &Guard) -> Result<(), EnforceError> {
+        let now = BootTime::now();
+        for verdict in held.iter().filter(|verdict| verdict.until > now) {
+            self.carry_out(std::slice::from_ref(&verdict.subject), verdict.until, guard)?;
+        }
+        self.ready(guard)?.take_over(former)
+    }
+
     /// Programs of those who logged in as this user.
     pub(super) fn refuse_user(&mut self, uid: u32, order: &Order, guard: &Guard) -> Result<(), EnforceError> {
-        let until = BootTime::now().after(LONGEST - RENEW);
+        let lasts = order.action.lasts.unwrap_or(LOGIN).min(LOGIN);
+        let until = BootTime::now().after(lasts);
         self.ready(guard)?.impose(&Subject::User(uid), until)?;
         self.orders.insert(Subject::User(uid), order.clone());
         Ok(())
@@ -349,6 +440,16 @@ impl Kernel {
     }
 }
 
+impl Standing {
+    /// Whether it is what a verdict is for.
+    fn is_held_by(&self, subject: &Subject) -> bool {
+        match (subject, self.order.file()) {
+            (Subject::File(key), Some(file)) => *key == file,
+            _ => is_of(subject, &self.order.action),
+        }
+    }
+}
+
 /// What has to be refused for an order: an executable by what it is and by where it is.
 fn subjects(order: &Order) -> Result<Vec<Subject>, String> {
     Ok(match &order.action.target {
@@ -356,10 +457,7 @@ fn subjects(order: &Order) -> Result<Vec<Subject>, String> {
         Target::Host => vec![Subject::Host],
         Target::Network(network) => vec![Subject::End(Destination::all(*network))],
         Target::Executable(path) => {
-            let ran = order
-                .process
-                .as_ref()
-                .and_then(|process| file::key_of(&process.image));
+            let ran = order.file();
             let here = file_key(path);
             // A path means something else in another view of the file system: a container's program must not take the host's with it.
             let by_path = ran.is_none_or(|ran| here.is_none_or(|here| here == ran));
@@ -385,4 +483,68 @@ fn protected_files(guard: &Guard) -> Vec<FileKey> {
         .filter_map(|path| file_key(&path));
     keys.take(sensor_common::verdict::SPARED_MAX as usize - 8)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::host::{Image, Process};
+
+    /// Where `path` was run that was the file `inode` on the device of the real one.
+    fn order(path: &Path, inode: u64) -> Order {
+        let real = file_key(path).unwrap();
+        let process = Process {
+            image: Arc::new(Image {
+                inode,
+                device: real.device,
+                ..Image::default()
+            }),
+            ..crate::respond::testing::incident_of(crate::detect::Severity::High, "a", "T1059")
+                .process
+                .as_ref()
+                .clone()
+        };
+        Order {
+            action: Action {
+                kind: ActionKind::Block,
+                target: Target::Executable(path.to_owned()),
+                ..Action::default()
+            },
+            process: Some(Arc::new(process)),
+            ..Order::default()
+        }
+    }
+
+    #[test]
+    fn what_a_container_ran_does_not_take_the_path_from_the_host() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        std::fs::write(&path, b"").unwrap();
+        let real = file_key(&path).unwrap();
+        assert_eq!(
+            subjects(&order(&path, real.inode)).unwrap(),
+            [Subject::File(real), Subject::Path(path.clone())]
+        );
+        let elsewhere = FileKey {
+            inode: real.inode + 1,
+            ..real
+        };
+        assert_eq!(
+            subjects(&order(&path, elsewhere.inode)).unwrap(),
+            [Subject::File(elsewhere)]
+        );
+        // That is known of a former agent's orders, too.
+        let former = Standing {
+            order: Order {
+                process: None,
+                file: Some(elsewhere),
+                ..order(&path, elsewhere.inode)
+            },
+            left: None,
+        };
+        assert!(former.is_held_by(&Subject::File(elsewhere)));
+        assert!(!former.is_held_by(&Subject::File(real)));
+    }
 }

@@ -18,6 +18,8 @@ fn line_of(kind: ActionKind, audit: &mut Audit, proposal: u64, step: Step, targe
         proposal,
         action: Some(kind),
         target,
+        file: None,
+        undoes: None,
         seconds: Some(60),
         executable: "/tmp/x".to_owned(),
         incident: "i".to_owned(),
@@ -108,8 +110,8 @@ fn what_was_done_counts_and_can_be_undone_however_much_came_after() {
     act(ActionKind::Collect, 12, Some(Step::Ended(ActionResult::Asked)));
     let past = read(folder.path(), 1, HOUR);
     assert_eq!(past.history.len(), 1);
-    assert_eq!(past.undoable[0].number, disconnected);
-    assert_eq!(past.undoable.len(), 2);
+    let in_force: Vec<u64> = past.in_force.iter().map(|held| held.number).collect();
+    assert_eq!((in_force[0], in_force.len()), (disconnected, 2));
     let now = BootTime::now();
     assert!(past.taken.iter().all(|time| now.since(*time) < HOUR));
     assert_eq!(past.taken.len(), 2);

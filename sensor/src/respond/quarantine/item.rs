@@ -58,6 +58,9 @@ pub struct Item {
     pub flags: u32,
     /// Other names of the same file, which are still there.
     pub other_names: u64,
+    /// Under which number that was done; by it, too, it is put back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<u64>,
     /// When it was quarantined, in nanoseconds since the epoch.
     pub time_ns: u64,
     /// Who wanted that.
@@ -87,6 +90,7 @@ impl Item {
             attributes: attributes(file),
             flags: 0,
             other_names: about.st_nlink.saturating_sub(1),
+            number: reason.number,
             time_ns,
             who: reason.who.clone(),
             why: reason.why.clone(),

@@ -47,6 +47,7 @@ impl Host {
             device: Some(rustix::fs::major(about.dev()) << 20 | rustix::fs::minor(about.dev())),
         };
         let reason = Reason {
+            number: None,
             who: "uid 0".into(),
             why: "a test".into(),
             incident: "1f".into(),

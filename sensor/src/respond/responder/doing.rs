@@ -9,7 +9,7 @@ use super::{
         ActionKind, ActionResult, POLICY,
         kill::{Held, Missed, WAIT},
         order::Order,
-        standing::{Change, of_state},
+        standing::{Change, STOPPED, of_state},
         tree::{self, Felled},
     },
     Done, Responder,
@@ -22,9 +22,10 @@ use crate::{
 impl Responder {
     /// Nothing stands against it any more but the target itself.
     pub(super) fn carry_out(&mut self, mut order: Order, processes: &Tree) {
-        // Of what has ended there is no bundle. A person does not wait for one.
+        // Of what has ended there is no bundle. Who gives an order does not wait for one; who approves what the policy proposed does.
         if let Some(id) = order.action.target.process()
-            && &*order.who == POLICY
+            && (&*order.who == POLICY || !order.action.incident.is_empty())
+            && order.action.kind != ActionKind::Collect
             && let Some(parked) = self.collecting.get_mut(&id)
         {
             return parked.push(order);
@@ -61,7 +62,7 @@ impl Responder {
             Err(missed) => return missed.into_result(),
         };
         let (after, detail) = match signal {
-            Signal::STOP => ("stopped", "the process was stopped".to_owned()),
+            Signal::STOP => (STOPPED, "the process was stopped".to_owned()),
             Signal::CONT => ("running", "the process goes on".to_owned()),
             _ if held.ended_within(WAIT) => ("ended", "the process was killed and has ended".to_owned()),
             _ => {

@@ -35,13 +35,21 @@ impl Responder {
             }
             Wish::Undo(number) => {
                 let (action, process) = self.undoing(number, person, processes)?;
-                Ok(self.order(action, process, person, Step::Undoing, processes))
+                let order = Order {
+                    undoes: Some(number),
+                    ..Order::asked_for(action, process, person)
+                };
+                Ok(self.order(order, Step::Undoing, person, processes))
             }
             Wish::Do(ref demand) => {
                 let (target, process) = meant(demand, processes)?;
                 let lasts = demand.lasts.or_else(|| self.policy.lasts(demand.kind));
-                let action = Action::asked_for(demand.kind, target, lasts, person);
-                Ok(self.order(action, process, person, Step::Proposed, processes))
+                let action = Action::asked_for(demand.kind, target, lasts, &demand.incident, person);
+                let order = Order {
+                    bundle: demand.bundle.clone(),
+                    ..Order::asked_for(action, process, person)
+                };
+                Ok(self.order(order, Step::Proposed, person, processes))
             }
             Wish::Try(ref demand) => {
                 let (target, process) = meant(demand, processes)?;
@@ -64,18 +72,9 @@ impl Responder {
         person: &Person,
         processes: &Tree,
     ) -> Result<(Action, Option<Arc<Process>>), String> {
-        let done = |outcome: &&Arc<Outcome>| outcome.number == number && outcome.result == ActionResult::Done;
-        let outcomes = self.undoable.iter().rev().chain(self.history.iter().rev());
-        let outcome = outcomes.into_iter().find(done).ok_or_else(|| {
-            format!("nothing was done under number {number}; `sensor respond history` lists what was")
-        })?;
-        let action = &outcome.action;
-        let kind = action.kind.undone_by().ok_or_else(|| {
-            format!(
-                "number {number} cannot be undone: what {} does is for good",
-                action.kind.name()
-            )
-        })?;
+        let held = self.in_force.get(number).map(|held| &held.action);
+        let action = held.ok_or_else(|| self.why_not(number))?;
+        let kind = action.kind.undone_by().ok_or_else(|| self.why_not(number))?;
         let target = action.target.clone();
         let process = match target.process() {
             Some(id) => {
@@ -87,25 +86,31 @@ impl Responder {
             }
             None => None,
         };
-        Ok((Action::asked_for(kind, target, None, person), process))
+        Ok((Action::asked_for(kind, target, None, "", person), process))
     }
 
-    fn order(
-        &mut self,
-        action: Action,
-        process: Option<Arc<Process>>,
-        person: &Person,
-        step: Step,
-        processes: &Tree,
-    ) -> Answer {
-        let mut order = Order {
-            number: 0,
-            action,
-            process,
-            who: person.name.clone(),
-            since: BootTime::now(),
-            ..Order::default()
-        };
+    /// Why nothing is undone that bears this number.
+    fn why_not(&self, number: u64) -> String {
+        let is_it =
+            |outcome: &&Arc<Outcome>| outcome.number == number && outcome.result == ActionResult::Done;
+        let done = self.history.iter().rev().find(is_it).map(|done| done.action.kind);
+        match done {
+            None => format!(
+                "nothing is done under number {number}; `sensor respond holding` lists what can be undone"
+            ),
+            Some(kind) if kind.undone_by().is_none() => {
+                format!(
+                    "number {number} cannot be undone: what {} does is for good",
+                    kind.name()
+                )
+            }
+            Some(_) => format!(
+                "number {number} holds no more: it was undone or ordered anew, or its time is over; `sensor respond holding` lists what can be undone"
+            ),
+        }
+    }
+
+    fn order(&mut self, mut order: Order, step: Step, person: &Person, processes: &Tree) -> Answer {
         order.number = self.write(&order, step, &person.why);
         self.obey(order, false, processes)
     }
@@ -114,9 +119,7 @@ impl Responder {
     /// approves means it.
     fn obey(&mut self, order: Order, is_approved: bool, processes: &Tree) -> Answer {
         let number = order.number;
-        let check = self
-            .guard
-            .check_target(&order.action.target, order.process.as_deref());
+        let check = self.check(order.action.kind, &order.action.target, order.process.as_deref());
         if let Err(refusal) = check {
             self.end(&order, ActionResult::Refused, refusal.to_string());
             return self.answer(number);
@@ -151,33 +154,49 @@ impl Responder {
     }
 
     fn plan(&self, kind: ActionKind, target: &Target, process: Option<&Process>, processes: &Tree) -> String {
-        let verdict = match self.guard.check_target(target, process) {
-            Ok(()) => "the guard lets it".to_owned(),
-            Err(refusal) => format!("the guard refuses it: {refusal}"),
+        let refusal = self.check(kind, target, process).err();
+        let verdict = match &refusal {
+            None => "the guard lets it".to_owned(),
+            Some(refusal) => format!("the guard refuses it: {refusal}"),
         };
         let Some(id) = target.process() else {
             return format!("{} would hit {target}; {verdict}", kind.name());
         };
-        let hit = match kind {
-            ActionKind::KillTree | ActionKind::Disconnect => tree::family(id, &descendants(id, processes)),
-            _ => vec![id.tgid],
+        let (hit, spared) = match kind {
+            ActionKind::KillTree if refusal.is_none() => {
+                let guard = |tgid, executable: &[u8]| self.guard.check_member(tgid, executable);
+                tree::family(id, &descendants(id, processes), guard)
+            }
+            ActionKind::Disconnect => tree::family(id, &descendants(id, processes), |_, _| Ok(())),
+            _ => (vec![id.tgid], Vec::new()),
         };
         let hit: Vec<String> = hit.iter().map(u32::to_string).collect();
-        format!(
+        let mut plan = format!(
             "{} would hit {} process{}: {}; {verdict}",
             kind.name(),
             hit.len(),
             if hit.len() == 1 { "" } else { "es" },
             hit.join(" ")
-        )
+        );
+        for (tgid, refusal) in spared {
+            plan.push_str(&format!(
+                "; process {tgid} would be spared, with what descends from it: {refusal}"
+            ));
+        }
+        plan
     }
 }
 
 /// Whom or what a person means; what an action cannot be done to is said.
 fn meant(demand: &Demand, processes: &Tree) -> Result<(Target, Option<Arc<Process>>), String> {
     let (target, process) = match &demand.object {
-        Object::Pid(pid) => {
+        Object::Pid(pid, start) => {
             let process = running(*pid, processes)?;
+            if start.is_some_and(|start| !same_tick(process.id.start, start)) {
+                return Err(format!(
+                    "process {pid} is another by now than the one that was meant"
+                ));
+            }
             (Target::Process(process.id), Some(process))
         }
         Object::Target(target) => (target.clone(), None),

@@ -250,7 +250,7 @@ fn what_is_only_said_takes_nothing_from_what_may_be_done() {
     }
     responder.set(&config(Mode::Act));
     assert_eq!(result(&mut responder, &high), ActionResult::Done);
-    assert!(!victim.lives());
+    assert_eq!(victim.0.wait().unwrap().signal(), Some(9));
     // What was done before the policy was changed counts on.
     responder.set(&config(Mode::Act));
     let mut other = Victim::new();
@@ -285,13 +285,16 @@ fn beyond_the_limit_and_after_a_loss_a_person_decides() {
             kind: ActionKind::Block,
             object: Object::Target(Target::Network("192.0.2.0/24".parse().unwrap())),
             lasts: None,
+            incident: Box::default(),
+            bundle: None,
         }),
     );
     assert_eq!(suspended.unwrap().result, ActionResult::Asked);
     let mut other = Victim::new();
     let done = fulfil(&mut limited, &Wish::Approve(number)).unwrap();
     assert_eq!(done.result, ActionResult::Done, "{}", done.detail);
-    assert!(!victim.lives() && other.lives());
+    assert_eq!(victim.0.wait().unwrap().signal(), Some(9));
+    assert!(other.lives());
     let high = incident(other.id(), Severity::High);
     let mut victim = other;
     let mut responder = responder(Mode::Act);
@@ -353,8 +356,10 @@ fn a_person_approves_or_denies_or_is_too_late() {
 fn demand(kind: ActionKind) -> Demand {
     Demand {
         kind,
-        object: Object::Pid(1),
+        object: Object::Pid(1, None),
         lasts: None,
+        incident: Box::default(),
+        bundle: None,
     }
 }
 
@@ -391,4 +396,106 @@ fn nobody_can_order_what_the_guard_forbids() {
         plan,
         "kill would hit 1 process: 1; the guard refuses it: process 1 is never a target"
     );
+}
+
+fn of_executable(path: &str) -> Incident {
+    let mut incident = incident(
+        ProcessId {
+            tgid: u32::MAX,
+            start: BootTime(0),
+        },
+        Severity::High,
+    );
+    let process = Arc::make_mut(&mut incident.process);
+    Arc::make_mut(&mut process.image).executable = path.as_bytes().into();
+    incident
+}
+
+fn blocking(mode: Mode, state: &Path) -> Responder {
+    let config = config::Respond {
+        mode,
+        action: crate::respond::Actions::one(ActionKind::Block),
+        bpffs: PathBuf::new(),
+        ..config::Respond::default()
+    };
+    let mut responder = Responder::new(&config, Some(state));
+    responder.resume(state, &tree());
+    responder
+}
+
+#[test]
+fn what_was_asked_about_a_file_lapses_with_the_agent() {
+    let state = tempfile::tempdir().unwrap();
+    let mut first = blocking(Mode::Ask, state.path());
+    first.respond(&of_executable("/tmp/x"), &tree());
+    assert_eq!(first.responses().pending.len(), 1);
+    drop(first);
+    let mut second = blocking(Mode::Ask, state.path());
+    assert!(second.responses().pending.is_empty());
+    let outcome = second.outcomes(&tree()).pop().unwrap();
+    assert_eq!(outcome.result, ActionResult::Lapsed);
+    assert!(outcome.detail.contains("another file may lie there"));
+}
+
+#[test]
+fn what_is_over_is_proposed_again() {
+    let state = tempfile::tempdir().unwrap();
+    let mut responder = blocking(Mode::Ask, state.path());
+    let incident = of_executable("/tmp/x");
+    let asked = |responder: &mut Responder| {
+        responder.respond(&incident, &tree());
+        responder.responses().pending.len()
+    };
+    assert_eq!(asked(&mut responder), 1);
+    let waiting = responder.responses().pending[0].number;
+    let proposal = responder.pending.take(waiting).unwrap();
+    assert_eq!(asked(&mut responder), 0);
+    let order = Order::of(proposal, "time", BootTime::now());
+    let over = Done::Measure(ActionResult::Expired, "its time is over".to_owned());
+    responder.finished.0.send((order, over)).unwrap();
+    responder.outcomes(&tree());
+    assert_eq!(asked(&mut responder), 1);
+}
+
+#[test]
+fn what_the_kernel_is_to_refuse_for_rules_is_in_the_audit_once() {
+    let state = tempfile::tempdir().unwrap();
+    let mut responder = blocking(Mode::Act, state.path());
+    responder.named = vec![("/tmp/x".into(), Severity::High, Vec::new())];
+    responder.set_named();
+    responder.set_named();
+    responder.named.clear();
+    responder.set_named();
+    let audit = std::fs::read_to_string(state.path().join(crate::respond::AUDIT_FILE)).unwrap();
+    let lines: Vec<&str> = audit.lines().collect();
+    assert_eq!(lines.len(), 2);
+    assert!(lines[0].contains("the kernel refuses 1 executables that rules name: /tmp/x"));
+    assert!(lines[1].contains("refuses no executable any more"));
+}
+
+#[test]
+fn an_approved_kill_waits_for_the_bundle_that_was_proposed_with_it() {
+    let mut victim = Victim::new();
+    let mut responder = responder(Mode::Ask);
+    let id = victim.id();
+    responder.respond(&incident(id, Severity::High), &tree());
+    responder.collecting.insert(id, Vec::new());
+    let number = responder.responses().pending[0].number;
+    let answer = responder
+        .fulfil(&Wish::Approve(number), &person(), &tree())
+        .unwrap();
+    assert!(matches!(answer, Answer::Begun(_)), "{answer:?}");
+    assert!(victim.lives());
+    let order = Order {
+        action: Action {
+            kind: ActionKind::Collect,
+            target: Target::Process(id),
+            ..Action::default()
+        },
+        ..Order::default()
+    };
+    let made = Done::Measure(ActionResult::Done, "made".to_owned());
+    responder.finished.0.send((order, made)).unwrap();
+    responder.outcomes(&tree());
+    assert_eq!(victim.0.wait().unwrap().signal(), Some(9));
 }

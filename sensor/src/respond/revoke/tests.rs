@@ -46,6 +46,7 @@ impl Host {
 
     fn lock(&self, uid: u32) -> Result<(Revoked, Done), RevokeError> {
         let reason = Reason {
+            number: None,
             who: "uid 0".into(),
             why: "a test".into(),
             incident: "1f".into(),

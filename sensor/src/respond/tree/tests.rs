@@ -56,7 +56,7 @@ fn all_of_a_family_end_and_nobody_else() {
     let mut expected = members.clone();
     expected.push(family.0.id());
     expected.sort_unstable();
-    assert_eq!(super::family(family.id(), &[]), expected);
+    assert_eq!(super::family(family.id(), &[], |_, _| Ok(())).0, expected);
     let felled = fell(family.id(), &[], None, |_, _| Ok(())).unwrap();
     assert_eq!(
         (felled.ended.len(), felled.lingering, felled.failed),

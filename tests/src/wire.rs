@@ -1,20 +1,15 @@
-//! A wire to a host of its own, and a disk, both of which can fail.
+//! A wire to a host of its own, which can fail.
 
-use std::{
-    fs::{self, File},
-    io::Write as _,
-    net::IpAddr,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{net::IpAddr, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 
 /// Two ends, one on this host, one in a namespace.
-pub(crate) struct Wire {
-    pub(crate) namespace: String,
+pub struct Wire {
+    /// Where the other end is.
+    pub namespace: String,
     /// The address of the other end.
-    pub(crate) far: IpAddr,
+    pub far: IpAddr,
     near: String,
 }
 
@@ -23,12 +18,16 @@ const NEAR: &str = "198.51.100.1/30";
 const FAR: &str = "198.51.100.2/30";
 
 impl Wire {
-    pub(crate) fn new() -> Result<Self> {
+    /// Lays one.
+    ///
+    /// # Errors
+    /// If iproute2 is not there, or the kernel has no namespaces or no pairs of interfaces.
+    pub fn new() -> Result<Self> {
         let number = std::process::id();
         let wire = Self {
-            namespace: format!("faults-{number}"),
+            namespace: format!("wire-{number}"),
             far: FAR.trim_end_matches("/30").parse()?,
-            near: format!("fault{number}"),
+            near: format!("near{number}"),
         };
         let Self { namespace, near, .. } = &wire;
         run(&["ip", "netns", "add", namespace])?;
@@ -47,16 +46,27 @@ impl Wire {
         Ok(wire)
     }
 
-    pub(crate) fn cut(&self) -> Result<()> {
+    /// It carries nothing from now on.
+    ///
+    /// # Errors
+    /// If that cannot be set.
+    pub fn cut(&self) -> Result<()> {
         run(&["ip", "link", "set", &self.near, "down"])
     }
 
-    pub(crate) fn mend(&self) -> Result<()> {
+    /// It carries again.
+    ///
+    /// # Errors
+    /// If that cannot be set.
+    pub fn mend(&self) -> Result<()> {
         run(&["ip", "link", "set", &self.near, "up"])
     }
 
     /// 256 kbit/s, with a tenth of a second in the queue at most: what is beyond is dropped.
-    pub(crate) fn slow(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// If that cannot be set.
+    pub fn slow(&self) -> Result<()> {
         let shape = ["rate", "256kbit", "burst", "4kb", "latency", "100ms"];
         run(&[
             &["tc", "qdisc", "add", "dev", &self.near, "root", "tbf"],
@@ -66,7 +76,10 @@ impl Wire {
     }
 
     /// Every other packet takes a way with 2 Mbit/s, so that those behind it come before it.
-    pub(crate) fn shuffle(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// If that cannot be set.
+    pub fn shuffle(&self) -> Result<()> {
         let near = &self.near;
         for arguments in [
             [
@@ -92,12 +105,18 @@ impl Wire {
     }
 
     /// All packets take the same way again, as fast as they can.
-    pub(crate) fn hurry(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// If that cannot be set.
+    pub fn hurry(&self) -> Result<()> {
         run(&["tc", "qdisc", "del", "dev", &self.near, "root"])
     }
 
     /// Segments that came to the other end before those that belong before them.
-    pub(crate) fn out_of_order(&self) -> Result<u64> {
+    ///
+    /// # Errors
+    /// If the namespace has no counters.
+    pub fn out_of_order(&self) -> Result<u64> {
         let output = Command::new("ip")
             .args(["netns", "exec", &self.namespace, "cat", "/proc/net/netstat"])
             .output()?;
@@ -119,55 +138,11 @@ impl Drop for Wire {
     }
 }
 
-/// A file system in memory.
-pub(crate) struct Disk(PathBuf);
-
-const SIZE: &str = "size=256m,mode=700";
-
-impl Disk {
-    pub(crate) fn new() -> Result<Self> {
-        let path = tempfile::tempdir()?.keep();
-        let disk = Self(path);
-        run(&[
-            "mount",
-            "-t",
-            "tmpfs",
-            "-o",
-            SIZE,
-            "tmpfs",
-            &disk.0.to_string_lossy(),
-        ])?;
-        Ok(disk)
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-
-    fn ballast(&self) -> PathBuf {
-        self.0.join("ballast")
-    }
-
-    pub(crate) fn fill(&self) -> Result<()> {
-        let mut file = File::create(self.ballast())?;
-        let block = vec![1; 1 << 16];
-        while file.write_all(&block).is_ok() {}
-        Ok(())
-    }
-
-    pub(crate) fn empty(&self) -> Result<()> {
-        Ok(fs::remove_file(self.ballast())?)
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).output();
-        let _ = fs::remove_dir(&self.0);
-    }
-}
-
-fn run(words: &[&str]) -> Result<()> {
+/// Runs a program.
+///
+/// # Errors
+/// If it does not end well.
+pub fn run(words: &[&str]) -> Result<()> {
     let output = Command::new(words[0])
         .args(&words[1..])
         .output()
