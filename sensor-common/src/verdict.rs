@@ -6,7 +6,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Another number whenever a key or a value of these maps means something else.
-pub const CONTRACT: u32 = 1;
+pub const CONTRACT: u32 = 2;
 
 /// Most executables that are refused by device and inode.
 pub const FILES_MAX: u32 = 1024;
@@ -69,6 +69,13 @@ pub struct Verdict {
     pub asked: u64,
     /// What it has stopped: programs, or packets and attempts to send them.
     pub hits: u64,
+    /// Whose exec it stopped last: when that process began, in nanoseconds since boot, and its id in the initial namespace. 0: nobody's.
+    /// Written by several processors, so the two may be of different ones.
+    pub last_start: u64,
+    /// See above.
+    pub last_tgid: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// What the programs know besides; the single value of its map.

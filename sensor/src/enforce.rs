@@ -241,6 +241,13 @@ impl Enforcer {
         }
     }
 
+    /// Forgets what agents have left whose maps this one cannot read: to be called when what was to hold is held here.
+    pub fn forget_others(&self) {
+        if let Some(pins) = &self.pins {
+            pins.remove_others();
+        }
+    }
+
     /// Who belonged to the trees that `former` had without a network belongs to them here: some have lost their parents since.
     ///
     /// # Errors

@@ -514,6 +514,16 @@ impl Work {
         for outcome in self.stages.responder.outcomes(self.stages.host.tree()) {
             self.enter(Entry::Outcome(outcome));
         }
+        for (process, path) in self.stages.responder.denied() {
+            let Stages { detector, host, .. } = &mut self.stages;
+            let findings = detector.denied(&process, &path, host.tree());
+            for signal in findings.signals {
+                self.put(Entry::Signal(signal));
+            }
+            for incident in findings.incidents {
+                self.tell_incident(incident);
+            }
+        }
     }
 
     /// Hands on what the host has recorded of logins since the last look.

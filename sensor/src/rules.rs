@@ -37,6 +37,6 @@ pub use fault::{Fault, Place};
 pub use field::{FIELDS, Field};
 pub use reach::Reach;
 pub use rule::{Level, Rule};
-pub use set::{Loaded, RuleSet};
+pub use set::{DISABLED, Loaded, RuleSet};
 pub use source::{Source, read};
 pub use view::View;

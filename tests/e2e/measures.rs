@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use sensor_proto::v1::{ActionKind, Filter, Outcome, Result as ActionResult, entry};
+use sensor_proto::v1::{ActionKind, Filter, Outcome, Result as ActionResult, Severity, entry};
 use sensor_tests::{
     agent::Agent,
     bpf,
@@ -395,6 +395,26 @@ fn named() -> Result<()> {
     ensure!(
         told.number > 0 && told.detail.contains(path) && told.detail.contains("the kernel has refused"),
         "{told:?}"
+    );
+    ensure!(
+        told.detail.contains("; the last who tried was process "),
+        "{told:?}"
+    );
+    // Whether it was ended in its exec or not let in: the rule has found it, and whoever tried.
+    let incident = stream.wait_for("an incident", |entry| match &entry.body {
+        Some(entry::Body::Incident(incident)) => Some(incident.clone()),
+        _ => None,
+    })?;
+    ensure!(
+        incident.summary.contains("named") && incident.severity() == Severity::High,
+        "{incident:#?}"
+    );
+    let audit = fs::read_to_string(agent.state().join("audit.jsonl"))?;
+    ensure!(
+        audit.contains(&format!(
+            "the kernel refuses 1 executables that rules name: {path}"
+        )),
+        "{audit}"
     );
 
     agent.reload(&config("observe"))?;

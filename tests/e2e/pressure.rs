@@ -1,22 +1,27 @@
 //! Rings that are too small for what happens: what is lost is said, and whoever makes no noise is heard.
 
-use std::{fs, thread::sleep, time::Duration};
+use std::{fs, process::Stdio, thread::sleep, time::Duration};
 
 use anyhow::{Result, ensure};
 use libtest_mimic::Trial;
-use sensor_proto::v1::{Filter, Loss, entry, event};
+use sensor_proto::v1::{Filter, Loss, Result as Became, entry, event};
 use sensor_tests::{
     agent::Agent,
     command::{helper, real_path, run, spawn, succeed, wait},
     stream::Stream,
 };
 
-use crate::{case, mute::Stopped};
+use crate::{
+    case,
+    measures::{Suspect, rule},
+    mute::Stopped,
+};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         case("pressure::a_loss_is_told_and_the_account_adds_up", tiny),
         case("pressure::a_flood_has_its_share_and_others_are_heard", flood),
+        case("pressure::after_a_loss_a_person_decides", distrusted),
     ]
 }
 
@@ -50,6 +55,43 @@ fn tiny() -> Result<()> {
             "a loss does not say when and why: {loss:?}"
         );
     }
+    Ok(())
+}
+
+/// What was lost may be what explains an incident: nothing is ended because of it by the policy alone.
+fn distrusted() -> Result<()> {
+    const WORD: &str = "word-after-the-loss";
+    let rules = tempfile::tempdir()?;
+    rule(rules.path(), WORD)?;
+    let agent = Agent::start(
+        &format!(
+            "[capture]\nring_bytes_critical = 8192\nwatermark_bytes = 2048\n[rules]\nbuiltin = false\npaths = [{:?}]\n\
+             [respond]\nmode = \"act\"\nbpffs = \"\"\n",
+            rules.path()
+        ),
+        None,
+    )?;
+    let stream = Stream::from_agent(&agent.socket(), Filter::default())?;
+    {
+        let _stopped = Stopped::new(agent.pid())?;
+        succeed(helper("fork-storm")?.args(["200", ""]))?;
+    }
+    stream.wait("the loss of forks", |got| {
+        losses(&got.entries)
+            .any(|loss| loss.signal == "fork")
+            .then_some(())
+    })?;
+    let mut suspect = Suspect(spawn(helper("wait")?.arg(WORD).stdin(Stdio::piped()))?);
+    let outcome = stream.wait_for("an outcome", |entry| match &entry.body {
+        Some(entry::Body::Outcome(outcome)) => Some(outcome.clone()),
+        _ => None,
+    })?;
+    ensure!(
+        outcome.result() == Became::Asked
+            && outcome.detail.contains("events were lost within the last minute"),
+        "{outcome:?}"
+    );
+    ensure!(suspect.0.try_wait()?.is_none(), "it was ended");
     Ok(())
 }
 

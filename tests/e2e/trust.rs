@@ -104,7 +104,7 @@ fn isolated() -> Result<()> {
     let mut collector = Collector::start_in(&wire.namespace, wire.far, tempfile::tempdir()?)?;
     let agent = Agent::start_enrolled(
         &format!(
-            "[remote]\nallow = [\"isolate\", \"release\"]\n[respond]\nbpffs = {:?}\ncgroup = {:?}\n",
+            "[remote]\nallow = [\"isolate\", \"undo\"]\n[respond]\nbpffs = {:?}\ncgroup = {:?}\n",
             bpffs.path().join("bpf"),
             cgroup.unified()?
         ),
@@ -121,7 +121,8 @@ fn isolated() -> Result<()> {
     };
     ensure!(reaches()?, "it was cut off before");
     let (good, said) = collector.ask(&["command", HOST, "isolate", "--why", "a drill"])?;
-    ensure!(good && said.contains("begun"), "{said}");
+    ensure!(good && said.contains("begun as number "), "{said}");
+    let number = said.trim().rsplit(' ').next().context("no number")?.to_owned();
     wait_for("the others on the host to be cut off", patience(10), || {
         Ok((!reaches()?).then_some(()))
     })?;
@@ -134,7 +135,7 @@ fn isolated() -> Result<()> {
         Ok((acked()? > before).then_some(()))
     })?;
     ensure!(!reaches()?, "others on the host are connected by now");
-    let (good, said) = collector.ask(&["command", HOST, "release", "--why", "the drill is over"])?;
+    let (good, said) = collector.ask(&["command", HOST, "undo", &number, "--why", "the drill is over"])?;
     ensure!(good, "{said}");
     wait_for("the host to be let go", patience(20), || {
         Ok(reaches()?.then_some(()))

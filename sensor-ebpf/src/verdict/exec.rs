@@ -15,12 +15,12 @@ use aya_ebpf::{
 use sensor_common::{
     FileKey, UNSET_ID,
     layout::ABSENT,
-    verdict::{TICK, kinds},
+    verdict::{TICK, Verdict, kinds},
 };
 
 use crate::{
     kernel::{Access, Address, Probe, offset, opaque},
-    maps::{V_FILES, V_PATHS, V_SPARED_FILES, V_USERS, kinds, state, strikes},
+    maps::{self, V_FILES, V_PATHS, V_SPARED_FILES, V_USERS, kinds, state},
     path::{self, Place},
 };
 
@@ -120,7 +120,7 @@ extern "C" fn is_stopped(file: u64, script: u64, place: u32) -> u32 {
         }
         if kinds & kinds::FILE != 0
             && let Some(verdict) = V_FILES.get_ptr_mut(key)
-            && strikes(verdict)
+            && strikes(verdict, task)
         {
             return 1;
         }
@@ -170,7 +170,9 @@ unsafe fn is_user_stopped(task: Address) -> bool {
         if user == UNSET_ID {
             return false;
         }
-        V_USERS.get_ptr_mut(user).is_some_and(|verdict| strikes(verdict))
+        V_USERS
+            .get_ptr_mut(user)
+            .is_some_and(|verdict| strikes(verdict, task))
     }
 }
 
@@ -178,6 +180,33 @@ unsafe fn is_user_stopped(task: Address) -> bool {
 #[inline(always)]
 fn is_path_stopped(place: u32) -> bool {
     let Some(key) = path::key(place) else { return false };
-    // SAFETY: map memory is valid while the program runs.
-    unsafe { V_PATHS.get_ptr_mut(&*key).is_some_and(|verdict| strikes(verdict)) }
+    // SAFETY: map memory is valid while the program runs; the helper has no arguments.
+    unsafe {
+        let task = bpf_get_current_task() as Address;
+        V_PATHS
+            .get_ptr_mut(&*key)
+            .is_some_and(|verdict| strikes(verdict, task))
+    }
+}
+
+/// Whether a verdict holds; it is counted then, and `task` noted as the last that it stopped.
+///
+/// # Safety
+/// `verdict` must be a value of a map.
+#[inline(always)]
+unsafe fn strikes(verdict: *mut Verdict, task: Address) -> bool {
+    // SAFETY: as promised; `Probe` checks every address.
+    unsafe {
+        if !maps::strikes(verdict) {
+            return false;
+        }
+        let leader: Address = Probe::load(task, offset!(task_group_leader));
+        let start: u64 = Probe::load(leader, offset!(task_start_boottime));
+        ptr::write_volatile(&raw mut (*verdict).last_start, start);
+        ptr::write_volatile(
+            &raw mut (*verdict).last_tgid,
+            (bpf_get_current_pid_tgid() >> 32) as u32,
+        );
+    }
+    true
 }

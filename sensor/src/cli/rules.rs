@@ -7,10 +7,13 @@ use std::{
 
 use clap::Subcommand;
 
-use super::text::{harmless, short};
+use super::{
+    run::load,
+    text::{harmless, short},
+};
 use crate::{
     config,
-    rules::{Fault, Loaded, RuleSet, Source, read, sample},
+    rules::{DISABLED, Fault, Loaded, RuleSet, Source, read, sample},
 };
 
 /// Check, test, list and explain rules.
@@ -35,17 +38,36 @@ enum Command {
         #[arg(required = true)]
         paths: Vec<PathBuf>,
     },
-    /// List rules: the built-in ones, or those of the paths.
+    /// List rules: those that the configuration has, or those of the paths.
     List {
         /// Files of rules, and directories of them.
         paths: Vec<PathBuf>,
+        #[command(flatten)]
+        configured: Configured,
     },
     /// Say what a rule finds, why that is bad, what else looks like it, and whether it can match here.
     Explain {
-        /// Ids or titles of built-in rules; files of rules, and directories of them.
+        /// Ids or titles of rules that the configuration has; files of rules, and directories of them.
         #[arg(required = true)]
         rules: Vec<PathBuf>,
+        #[command(flatten)]
+        configured: Configured,
     },
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct Configured {
+    /// Configuration file [default: /etc/sensor/sensor.toml, where there is one].
+    #[arg(short, long, value_name = "FILE", env = "SENSOR_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+impl Configured {
+    /// The rules that it has: built-in ones, those of its paths, and which of them are disabled.
+    fn set(&self) -> Result<RuleSet, String> {
+        let config = load(self.config.as_deref()).map_err(|error| error.to_string())?;
+        Ok(RuleSet::load(&config.rules))
+    }
 }
 
 /// Does it. The code is 1 where a rule or a test is not as it should be.
@@ -54,8 +76,14 @@ pub fn run(args: &RulesArgs) -> ExitCode {
     let (text, is_good) = match &args.command {
         Command::Check { paths } => check(paths),
         Command::Test { paths } => test(paths),
-        Command::List { paths } => (list(&set(paths)), true),
-        Command::Explain { rules } => explain(rules),
+        Command::List { paths, configured } => match paths.is_empty() {
+            true => match configured.set() {
+                Ok(set) => (list(&set), true),
+                Err(error) => (format!("{}\n", harmless(&error)), false),
+            },
+            false => (list(&set(paths)), true),
+        },
+        Command::Explain { rules, configured } => explain(rules, configured),
     };
     print!("{text}");
     if is_good {
@@ -163,9 +191,16 @@ fn test_file(source: &Source, path: &Path) -> (String, usize) {
 
 fn list(set: &RuleSet) -> String {
     let mut text = format!("{:<36}  {:<13}  {:<10}  title\n", "id", "level", "technique");
-    for Loaded { rule, active, .. } in &set.rules {
+    for Loaded {
+        rule, active, why, ..
+    } in &set.rules
+    {
         let technique = rule.techniques.first().map_or("-", |technique| technique);
-        let idle = if *active { "" } else { " (cannot match here)" };
+        let idle = match (active, why.as_deref()) {
+            (true, _) => "",
+            (false, Some(DISABLED)) => " (disabled)",
+            (false, _) => " (cannot match here)",
+        };
         text.push_str(&format!(
             "{:<36}  {:<13}  {:<10}  {}{idle}\n",
             short(&rule.id, 36),
@@ -177,7 +212,11 @@ fn list(set: &RuleSet) -> String {
     text
 }
 
-fn explain(wanted: &[PathBuf]) -> (String, bool) {
+fn explain(wanted: &[PathBuf], configured: &Configured) -> (String, bool) {
+    let known = match configured.set() {
+        Ok(set) => set.rules,
+        Err(error) => return (format!("{}\n", harmless(&error)), false),
+    };
     let mut text = String::new();
     let mut is_good = true;
     for wanted in wanted {
@@ -189,8 +228,7 @@ fn explain(wanted: &[PathBuf]) -> (String, bool) {
                 .collect()
         } else {
             let name = wanted.to_string_lossy();
-            let rules = set(&[]).rules;
-            let mut found = rules
+            let mut found = known
                 .iter()
                 .filter(|loaded| *loaded.rule.id == *name || *loaded.rule.title == *name);
             found.next().map(explanation).unwrap_or_default()
@@ -198,7 +236,7 @@ fn explain(wanted: &[PathBuf]) -> (String, bool) {
         if explained.is_empty() {
             is_good = false;
             text.push_str(&format!(
-                "there is neither a built-in rule nor a file {}; `sensor rules list` shows the rules\n",
+                "there is neither a rule nor a file {}; `sensor rules list` shows the rules\n",
                 harmless(&wanted.to_string_lossy())
             ));
         }

@@ -1,6 +1,6 @@
 //! The models and the incidents, composed.
 
-use std::{collections::VecDeque, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{collections::VecDeque, num::NonZeroUsize, path::Path, sync::Arc, time::Duration};
 
 use lru::LruCache;
 
@@ -15,15 +15,15 @@ use super::{
     people::People,
     reach::Reach,
     recent::Recent,
-    ruled::Ruled,
+    ruled::{Found, Ruled},
     volumes::Volumes,
 };
 use crate::{
     config,
     export::Users,
-    host::{Body, Event, Operation, Process, Thread, Tree},
+    host::{Body, Event, Operation, Process, Tree},
     rules::RuleSet,
-    time::{BootTime, WallTime},
+    time::BootTime,
 };
 
 /// How often a subject is introduced: models forget whom they have not heard of for long.
@@ -149,27 +149,31 @@ impl Detector {
 
     fn apply_rules(&mut self, event: &Arc<Event>, processes: &Tree, findings: &mut Findings) {
         for found in self.ruled.judge(event, processes) {
-            if self.exceptions.cover(&found.signal) {
-                continue;
-            }
-            findings.signals.push(Arc::clone(&found.signal));
-            let keys = self.dossiers.keys(&found.process, processes);
-            let Some(severity) = found.severity else {
-                let judged = self.dossiers.take(Signal::clone(&found.signal), &keys, false);
-                if let Some(suspicion) = judged.incident {
-                    self.join(suspicion, processes, findings);
-                }
-                continue;
-            };
-            let own = key_of(&found.signal, found.signal.cause);
-            let suspicion = Suspicion {
-                key: self.dossiers.hear(&found.signal, own, processes),
-                signal: found.signal,
-                evidence: Vec::new(),
-                severity,
-            };
-            self.join(suspicion, processes, findings);
+            self.take_found(found, processes, findings);
         }
+    }
+
+    fn take_found(&mut self, found: Found, processes: &Tree, findings: &mut Findings) {
+        if self.exceptions.cover(&found.signal) {
+            return;
+        }
+        findings.signals.push(Arc::clone(&found.signal));
+        let keys = self.dossiers.keys(&found.process, processes);
+        let Some(severity) = found.severity else {
+            let judged = self.dossiers.take(Signal::clone(&found.signal), &keys, false);
+            if let Some(suspicion) = judged.incident {
+                self.join(suspicion, processes, findings);
+            }
+            return;
+        };
+        let own = key_of(&found.signal, found.signal.cause);
+        let suspicion = Suspicion {
+            key: self.dossiers.hear(&found.signal, own, processes),
+            signal: found.signal,
+            evidence: Vec::new(),
+            severity,
+        };
+        self.join(suspicion, processes, findings);
     }
 
     /// From its first program on a subject is known to be silent where it is.
@@ -275,15 +279,7 @@ impl Detector {
         reason: String,
         processes: &Tree,
     ) -> Option<Arc<Incident>> {
-        let event = Event {
-            time: BootTime::now(),
-            wall: WallTime::now(),
-            cpu: 0,
-            process: Some(Arc::clone(own)),
-            parent: None,
-            thread: Thread::default(),
-            body: Body::Operation(Box::new(Operation::detached(what)?)),
-        };
+        let event = Event::found_out(own, Operation::detached(what)?);
         let signal = Arc::new(Signal {
             subject: "host".into(),
             source: "self",
@@ -295,6 +291,15 @@ impl Detector {
             event: Arc::new(event),
         });
         self.enter_own(signal, processes)
+    }
+
+    /// The kernel has denied `process` to run what a rule names by its `path`: found as if it had run. Nothing is to be done to who tried.
+    pub fn denied(&mut self, process: &Arc<Process>, path: &Path, processes: &Tree) -> Findings {
+        let mut findings = Findings::default();
+        if let Some(found) = self.ruled.denied(process, path) {
+            self.take_found(found, processes, &mut findings);
+        }
+        findings
     }
 
     /// What is the host's own is bad, and needs no further evidence.

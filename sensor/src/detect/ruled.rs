@@ -2,7 +2,7 @@
 //!
 //! A rule that a process matches again and again, by the same program, speaks once in [`BURST`]. Bounds: [`TOLD`] of these are known.
 
-use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{num::NonZeroUsize, os::unix::ffi::OsStrExt as _, path::Path, sync::Arc, time::Duration};
 
 use lru::LruCache;
 
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     export::Users,
-    host::{Event, Process, Tree},
+    host::{Event, Operation, Process, Tree},
     rules::{Channels, Hit, RuleSet, View},
     time::BootTime,
 };
@@ -79,6 +79,26 @@ impl Ruled {
             .into_iter()
             .filter(|hit| !self.was_told(hit, process, event.time));
         fresh.map(|hit| found(&hit, event, process)).collect()
+    }
+
+    /// What a rule that names `path` would have found, had the kernel let `process` run it.
+    pub(super) fn denied(&mut self, process: &Arc<Process>, path: &Path) -> Option<Found> {
+        let (_, rule) = self.set.named().find(|(named, _)| *named == path)?;
+        let name = path.as_os_str().as_bytes();
+        let event = Arc::new(Event::found_out(process, Operation::refused(name)?));
+        let hit = Hit {
+            rule: Arc::clone(rule),
+            matched: vec![("Image".to_owned(), String::from_utf8_lossy(name).into_owned())],
+        };
+        if self.was_told(&hit, process, event.time) {
+            return None;
+        }
+        let mut found = found(&hit, &event, process);
+        let signal = Arc::make_mut(&mut found.signal);
+        signal
+            .reasons
+            .insert(1, format!("The kernel refused it: {} never ran", printable(name)));
+        Some(found)
     }
 
     fn was_told(&mut self, hit: &Hit, process: &Process, now: BootTime) -> bool {

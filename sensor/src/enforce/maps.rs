@@ -142,7 +142,7 @@ impl Maps {
             KernelValue(Value {
                 until: until.0,
                 asked: until.0,
-                hits: known.map_or(0, |known| known.0.hits),
+                ..known.map(|known| known.0).unwrap_or_default()
             })
         };
         match subject {
@@ -236,6 +236,10 @@ impl Maps {
                 subject,
                 until: BootTime(value.0.asked),
                 hits: value.0.hits,
+                last: (value.0.last_tgid != 0).then_some(ProcessId {
+                    tgid: value.0.last_tgid,
+                    start: BootTime(value.0.last_start),
+                }),
             });
         };
         for (file, value) in entries(self.files.iter()) {
@@ -247,7 +251,11 @@ impl Maps {
             let Some(path) = written(&key.0) else { continue };
             let [reversed, _] = path_keys(&path)?;
             let other = paths.iter().find(|(key, _)| key.0 == reversed);
-            value.0.hits += other.map_or(0, |(_, other)| other.0.hits);
+            let other = other.map(|(_, other)| other.0).unwrap_or_default();
+            value.0.hits += other.hits;
+            if value.0.last_tgid == 0 {
+                (value.0.last_tgid, value.0.last_start) = (other.last_tgid, other.last_start);
+            }
             add(Subject::Path(path), value);
         }
         for (user, value) in entries(self.users.iter()) {
@@ -258,6 +266,7 @@ impl Maps {
                 until,
                 asked: until,
                 hits,
+                ..Value::default()
             };
             add(Subject::End(end), KernelValue(value));
         }
@@ -364,6 +373,7 @@ impl Maps {
                 until,
                 asked: *asked,
                 hits: *hits,
+                ..Value::default()
             };
             (*end, KernelValue(value))
         });

@@ -5,7 +5,7 @@
 //!                               /links/VERSION/PROGRAM
 //! ```
 //! A program is attached as long as its name is there, whoever else has ended. Another version of the programs looks into the same maps. Maps
-//! of another contract are left alone: what is in them ends by itself.
+//! of another contract, with their programs, are forgotten once what was to hold is in those of this one.
 
 use std::{
     fs, io,
@@ -88,6 +88,29 @@ impl Pins {
     /// Detaches the programs of a version.
     pub(super) fn remove_version(&self, version: &str) {
         remove(&self.links().join(version));
+    }
+
+    /// Forgets what agents with other maps have left.
+    pub(super) fn remove_others(&self) {
+        let own = self.folder();
+        let entries = fs::read_dir(self.file_system.join("sensor"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        let others = entries.map(|entry| entry.path()).filter(|path| *path != own);
+        for other in others.filter(|path| {
+            let name = path.file_name().unwrap_or_default();
+            name.to_string_lossy().starts_with("verdicts-")
+        }) {
+            tracing::info!(
+                "what an agent of another version left in {} is forgotten",
+                other.display()
+            );
+            // Attachments before maps.
+            remove(&other.join("links"));
+            remove(&other);
+        }
+        let _ = fs::remove_dir(self.file_system.join("sensor"));
     }
 
     /// Detaches everything and forgets the maps.

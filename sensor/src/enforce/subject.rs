@@ -49,6 +49,8 @@ pub struct Verdict {
     pub until: BootTime,
     /// Programs, packets and attempts to send that it has stopped. Those of an end are counted at the smallest network that holds it.
     pub hits: u64,
+    /// Whose exec it has stopped last, if it stops any.
+    pub last: Option<ProcessId>,
 }
 
 impl Subject {

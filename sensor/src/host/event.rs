@@ -233,7 +233,35 @@ pub struct Operation {
     pub repeats: Option<Repeated>,
 }
 
+impl Event {
+    /// What no hook reports and was found out just now: `process` did it, or it was done to it.
+    #[must_use]
+    pub fn found_out(process: &Arc<Process>, operation: Operation) -> Self {
+        Self {
+            time: BootTime::now(),
+            wall: WallTime::now(),
+            cpu: 0,
+            process: Some(Arc::clone(process)),
+            parent: None,
+            thread: Thread::default(),
+            body: Body::Operation(Box::new(operation)),
+        }
+    }
+}
+
 impl Operation {
+    /// That the kernel refused to run `path`, of which nothing but its verdict tells.
+    #[must_use]
+    pub fn refused(path: &[u8]) -> Option<Self> {
+        const EPERM: i64 = -1;
+        let call = Call::of(sensor_common::call::Hook::FileOpen as u32)?;
+        Some(Self {
+            path: path.into(),
+            result: EPERM,
+            ..Self::of(sensor_common::Signal::FileOpen, call)
+        })
+    }
+
     /// That a kernel program was taken off its hook, by whomever: no hook reports that, it is found out.
     #[must_use]
     pub fn detached(program: &str) -> Option<Self> {

@@ -7,7 +7,7 @@ use sensor_common::FileKey;
 
 use crate::{
     forensics,
-    host::{Process, file},
+    host::{Process, ProcessId, file},
     time::BootTime,
 };
 
@@ -94,6 +94,14 @@ pub struct Responses {
     pub holding: Vec<Holding>,
 }
 
+/// Whose exec the kernel has refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stopped {
+    pub(super) who: ProcessId,
+    /// The exec failed; otherwise the process was ended in it.
+    pub(super) is_denied: bool,
+}
+
 /// A proposal that was decided for.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Order {
@@ -113,6 +121,8 @@ pub(super) struct Order {
     pub(super) file: Option<FileKey>,
     /// How much a bundle is to have.
     pub(super) bundle: Option<forensics::Options>,
+    /// Who was stopped last by what it has the kernel refuse.
+    pub(super) stopped: Option<Stopped>,
 }
 
 impl Order {

@@ -22,7 +22,7 @@ use super::{
     in_force::InForce,
     kill::{Held, Missed},
     measures::{LOGIN, Means, Measures, Standing, Tell},
-    order::Order,
+    order::{Order, Stopped},
     past,
     pending::Pending,
     recent::Recent,
@@ -90,6 +90,7 @@ pub struct Responder {
     lost_at: Option<BootTime>,
     /// Why the limit of kills stood in the way, if it did since this was asked last.
     tripped: Option<Refusal>,
+    denied: Vec<(Arc<Process>, PathBuf)>,
     births: Option<Arc<dyn Births>>,
     measures: Measures,
     /// Processes of which a bundle is being made, with what is to be done to them afterwards.
@@ -121,6 +122,7 @@ impl Responder {
             condemned: Condemned::default(),
             lost_at: None,
             tripped: None,
+            denied: Vec::new(),
             measures: Measures::new(Means::new(config, state), finished.0.clone()),
             births: None,
             collecting: HashMap::new(),
@@ -323,13 +325,39 @@ impl Responder {
             order.change.after = self.standing(&order.action);
             match done {
                 Done::Felled(felled) => self.felled(order, felled),
-                Done::Measure(result, detail) => {
+                Done::Measure(result, mut detail) => {
+                    if let Some(stopped) = order.stopped {
+                        detail.push_str(&self.who_was_stopped(&order.action, stopped, processes));
+                    }
                     self.end(&order, result, detail);
                     self.collected(&order, processes);
                 }
             }
         }
         std::mem::take(&mut self.outcomes)
+    }
+
+    /// In words; who was denied to run something is kept for whoever [asks](Self::denied).
+    fn who_was_stopped(&mut self, action: &Action, stopped: Stopped, processes: &Tree) -> String {
+        const DENIED_MAX: usize = 64;
+        let Some(process) = processes.get(stopped.who) else {
+            return format!("; the last who tried was process {}", stopped.who.tgid);
+        };
+        if let (true, Target::Executable(path)) = (stopped.is_denied, &action.target)
+            && self.denied.len() < DENIED_MAX
+        {
+            self.denied.push((Arc::clone(process), path.clone()));
+        }
+        format!(
+            "; the last who tried was process {}, which runs {}",
+            stopped.who.tgid,
+            String::from_utf8_lossy(&process.image.executable).escape_debug()
+        )
+    }
+
+    /// Who was denied to run which executable since this was asked last: nothing else tells of an exec that failed.
+    pub fn denied(&mut self) -> Vec<(Arc<Process>, PathBuf)> {
+        std::mem::take(&mut self.denied)
     }
 
     /// Whether the limit of kills has stood in the way since this was asked last: either much is amiss, or the policy is.

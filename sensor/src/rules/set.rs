@@ -28,6 +28,9 @@ pub struct Loaded {
     pub named: Vec<PathBuf>,
 }
 
+/// Why a rule is not in use that the configuration has disabled.
+pub const DISABLED: &str = "it is disabled";
+
 /// Rules, ready for events.
 #[derive(Debug)]
 pub struct RuleSet {
@@ -106,9 +109,9 @@ impl RuleSet {
     }
 
     /// Executables that rules name by their paths alone, with the rule.
-    pub fn named(&self) -> impl Iterator<Item = (&PathBuf, &Rule)> {
+    pub fn named(&self) -> impl Iterator<Item = (&PathBuf, &Arc<Rule>)> {
         let rules = self.rules.iter();
-        rules.flat_map(|loaded| loaded.named.iter().map(|path| (path, &*loaded.rule)))
+        rules.flat_map(|loaded| loaded.named.iter().map(|path| (path, &loaded.rule)))
     }
 
     /// What is wrong with rules that are therefore not in use.
@@ -173,7 +176,7 @@ impl Parts<'_> {
             return;
         }
         if self.is_disabled(&about) {
-            return self.list(about, false, Some("it is disabled".into()));
+            return self.list(about, false, Some(DISABLED.into()));
         }
         if channels.is_empty() {
             return self.list(about, false, why);

@@ -98,7 +98,7 @@ fn locked_and_given_back() -> Result<()> {
     })?;
 
     // As the user's own half of sshd is: protected from everything but this. What root runs from that login stays.
-    let mut session = |become_it: &[&str]| -> Result<Suspect> {
+    let session = |become_it: &[&str]| -> Result<Suspect> {
         let mut program = helper("login-uid")?;
         program
             .arg(UID.to_string())

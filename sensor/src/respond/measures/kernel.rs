@@ -15,7 +15,11 @@ use crate::{
     config,
     enforce::{Destination, EnforceError, Enforcer, LONGEST, Options, Subject, Verdict},
     host::{file, proc::ProcDir},
-    respond::{Action, ActionKind, ActionResult, Guard, POLICY, Target, order::Order, standing::is_of},
+    respond::{
+        Action, ActionKind, ActionResult, Guard, POLICY, Target,
+        order::{Order, Stopped},
+        standing::is_of,
+    },
     time::BootTime,
 };
 
@@ -108,7 +112,7 @@ impl Kernel {
                 && !held.iter().any(|verdict| standing.is_held_by(&verdict.subject))
         };
         let missing = past.into_iter().filter(is_missing);
-        missing
+        let came = missing
             .map(|Standing { mut order, left }| {
                 if left == Some(Duration::ZERO) {
                     let over = "its time was over before the agent began again";
@@ -124,7 +128,11 @@ impl Kernel {
                     Err((result, detail)) => (order, result, format!("it holds no more: {detail}")),
                 }
             })
-            .collect()
+            .collect();
+        if let Some(enforcer) = &self.enforcer {
+            enforcer.forget_others();
+        }
+        came
     }
 
     fn try_again(&mut self, order: &Order, guard: &Guard) -> Came {
@@ -214,7 +222,11 @@ impl Kernel {
     /// where the configuration or a rule names an executable, with what is like one and has no number.
     pub(super) fn stopped(&mut self, held: &[Verdict]) -> Vec<(Order, String)> {
         let mut told = Vec::new();
-        for Verdict { subject, hits, .. } in held {
+        let is_denied = self.enforcer.as_ref().and_then(Enforcer::denies_exec) == Some(Ok(()));
+        for Verdict {
+            subject, hits, last, ..
+        } in held
+        {
             let seen = self.seen.get(subject).copied().unwrap_or(0);
             if *hits < (seen * 2).max(1) {
                 continue;
@@ -224,7 +236,8 @@ impl Kernel {
                 .get(subject)
                 .cloned()
                 .or_else(|| self.named_order(subject));
-            if let Some(order) = order {
+            if let Some(mut order) = order {
+                order.stopped = last.map(|who| Stopped { who, is_denied });
                 told.push((
                     order,
                     format!("the kernel has refused {subject} {hits} times so far"),
