@@ -287,7 +287,7 @@ fn told() -> Result<()> {
     ensure!(code == Some(0) && said.ends_with(&line), "{said:?}");
     let (said, code) = ask(&["explain", "nobody"])?;
     ensure!(
-        code == Some(1) && said.contains("neither a built-in rule nor a file"),
+        code == Some(1) && said.contains("neither a rule nor a file"),
         "{said}"
     );
     let (said, code) = ask(&["test", path])?;

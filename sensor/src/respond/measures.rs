@@ -23,7 +23,7 @@ use self::{bundle::Turns, kernel::Kernel};
 use super::{
     ActionKind, ActionResult, Births, Guard, Target,
     order::Order,
-    quarantine::{Quarantine, Reason, Wanted},
+    quarantine::{Quarantine, QuarantineError, Reason, Wanted},
     responder::{Done, Finished},
 };
 use crate::{
@@ -350,7 +350,15 @@ impl Hands {
         };
         let quarantine = Quarantine::open(self.means.need_state()?).map_err(failed)?;
         let allow = |path: &[u8]| self.guard.check_executable(path);
-        let item = quarantine.take(&wanted, &reason(order), allow).map_err(failed)?;
+        let taken = quarantine.take(&wanted, &reason(order), allow);
+        let item = taken.map_err(|error| {
+            let result = match error {
+                QuarantineError::Refused { .. } => ActionResult::Refused,
+                QuarantineError::Gone { .. } => ActionResult::Gone,
+                _ => ActionResult::Failed,
+            };
+            (result, error.to_string())
+        })?;
         Ok(format!(
             "it is in quarantine as {}, SHA-256 {}; what runs of it runs on",
             item.id, item.sha256

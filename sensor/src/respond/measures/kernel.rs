@@ -1,5 +1,7 @@
 //! Verdicts of the kernel, as actions ask for them.
 
+mod again;
+
 use std::{
     collections::HashMap,
     fs::Metadata,
@@ -14,9 +16,9 @@ use super::{Came, Means, Standing, failed};
 use crate::{
     config,
     enforce::{Destination, EnforceError, Enforcer, LONGEST, Options, Subject, Verdict},
-    host::{file, proc::ProcDir},
+    host::file,
     respond::{
-        Action, ActionKind, ActionResult, Guard, POLICY, Target,
+        Action, ActionKind, Guard, POLICY, Target,
         order::{Order, Stopped},
         standing::is_of,
     },
@@ -94,63 +96,6 @@ impl Kernel {
         }
         self.renew(BootTime::now(), guard);
         Ok(())
-    }
-
-    /// What of `past` the kernel was to refuse and does not, as after a restart of the host, is refused again for the time that is left. What came of each.
-    pub(super) fn impose_again(
-        &mut self,
-        past: Vec<Standing>,
-        guard: &Guard,
-    ) -> Vec<(Order, ActionResult, String)> {
-        let held = self.holding();
-        let is_missing = |standing: &Standing| {
-            let kind = standing.order.action.kind;
-            // That a login may run programs again was told when it was so.
-            let is_over = kind == ActionKind::Revoke && standing.left == Some(Duration::ZERO);
-            kind.is_of_the_kernel()
-                && !is_over
-                && !held.iter().any(|verdict| standing.is_held_by(&verdict.subject))
-        };
-        let missing = past.into_iter().filter(is_missing);
-        let came = missing
-            .map(|Standing { mut order, left }| {
-                if left == Some(Duration::ZERO) {
-                    let over = "its time was over before the agent began again";
-                    return (order, ActionResult::Expired, over.to_owned());
-                }
-                order.action.lasts = left;
-                match self.try_again(&order, guard) {
-                    Ok(detail) => (
-                        order,
-                        ActionResult::Done,
-                        format!("the kernel had forgotten it, as it does when a host starts anew: {detail}"),
-                    ),
-                    Err((result, detail)) => (order, result, format!("it holds no more: {detail}")),
-                }
-            })
-            .collect();
-        if let Some(enforcer) = &self.enforcer {
-            enforcer.forget_others();
-        }
-        came
-    }
-
-    fn try_again(&mut self, order: &Order, guard: &Guard) -> Came {
-        let over = |why: &str| Err((ActionResult::Expired, why.to_owned()));
-        let check = guard.check_target(&order.action.target, None);
-        check.map_err(|refusal| (ActionResult::Refused, refusal.to_string()))?;
-        match &order.action.target {
-            Target::Process(id) if ProcDir::open_same(*id).is_none() => over("the process has ended"),
-            // What lies there now was never meant, and a device may have another number now.
-            Target::Executable(path) if order.file.is_some() && file_key(path) != order.file => {
-                over("the file that was run is not at its path any more")
-            }
-            Target::User(uid) => {
-                self.refuse_user(*uid, order, guard).map_err(failed)?;
-                Ok("nothing of that login may run".to_owned())
-            }
-            _ => self.impose(order, guard),
-        }
     }
 
     /// Blocks what is named from now on, lifts what was named and no longer is, and lets an isolated host reach what is allowed now.
@@ -360,36 +305,6 @@ impl Kernel {
         }
     }
 
-    /// Puts everything back if somebody has tampered with it. What they did, in words, the first time.
-    pub(super) fn mend(&mut self, guard: &Guard) -> Option<String> {
-        let Some(what) = self.enforcer.as_ref().and_then(Enforcer::tampered) else {
-            self.is_broken = false;
-            return None;
-        };
-        let held = self.holding();
-        let former = self.enforcer.take()?;
-        self.enforcer = Some(former.anew());
-        let put_back = self.hold_again(&held, &former, guard);
-        self.seen.clear();
-        match put_back {
-            Ok(()) => Some(format!("{what}; all that was refused is refused again")),
-            Err(error) => {
-                // As much of it as there is goes on meanwhile.
-                self.enforcer = Some(former);
-                let was_broken = std::mem::replace(&mut self.is_broken, true);
-                (!was_broken).then(|| format!("{what}; it cannot be put back ({error}) and is tried again"))
-            }
-        }
-    }
-
-    fn hold_again(&mut self, held: &[Verdict], former: &Enforcer, guard: &Guard) -> Result<(), EnforceError> {
-        let now = BootTime::now();
-        for verdict in held.iter().filter(|verdict| verdict.until > now) {
-            self.carry_out(std::slice::from_ref(&verdict.subject), verdict.until, guard)?;
-        }
-        self.ready(guard)?.take_over(former)
-    }
-
     /// Programs of those who logged in as this user.
     pub(super) fn refuse_user(&mut self, uid: u32, order: &Order, guard: &Guard) -> Result<(), EnforceError> {
         let lasts = order.action.lasts.unwrap_or(LOGIN).min(LOGIN);
@@ -449,16 +364,6 @@ impl Kernel {
             if let Err(why) = imposed {
                 tracing::warn!("{} is not blocked: {why}", path.display());
             }
-        }
-    }
-}
-
-impl Standing {
-    /// Whether it is what a verdict is for.
-    fn is_held_by(&self, subject: &Subject) -> bool {
-        match (subject, self.order.file()) {
-            (Subject::File(key), Some(file)) => *key == file,
-            _ => is_of(subject, &self.order.action),
         }
     }
 }
