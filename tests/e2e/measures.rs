@@ -42,7 +42,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         ),
         case(
             "measures::what_somebody_takes_apart_is_put_back_and_told",
-            tampered,
+            lasting::tampered,
         ),
         case("measures::a_file_is_taken_away_and_put_back", quarantined),
         case(
