@@ -213,11 +213,10 @@ pub struct Action {
 }
 
 /// What became of an action.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ActionResult {
     /// It was done.
-    #[default]
     Done,
     /// In observe mode: it would have been done.
     Observed,
@@ -259,7 +258,7 @@ impl ActionResult {
 }
 
 /// What became of an action, for the stream and the audit.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// Number of the proposal, by which it is approved, denied and undone: that of its line in the audit.
     pub number: u64,

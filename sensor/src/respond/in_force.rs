@@ -65,8 +65,13 @@ impl InForce {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::respond::Action;
+    use crate::{
+        respond::{Action, Mark},
+        time::WallTime,
+    };
 
     fn outcome(number: u64, kind: ActionKind, path: &str, result: ActionResult) -> Arc<Outcome> {
         Arc::new(Outcome {
@@ -81,7 +86,11 @@ mod tests {
                 ..Action::default()
             },
             result,
-            ..Outcome::default()
+            detail: String::new(),
+            who: "policy".into(),
+            time: WallTime(0),
+            latency: Duration::ZERO,
+            mark: Mark::default(),
         })
     }
 

@@ -3,8 +3,13 @@
 use std::fs;
 
 use anyhow::{Result, ensure};
+use rustix::mount::{UnmountFlags, unmount};
 use sensor_proto::v1::{ActionKind, Filter, Result as ActionResult, entry};
-use sensor_tests::{agent::Agent, stream::Stream};
+use sensor_tests::{
+    agent::Agent,
+    patience::{patience, wait_for},
+    stream::Stream,
+};
 
 use super::{Bpffs, done, respond};
 use crate::enforce::Ends;
@@ -56,7 +61,8 @@ pub(super) fn destination() -> Result<()> {
 
 pub(super) fn disconnected() -> Result<()> {
     let bpffs = Bpffs::new()?;
-    let agent = Agent::start(&format!("[respond]\nbpffs = {:?}\n", bpffs.path()), None)?;
+    let config = format!("[respond]\nbpffs = {:?}\n", bpffs.path());
+    let mut agent = Agent::start(&config, None)?;
     let stream = Stream::from_agent(&agent.socket(), Filter::default())?;
     let mut suspect = Ends::start(None, true)?;
     let end = suspect.ask("listen 127.0.0.1:0")?;
@@ -66,6 +72,15 @@ pub(super) fn disconnected() -> Result<()> {
     done(&stream, &number)?;
     suspect.expect(&format!("connect {end}"), "refused")?;
     suspect.expect(&format!("child connect {end}"), "ok refused")?;
+    // What the kernel has forgotten holds again as long as the process is the same.
+    agent.daemon().kill()?;
+    unmount(bpffs.path(), UnmountFlags::DETACH)?;
+    suspect.expect(&format!("connect {end}"), "ok")?;
+    agent.revive(&config)?;
+    wait_for("it to be cut off again", patience(10), || {
+        Ok(suspect.expect(&format!("connect {end}"), "refused").ok())
+    })?;
+    let stream = Stream::from_agent(&agent.socket(), Filter::default())?;
     let undone = respond(&agent, &["undo", &number])?;
     done(&stream, &undone)?;
     suspect.expect(&format!("connect {end}"), "ok")

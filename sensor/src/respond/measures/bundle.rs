@@ -32,9 +32,15 @@ const KEPT_MAX: u64 = 4 << 30;
 /// Whose turn it is.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
-    /// Bundles that are being made, and all with those that wait.
-    bundles: Mutex<(usize, usize)>,
+    bundles: Mutex<Bundles>,
     ended: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Bundles {
+    being_made: usize,
+    /// With those that wait.
+    all: usize,
 }
 
 /// The right to make one.
@@ -44,21 +50,21 @@ impl Turns {
     /// Waits for it.
     fn take(&self) -> Result<Turn<'_>, String> {
         let mut bundles = self.bundles.lock().unwrap_or_else(PoisonError::into_inner);
-        if bundles.1 >= MOST {
+        if bundles.all >= MOST {
             return Err(format!("{MOST} bundles are being made already"));
         }
-        bundles.1 += 1;
-        let busy = |bundles: &mut (usize, usize)| bundles.0 >= AT_ONCE;
+        bundles.all += 1;
+        let busy = |bundles: &mut Bundles| bundles.being_made >= AT_ONCE;
         let waited = self.ended.wait_timeout_while(bundles, PATIENCE, busy);
         let (mut bundles, waited) = waited.unwrap_or_else(PoisonError::into_inner);
-        if waited.timed_out() && bundles.0 >= AT_ONCE {
-            bundles.1 -= 1;
+        if waited.timed_out() && bundles.being_made >= AT_ONCE {
+            bundles.all -= 1;
             return Err(format!(
                 "{AT_ONCE} bundles are being made, and none was done within {} s",
                 PATIENCE.as_secs()
             ));
         }
-        bundles.0 += 1;
+        bundles.being_made += 1;
         Ok(Turn(self))
     }
 }
@@ -66,8 +72,8 @@ impl Turns {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let mut bundles = self.0.bundles.lock().unwrap_or_else(PoisonError::into_inner);
-        bundles.0 -= 1;
-        bundles.1 -= 1;
+        bundles.being_made -= 1;
+        bundles.all -= 1;
         self.0.ended.notify_one();
     }
 }
@@ -160,14 +166,14 @@ mod tests {
         let mut taken: Vec<Turn<'_>> = (0..AT_ONCE).map(|_| turns.take().unwrap()).collect();
         std::thread::scope(|scope| {
             let next = scope.spawn(|| turns.take().map(drop));
-            while turns.bundles.lock().unwrap().1 <= AT_ONCE {
+            while turns.bundles.lock().unwrap().all <= AT_ONCE {
                 std::thread::yield_now();
             }
             assert!(!next.is_finished());
             taken.pop();
             next.join().unwrap().unwrap();
         });
-        turns.bundles.lock().unwrap().1 = MOST;
+        turns.bundles.lock().unwrap().all = MOST;
         assert!(turns.take().is_err());
     }
 }

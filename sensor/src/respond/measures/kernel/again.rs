@@ -47,7 +47,8 @@ impl Kernel {
                 }
             })
             .collect();
-        if let Some(enforcer) = &self.enforcer {
+        // Without an audit nobody knows what the others hold for whom: it ends by itself.
+        if let Some(enforcer) = self.enforcer.as_ref().filter(|_| self.means.state.is_some()) {
             enforcer.forget_others();
         }
         came
@@ -55,10 +56,15 @@ impl Kernel {
 
     fn try_again(&mut self, order: &Order, guard: &Guard) -> Came {
         let over = |why: &str| Err((ActionResult::Expired, why.to_owned()));
-        let check = guard.check_target(&order.action.target, None);
+        let check = match &order.action.target {
+            Target::Process(id) => match ProcDir::open_same(*id) {
+                Some((process, _)) => guard.check_member(id.tgid, &process.executable().0),
+                None => return over("the process has ended"),
+            },
+            target => guard.check_target(target, None),
+        };
         check.map_err(|refusal| (ActionResult::Refused, refusal.to_string()))?;
         match &order.action.target {
-            Target::Process(id) if ProcDir::open_same(*id).is_none() => over("the process has ended"),
             // What lies there now was never meant, and a device may have another number now.
             Target::Executable(path) if order.file.is_some() && file_key(path) != order.file => {
                 over("the file that was run is not at its path any more")
@@ -81,9 +87,12 @@ impl Kernel {
         let former = self.enforcer.take()?;
         self.enforcer = Some(former.anew());
         let put_back = self.hold_again(&held, &former, guard);
-        self.seen.clear();
         match put_back {
-            Ok(()) => Some(format!("{what}; all that was refused is refused again")),
+            Ok(()) => {
+                // What is refused from now on is counted from nothing.
+                self.seen.clear();
+                Some(format!("{what}; all that was refused is refused again"))
+            }
             Err(error) => {
                 // As much of it as there is goes on meanwhile.
                 self.enforcer = Some(former);
