@@ -75,7 +75,9 @@ pub(super) fn disconnected() -> Result<()> {
     // What the kernel has forgotten holds again as long as the process is the same.
     agent.daemon().kill()?;
     unmount(bpffs.path(), UnmountFlags::DETACH)?;
-    suspect.expect(&format!("connect {end}"), "ok")?;
+    wait_for("the kernel to forget", patience(10), || {
+        Ok(suspect.expect(&format!("connect {end}"), "ok").ok())
+    })?;
     agent.revive(&config)?;
     wait_for("it to be cut off again", patience(10), || {
         Ok(suspect.expect(&format!("connect {end}"), "refused").ok())
