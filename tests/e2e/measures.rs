@@ -98,7 +98,7 @@ impl Drop for Bpffs {
 }
 
 /// What `sensor respond` says, and how it ends.
-fn say(agent: &Agent, arguments: &[&str]) -> Result<(Option<i32>, String)> {
+pub(crate) fn say(agent: &Agent, arguments: &[&str]) -> Result<(Option<i32>, String)> {
     let mut command = Command::new(sensor()?);
     let command = command.arg("respond").args(arguments);
     let output = command.arg("--socket").arg(agent.socket()).output()?;

@@ -8,15 +8,20 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use sensor_proto::v1::{Outcome, Result as ActionResult, entry};
+use sensor_proto::v1::{Filter, Outcome, Result as ActionResult, entry};
 use sensor_tests::{
+    agent::Agent,
     command::{as_nobody, helper, sensor, spawn, wait},
     patience::{patience, wait_for},
     stack::Stack,
     stream::Stream,
 };
 
-use crate::{case, cli::sensor_for_all};
+use crate::{
+    case,
+    cli::sensor_for_all,
+    measures::{Suspect, say},
+};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -26,6 +31,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         case("orders::an_audit_that_was_touched_is_found_out", touched),
         case("orders::what_is_suspended_goes_on_again", suspend),
         case("orders::the_guard_stands_before_people_too", guarded),
+        case("orders::no_name_and_no_way_gets_around_the_guard", bypassed),
         case("orders::nobody_but_root_gives_orders", as_nobody_else),
     ]
 }
@@ -303,6 +309,111 @@ fn guarded() -> Result<()> {
     ensure!(!good && said.contains("there is no process 4194303"), "{said}");
     let list = audit(&stack, "list")?;
     ensure!(list.contains("refused by root (uid 0): sensor itself"), "{list}");
+    Ok(())
+}
+
+/// What is protected is so whatever it is called, whoever is its parent and whatever is to be done to it; each attempt is in the audit.
+fn bypassed() -> Result<()> {
+    let programs = tempfile::tempdir()?;
+    let folder = programs.path().canonicalize()?;
+    let (program, other, link) = (folder.join("daemon"), folder.join("other"), folder.join("link"));
+    std::fs::copy(helper("wait")?.get_program(), &program)?;
+    std::fs::hard_link(&program, &other)?;
+    std::os::unix::fs::symlink(&program, &link)?;
+    let agent = Agent::start(
+        &format!("[respond]\nbpffs = \"\"\nprotected = [{program:?}]\n"),
+        None,
+    )?;
+    let start = |program: &Path| -> Result<Suspect> {
+        let mut command = Command::new(program);
+        command.args(helper("wait")?.get_args()).stdin(Stdio::piped());
+        Ok(Suspect(spawn(&mut command)?))
+    };
+    // A process is what the kernel says it runs: a link leads to that. Another name of the file is another program, as on hosts where one file is all programs.
+    let by_names = [start(&program)?, start(&link)?];
+    let parent = Shell::start(
+        &format!("sleep 600 & echo $!; {program:?} wait <&0 & echo $!; wait"),
+        2,
+    )?;
+    let stream = Stream::from_agent(&agent.socket(), Filter::default())?;
+    stream.fence()?;
+    let mut refused = Vec::new();
+    for pid in by_names
+        .iter()
+        .map(|suspect| suspect.0.id())
+        .chain([parent.pids[1]])
+    {
+        for kind in [&["kill"][..], &["kill", "--tree"], &["suspend"], &["disconnect"]] {
+            refused.push(
+                [kind, &[&*pid.to_string()]]
+                    .concat()
+                    .iter()
+                    .map(|word| (*word).to_owned())
+                    .collect(),
+            );
+        }
+    }
+    for path in [
+        &program,
+        &other,
+        &link,
+        &folder
+            .join("../")
+            .join(folder.file_name().context("a name")?)
+            .join("daemon"),
+    ] {
+        for kind in ["block", "quarantine"] {
+            refused.push(vec![kind.to_owned(), path.display().to_string()]);
+        }
+    }
+    for words in [
+        ["block", "127.0.0.0/8"],
+        ["block", "::/0"],
+        ["block", "/bin/sh"],
+        ["revoke", "0"],
+        ["quarantine", "/etc/passwd"],
+    ] {
+        refused.push(words.map(str::to_owned).to_vec());
+    }
+    let attempts = refused.len();
+    for words in refused {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let (code, said) = say(&agent, &words)?;
+        ensure!(
+            code == Some(1) && said.contains(": refused, "),
+            "{words:?}: {said}"
+        );
+    }
+    // With its parent, it is spared.
+    let root = parent.child.id().to_string();
+    let (_, plan) = say(&agent, &["kill", "--tree", "--dry-run", &root])?;
+    let spared = format!("process {} ", parent.pids[1]);
+    ensure!(
+        plan.contains("would hit 2 processes") && plan.contains(&format!("{spared}would be spared")),
+        "{plan}"
+    );
+    let (code, said) = say(&agent, &["kill", "--tree", &root])?;
+    ensure!(
+        code == Some(0) && said.contains(&format!("{spared}was spared")),
+        "{said}"
+    );
+    ensure!(lives(parent.pids[1]) && !lives(parent.pids[0]), "{said}");
+    for suspect in &by_names {
+        ensure!(lives(suspect.0.id()), "something that is protected was ended");
+    }
+    ensure!(
+        program.exists() && other.exists(),
+        "something that is protected was taken away"
+    );
+    let audit = std::fs::read_to_string(agent.state().join("audit.jsonl"))?;
+    let written = audit
+        .lines()
+        .filter(|line| line.contains("\"step\":\"refused\""))
+        .count();
+    ensure!(
+        written == attempts,
+        "{written} of {attempts} refusals are written down: {audit}"
+    );
     Ok(())
 }
 
