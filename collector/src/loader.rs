@@ -13,9 +13,9 @@ use std::{
     time::Duration,
 };
 
-use prost::{Message as _, bytes::Bytes};
+use prost::bytes::Bytes;
 use sensor_proto::{
-    BATCH_ENTRIES_MAX,
+    BATCH_ENTRIES_MAX, decode,
     v1::{Batch, CompressedBatch},
 };
 use tokio::{
@@ -347,7 +347,7 @@ fn open(parcel: Parcel, arrived_ns: i64) -> Result<Held, (String, Bytes)> {
     let compressed = CompressedBatch { sequence, body };
     let read = || -> Result<(Bytes, u64), String> {
         let encoded = compressed.open().map_err(|error| error.to_string())?;
-        let batch = Batch::decode(encoded.clone()).map_err(|error| error.to_string())?;
+        let batch: Batch = decode(encoded.clone()).map_err(|error| error.to_string())?;
         batch.check_references().map_err(|error| error.to_string())?;
         match batch.entries.len() {
             entries @ 1..=BATCH_ENTRIES_MAX => Ok((encoded, entries as u64)),

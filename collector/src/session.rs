@@ -1,13 +1,16 @@
 //! What an agent may say, and when: the rules of one `Deliver` stream, as a state machine without I/O.
 
-use prost::{DecodeError, Message, bytes::Bytes};
+use prost::bytes::Bytes;
 use sensor_proto::{
-    BATCH_ENTRIES_MAX, DanglingProcess, DecompressError, PROTOCOL,
+    BATCH_ENTRIES_MAX, DanglingProcess, DecodeError, DecompressError, PROTOCOL, decode,
     v1::{Batch, CompressedBatch, Compression, DeliverRequest, Entry, Hello, deliver_request::Frame},
 };
 
 /// Batches that may be on the way without an acknowledgement.
 pub const CREDIT: u32 = 32;
+
+/// Most processes of a batch. Each is there for an entry; an agent may have left some of those out at the last moment, because they were too long.
+pub const PROCESSES_MAX: usize = 2 * BATCH_ENTRIES_MAX;
 
 /// Longest host name in bytes, as DNS has it.
 pub const HOST_BYTES_MAX: usize = 253;
@@ -99,7 +102,7 @@ pub enum FrameError {
         /// How long it is.
         length: usize,
     },
-    /// Bytes that are no batch.
+    /// Bytes that are no batch, or would become one that takes too much memory.
     #[error("a batch of {length} bytes cannot be read: {cause}")]
     Unreadable {
         /// How many bytes there were.
@@ -122,6 +125,14 @@ pub enum FrameError {
         sequence: u64,
         /// How many entries it has.
         entries: usize,
+    },
+    /// A batch with more processes than there is a use for.
+    #[error("batch {sequence} has {processes} processes, more than {PROCESSES_MAX}")]
+    Crowd {
+        /// Its number.
+        sequence: u64,
+        /// How many processes it has.
+        processes: usize,
     },
     /// An entry that claims to be of another host.
     #[error("batch {sequence} has an entry of another host than the stream's")]
@@ -254,13 +265,17 @@ impl Session {
         else {
             return Err(FrameError::NotGreeted);
         };
-        let batch = Batch::decode(encoded.clone()).map_err(|cause| FrameError::Unreadable {
+        let batch: Batch = decode(encoded.clone()).map_err(|cause| FrameError::Unreadable {
             length: encoded.len(),
             cause,
         })?;
         let (sequence, entries) = (batch.sequence, batch.entries.len());
         if !(1..=BATCH_ENTRIES_MAX).contains(&entries) {
             return Err(FrameError::Size { sequence, entries });
+        }
+        let processes = batch.processes.len();
+        if processes > PROCESSES_MAX {
+            return Err(FrameError::Crowd { sequence, processes });
         }
         let foreign = |entry: &Entry| !entry.host.is_empty() && entry.host != stream.host;
         if batch.entries.iter().any(foreign) {
@@ -300,6 +315,8 @@ fn compression(offered: &[i32]) -> Compression {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use prost::Message as _;
+    use sensor_proto::v1::Process;
 
     use super::*;
 
@@ -430,6 +447,23 @@ mod tests {
         }
     }
 
+    /// They would lie in memory until the batch is stored.
+    #[test]
+    fn processes_that_nothing_is_of_are_refused() {
+        let with = |processes: usize| {
+            let batch = Batch {
+                sequence: 11,
+                entries: vec![Entry::default()],
+                processes: vec![Process::default(); processes],
+            };
+            let frame = Some(Frame::Batch(batch.encode_to_vec().into()));
+            open(10).take(DeliverRequest { frame })
+        };
+        assert!(with(PROCESSES_MAX).is_ok());
+        let error = with(PROCESSES_MAX + 1).expect_err("is refused").to_string();
+        assert_eq!(error, "batch 11 has 1025 processes, more than 1024");
+    }
+
     fn compressed(sequence: u64, body: &[u8]) -> DeliverRequest {
         let mut compressor = sensor_proto::Compressor::new().expect("has memory");
         let body = compressor.compress(body).expect("compresses");
@@ -475,6 +509,20 @@ mod tests {
         assert!(
             text.starts_with("compressed batch 11: ") && text.contains("67108864; 8388608 are allowed"),
             "{text}"
+        );
+    }
+
+    /// A kilobyte of thousands of parts with nothing in them, which would become gigabytes of entries.
+    #[test]
+    fn a_compressed_batch_of_empty_parts_is_refused() {
+        let parts = [0x12, 0].repeat(4 << 20);
+        let request = compressed(11, &parts[..parts.len() - 2]);
+        assert!(prost::Message::encoded_len(&request) < 1_000);
+        let error = open(10).take(request).expect_err("is refused").to_string();
+        assert!(
+            error.starts_with("a batch of 8388608 bytes cannot be read: ")
+                && error.ends_with("too many small parts"),
+            "{error}"
         );
     }
 

@@ -3,6 +3,7 @@
 //! entries reach many readers ([`fanout`]). And how both tell people of themselves: [`text`], [`metrics`].
 
 mod batch;
+mod bounded;
 mod compressed;
 pub mod fanout;
 mod filter;
@@ -11,6 +12,7 @@ mod response;
 pub mod text;
 
 pub use batch::DanglingProcess;
+pub use bounded::{Bounded, BoundedDecoder, DECODED_BYTES_MAX, DecodeError, Shape, decode};
 pub use compressed::{Compressor, DecompressError, decompress};
 pub use filter::{FilterError, PATTERN_BYTES_MAX, PATTERNS_MAX, SIGNAL_NAMES, event_name, signal_name};
 pub use response::Entries;

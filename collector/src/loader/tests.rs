@@ -7,6 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use object_store::{ObjectStore, memory::InMemory};
+use prost::Message as _;
 use sensor_proto::{
     Compressor,
     v1::{Entry, Event},

@@ -7,14 +7,13 @@ use prost::{
     encoding::{WireType, bytes, encode_key, encode_varint, encoded_len_varint, key_len, uint64},
 };
 use sensor_proto::{
-    decompress,
+    BoundedDecoder, decompress,
     v1::{Compression, DeliverRequest, DeliverResponse, Entry, Process},
 };
 use tonic::{
     Status,
     codec::{Codec, EncodeBuf, Encoder},
 };
-use tonic_prost::ProstDecoder;
 
 use crate::export::spool::Numbered;
 
@@ -52,14 +51,14 @@ impl Codec for FrameCodec {
     type Encode = Outgoing;
     type Decode = DeliverResponse;
     type Encoder = FrameEncoder;
-    type Decoder = ProstDecoder<DeliverResponse>;
+    type Decoder = BoundedDecoder<DeliverResponse>;
 
     fn encoder(&mut self) -> Self::Encoder {
         FrameEncoder
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        ProstDecoder::default()
+        BoundedDecoder::default()
     }
 }
 
