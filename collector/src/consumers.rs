@@ -2,6 +2,7 @@
 
 pub mod expression;
 mod follow;
+mod places;
 mod wanted;
 
 use std::{path::PathBuf, pin::Pin, sync::Arc, time::Instant};
@@ -16,15 +17,16 @@ use sensor_proto::{
     },
 };
 use tokio::sync::{Semaphore, mpsc};
-use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
-use self::{follow::Follower, wanted::Wanted};
+use self::{follow::Follower, places::Places, wanted::Wanted};
 use crate::{
     fleet::Fleet,
     lake::lease::Leases,
     query::{self, Engine},
     store::{KnownHost, Position},
+    trust::service::peer,
     writer::{Placed, Published, WriteError, Writer},
 };
 
@@ -48,6 +50,8 @@ pub struct CollectorService {
     pub data: PathBuf,
     /// Turns of consumers that read the lake.
     reading: Arc<Semaphore>,
+    /// How many subscriptions each of them has.
+    places: Places,
 }
 
 type Subscription = Pin<Box<dyn Stream<Item = Result<SubscribeResponse, Status>> + Send>>;
@@ -71,6 +75,7 @@ impl CollectorService {
             leases,
             data,
             reading: Arc::new(Semaphore::new(follow::READING)),
+            places: Places::default(),
         }
     }
 
@@ -129,11 +134,18 @@ impl Collector for CollectorService {
         &self,
         request: Request<SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
+        let place = self.places.take(peer(&request)?)?;
         let (wanted, after) = Wanted::of(request.into_inner())?;
-        Ok(Response::new(match after {
+        let responses = match after {
             None => self.live(wanted),
             Some(after) => self.since(wanted, after),
-        }))
+        };
+        let held = responses.map(move |response| {
+            // Given back when the stream is dropped.
+            let _place = &place;
+            response
+        });
+        Ok(Response::new(Box::pin(held)))
     }
 
     async fn query(&self, request: Request<QueryRequest>) -> Result<Response<Self::QueryStream>, Status> {

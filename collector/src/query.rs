@@ -17,5 +17,5 @@ pub mod service;
 mod snapshot;
 
 pub use answer::{Piece, Pieces};
-pub use engine::{Answer, Engine, Limits, QueryError};
+pub use engine::{Answer, Engine, Limits, QueryError, SQL_BYTES_MAX};
 pub use snapshot::Snapshot;

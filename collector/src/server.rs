@@ -25,18 +25,25 @@ use crate::{
         shared::PlaceError,
     },
     prevalence::Facts,
-    query::{Engine, Limits, QueryError},
+    query::{Engine, Limits, QueryError, SQL_BYTES_MAX},
     storage::Storage,
     store::{Reader, Store, StoreError},
     trust::{AccessLayer, Owners, Trust, TrustError, TrustService, Trusting, admin_socket, door, keep_fresh},
     writer::{Published, Writer},
 };
 
-/// Streams of one connection at once.
-const STREAMS: u32 = 256;
+/// Streams of one connection at once. Each may be in the midst of a message of [`MESSAGE_BYTES_MAX`]: 128 MiB together. Agents have a stream or
+/// two on each of their connections.
+const STREAMS: u32 = 16;
 
 /// Longest message about who may come: strangers send them.
 const TRUST_BYTES_MAX: usize = 64 << 10;
+
+/// Longest question about health, which strangers ask: the name of a service.
+const HEALTH_BYTES_MAX: usize = 1 << 10;
+
+/// Longest question of those who read, beside [`SQL_BYTES_MAX`], and about what is offered.
+const QUESTION_BYTES_MAX: usize = 4 * SQL_BYTES_MAX;
 
 /// How long connections may take to end when the collector stops; then they are cut.
 const DRAIN: Duration = Duration::from_millis(1500);
@@ -394,14 +401,24 @@ pub(crate) async fn services(
     let mut routes = Routes::new(ingest);
     if let Some(collector) = collector {
         health.set_serving::<CollectorServer<CollectorService>>().await;
-        routes =
-            routes.add_service(CollectorServer::new(collector).max_encoding_message_size(MESSAGE_BYTES_MAX));
+        let collector = CollectorServer::new(collector)
+            .max_decoding_message_size(QUESTION_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        routes = routes.add_service(collector);
     }
     Ok(routes
         .add_service(trust)
         .add_service(control)
         .add_service(response)
-        .add_service(health_service)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?))
+        .add_service(health_service.max_decoding_message_size(HEALTH_BYTES_MAX))
+        .add_service(
+            reflection()
+                .build_v1()?
+                .max_decoding_message_size(QUESTION_BYTES_MAX),
+        )
+        .add_service(
+            reflection()
+                .build_v1alpha()?
+                .max_decoding_message_size(QUESTION_BYTES_MAX),
+        ))
 }

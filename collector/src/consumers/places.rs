@@ -1,0 +1,65 @@
+//! How many subscriptions somebody may have: each has a queue of its own, or reads the lake.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use sensor_trust::Identity;
+use tonic::Status;
+
+use crate::trust::Peer;
+
+/// Subscriptions of one who is known at once, over all their connections; of this host together, where nobody is told from anybody else.
+const OF_ONE: usize = 64;
+
+/// All that there are. Cloning gives another handle to the same.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Places(Arc<Mutex<HashMap<Option<Identity>, usize>>>);
+
+/// A subscription is there as long as this lives.
+#[derive(Debug)]
+pub(super) struct Place {
+    places: Places,
+    whose: Option<Identity>,
+}
+
+impl Places {
+    /// One more.
+    ///
+    /// # Errors
+    /// If they have as many as they may.
+    pub(super) fn take(&self, peer: &Peer) -> Result<Place, Status> {
+        let whose = match peer {
+            Peer::Known { identity, .. } => Some(identity.clone()),
+            Peer::Stranger(_) | Peer::Unchecked(_) | Peer::Owner { .. } => None,
+        };
+        let mut places = self.lock();
+        let count = places.entry(whose.clone()).or_default();
+        if *count >= OF_ONE {
+            return Err(Status::resource_exhausted(format!(
+                "{} has {OF_ONE} subscriptions, and may not have more at once; end one of them first",
+                peer.who()
+            )));
+        }
+        *count += 1;
+        let places = self.clone();
+        Ok(Place { places, whose })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Option<Identity>, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut places = self.places.lock();
+        if let Some(count) = places.get_mut(&self.whose) {
+            *count -= 1;
+            if *count == 0 {
+                places.remove(&self.whose);
+            }
+        }
+    }
+}
