@@ -202,6 +202,11 @@ impl Admin {
             "Attempts to keep the lake that failed.",
             count(&self.keeper.failures),
         );
+        page.counter(
+            "sensor_lake_damaged_files_total",
+            "Files that could not be read any more, and were set aside.",
+            count(&self.writer.tally().damaged),
+        );
         let look = || {
             let reader = Reader::open(&self.data)?;
             Ok::<_, crate::store::StoreError>((reader.runs()?, reader.backlog()?))

@@ -113,6 +113,8 @@ impl CollectorService {
             entries: Entries::default(),
             waiting: 0,
             taken: 0,
+            damaged: 0,
+            left_out: Vec::new(),
         };
         let stopped = self.published.entries.clone();
         tokio::spawn(async move {

@@ -23,6 +23,7 @@
 
 mod class;
 mod column;
+pub(crate) mod damage;
 mod day;
 pub mod documentation;
 pub mod entry;

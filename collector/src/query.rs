@@ -8,7 +8,6 @@
 //! - Questions are answered on threads of their own that give way to those that store.
 
 mod answer;
-mod damage;
 mod engine;
 mod events;
 mod fresh;

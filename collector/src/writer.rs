@@ -157,6 +157,8 @@ pub struct Tally {
     pub commits: AtomicU64,
     /// Transactions that failed.
     pub failures: AtomicU64,
+    /// Files of the lake that could not be read any more, and were taken off the list.
+    pub damaged: AtomicU64,
 }
 
 impl Writer {
@@ -331,6 +333,15 @@ impl Tally {
                 }
                 (Job::Store { .. }, Ok(Done::Stored(Stored::Already(_)))) => {
                     self.duplicates.fetch_add(1, Ordering::Relaxed);
+                }
+                (
+                    Job::Lake {
+                        change: Change::Damaged(_),
+                        ..
+                    },
+                    Ok(_),
+                ) => {
+                    self.damaged.fetch_add(1, Ordering::Relaxed);
                 }
                 _ => {}
             }

@@ -14,6 +14,7 @@ const ENTRIES: u32 = 1;
 const DROPPED: u32 = 2;
 const POSITION: u32 = 3;
 const TAKEN: u32 = 4;
+const DAMAGED: u32 = 5;
 
 /// Entries that happened since the last response, as many as are ready.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -26,6 +27,8 @@ pub struct SubscribeResponse {
     pub position: u64,
     /// Of a collector: entries that retention has taken since the position before.
     pub taken: u64,
+    /// Of a collector: entries since the position before that cannot be read any more.
+    pub damaged: u64,
     /// The entries before those in `entries`, of a response that is to be sent: the field as it is on the wire. Empty in one that
     /// was received.
     pub encoded: Bytes,
@@ -54,6 +57,7 @@ impl Message for SubscribeResponse {
             DROPPED => encoding::uint64::merge(wire_type, &mut self.dropped, buf, context),
             POSITION => encoding::uint64::merge(wire_type, &mut self.position, buf, context),
             TAKEN => encoding::uint64::merge(wire_type, &mut self.taken, buf, context),
+            DAMAGED => encoding::uint64::merge(wire_type, &mut self.damaged, buf, context),
             _ => encoding::skip_field(wire_type, tag, buf, context),
         }
     }
@@ -75,11 +79,12 @@ impl Message for SubscribeResponse {
 
 impl SubscribeResponse {
     /// Its fields that are numbers, by tag.
-    fn numbers(&self) -> [(u32, u64); 3] {
+    fn numbers(&self) -> [(u32, u64); 4] {
         [
             (DROPPED, self.dropped),
             (POSITION, self.position),
             (TAKEN, self.taken),
+            (DAMAGED, self.damaged),
         ]
     }
 }
@@ -130,6 +135,7 @@ impl Entries {
             dropped: dropped + std::mem::take(&mut self.dropped),
             position: self.position,
             taken: 0,
+            damaged: 0,
             encoded: self.bytes.split().freeze(),
         }
     }
@@ -159,6 +165,7 @@ mod tests {
         let response = SubscribeResponse {
             entries: vec![entry(300)],
             taken: 5,
+            damaged: 6,
             ..entries.take(7)
         };
         let bytes = response.encode_to_vec();
@@ -166,8 +173,14 @@ mod tests {
         let read = SubscribeResponse::decode(&*bytes).expect("is whole");
         assert_eq!(read.entries, (0..=300).map(entry).collect::<Vec<_>>());
         assert_eq!(
-            (read.dropped, read.position, read.taken, read.encoded.len()),
-            (7, 300, 5, 0)
+            (
+                read.dropped,
+                read.position,
+                read.taken,
+                read.damaged,
+                read.encoded.len()
+            ),
+            (7, 300, 5, 6, 0)
         );
         assert_eq!(SubscribeResponse::decode(&*read.encode_to_vec()), Ok(read));
     }

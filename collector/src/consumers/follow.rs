@@ -2,8 +2,14 @@
 //!
 //! It is read from disk, from the lake, then from what is not in the lake yet, then as it is stored. So a slow consumer is behind, and nothing
 //! else. A step reads from one snapshot; the next begins where it ended, whatever has become a run meanwhile.
+//!
+//! Positions are without gaps when they are stored. So a gap is what cannot be read any more, and the consumer is told how large it is.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use arrow::array::{Array as _, AsArray as _, RecordBatch};
 use arrow::datatypes::UInt64Type;
@@ -20,8 +26,8 @@ use tonic::Status;
 use super::wanted::Wanted;
 use crate::{
     lake::{entry::put_together, lease::Leases},
-    query::{Engine, Snapshot},
-    store::{Extent, Position, StoredBatch},
+    query::{Engine, QueryError, Snapshot},
+    store::{Extent, LakeFile, Position, StoreError, StoredBatch},
 };
 
 /// A consumer that takes nothing for so long is cut off while it holds what others wait for. It can go on where it was.
@@ -52,6 +58,9 @@ pub(super) struct Follower {
     pub(super) entries: Entries,
     pub(super) waiting: usize,
     pub(super) taken: u64,
+    pub(super) damaged: u64,
+    /// Files that were found to be damaged, should they still be on the list.
+    pub(super) left_out: Vec<LakeFile>,
 }
 
 /// Why following ended.
@@ -70,6 +79,8 @@ impl From<Status> for End {
 
 /// What is to be read next.
 enum Step {
+    /// Retention has taken everything before this position.
+    Taken(Position),
     /// A run, which has entries up to this position.
     Run(Arc<Snapshot>, Position),
     /// Fresh batches.
@@ -90,7 +101,11 @@ impl Follower {
         loop {
             // Seen before looking, so that what is stored while looking is not waited for.
             self.stored.mark_unchanged();
-            match self.step()? {
+            match self.step().await? {
+                Step::Taken(floor) => {
+                    self.taken += floor.0 - self.next.0;
+                    self.reach(floor);
+                }
                 Step::Run(snapshot, past) => self.read_run(snapshot, past).await?,
                 Step::Batches(batches) => self.read_batches(batches).await?,
                 Step::Wait => {
@@ -108,48 +123,61 @@ impl Follower {
         }
     }
 
-    fn step(&mut self) -> Result<Step, Status> {
-        let failed = |error: crate::store::StoreError| Status::unavailable(error.to_string());
-        let snapshot = Snapshot::take(&self.data, &self.leases).map_err(failed)?;
-        let Extent { floor, next } = snapshot.extent().map_err(failed)?;
-        if self.next > next {
-            let message = format!(
-                "position {} is not reached yet, {next} is next; the collector may have begun anew",
-                self.next
-            );
-            return Err(Status::out_of_range(message));
+    async fn step(&self) -> Result<Step, Status> {
+        let (data, leases, next) = (self.data.clone(), self.leases.clone(), self.next);
+        let left_out = self.left_out.clone();
+        // The database is opened and read, which may wait for the disk.
+        let look = tokio::task::spawn_blocking(move || Step::after(&data, &leases, next, &left_out));
+        let looked = look.await.map_err(|error| Status::internal(error.to_string()))?;
+        match looked.map_err(|error| Status::unavailable(error.to_string()))? {
+            Ok(step) => Ok(step),
+            Err(reached) => Err(Status::out_of_range(format!(
+                "position {next} is not reached yet, {reached} is next; the collector may have begun anew"
+            ))),
         }
-        if self.next < floor {
-            self.taken += floor.0 - self.next.0;
-            self.reach(floor);
-        }
-        if let Some(run) = snapshot.runs().iter().find(|run| run.past > self.next) {
-            let past = run.past;
-            return Ok(Step::Run(Arc::new(snapshot), past));
-        }
-        let batches = snapshot.fresh(self.next).map_err(failed)?;
-        if batches.is_empty() {
-            return Ok(Step::Wait);
-        }
-        Ok(Step::Batches(batches))
     }
 
     async fn read_run(&mut self, snapshot: Arc<Snapshot>, past: Position) -> Result<(), End> {
         let turn = Arc::clone(&self.reading).acquire_owned().await;
         let _turn = turn.map_err(|_| Status::unavailable("the collector is stopping"))?;
-        let mut rows = self
-            .engine
-            .replay(snapshot, self.next, past)
-            .await
-            .map_err(Status::from)?;
+        let Some(error) = self.pass_on(Arc::clone(&snapshot), past).await? else {
+            // The last entries of a run may have been lost.
+            self.miss(past);
+            self.reach(past);
+            return Ok(());
+        };
+        if let QueryError::Unreadable(_) = error {
+            let damaged = self.engine.set_aside(&snapshot, past).await;
+            if !damaged.is_empty() {
+                // The next step goes on in the same run, without them.
+                self.left_out.extend(damaged);
+                return Ok(());
+            }
+        }
+        Err(Status::from(error).into())
+    }
+
+    /// Passes on what a run has from the next position on; or returns why not all of it can be read.
+    async fn pass_on(&mut self, snapshot: Arc<Snapshot>, past: Position) -> Result<Option<QueryError>, End> {
+        let mut rows = match self.engine.replay(snapshot, self.next, past).await {
+            Ok(rows) => rows,
+            Err(error) => return Ok(Some(error)),
+        };
         while let Some(batch) = rows.recv().await {
-            for (position, entry) in entries(&batch.map_err(Status::from)?)? {
+            let batch = match batch {
+                Ok(batch) => batch,
+                Err(error) => return Ok(Some(error)),
+            };
+            for (position, entry) in entries(&batch)? {
                 self.offer(position, &entry).await?;
             }
         }
-        // The last entries of a run may have been lost with a damaged file.
-        self.reach(past);
-        Ok(())
+        Ok(None)
+    }
+
+    /// What is between the last entry and `next` is not there any more: every position has an entry when it is stored.
+    fn miss(&mut self, next: Position) {
+        self.damaged += next.0.saturating_sub(self.next.0);
     }
 
     async fn read_batches(&mut self, batches: Vec<StoredBatch>) -> Result<(), End> {
@@ -165,15 +193,17 @@ impl Follower {
                     }
                 }
                 Err(error) => {
-                    tracing::error!("a batch at position {} cannot be read: {error}", stored.position)
+                    tracing::error!("a batch at position {} cannot be read: {error}", stored.position);
                 }
             }
+            self.miss(past);
             self.reach(past);
         }
         Ok(())
     }
 
     async fn offer(&mut self, position: Position, entry: &Entry) -> Result<(), End> {
+        self.miss(position);
         if self.wanted.matches(entry) {
             self.entries.push(entry);
             self.waiting += 1;
@@ -193,11 +223,12 @@ impl Follower {
 
     /// Sends what waits, if there is any news.
     async fn tell(&mut self) -> Result<(), End> {
-        if self.waiting == 0 && self.taken == 0 && self.told == self.next {
+        if self.waiting == 0 && self.taken == 0 && self.damaged == 0 && self.told == self.next {
             return Ok(());
         }
         let response = SubscribeResponse {
             taken: std::mem::take(&mut self.taken),
+            damaged: std::mem::take(&mut self.damaged),
             ..self.entries.take(0)
         };
         self.waiting = 0;
@@ -212,22 +243,65 @@ impl Follower {
     }
 }
 
-/// The entries of rows that [`Engine::replay`] gave.
+impl Step {
+    /// What there is to be read from `next` on; or the position that is next, where that is before it.
+    fn after(
+        data: &Path,
+        leases: &Leases,
+        next: Position,
+        left_out: &[LakeFile],
+    ) -> Result<Result<Self, Position>, StoreError> {
+        let mut snapshot = Snapshot::take(data, leases)?;
+        let extent: Extent = snapshot.extent()?;
+        if next > extent.next {
+            return Ok(Err(extent.next));
+        }
+        if next < extent.floor {
+            return Ok(Ok(Self::Taken(extent.floor)));
+        }
+        if let Some(past) = snapshot
+            .runs()
+            .iter()
+            .map(|run| run.past)
+            .find(|past| *past > next)
+        {
+            snapshot.leave_out(left_out);
+            return Ok(Ok(Self::Run(Arc::new(snapshot), past)));
+        }
+        let batches = snapshot.fresh(next)?;
+        Ok(Ok(if batches.is_empty() {
+            Self::Wait
+        } else {
+            Self::Batches(batches)
+        }))
+    }
+}
+
+/// The entries of rows that [`Engine::replay`] gave. What is no entry any more is left out: its position is missing.
 fn entries(rows: &RecordBatch) -> Result<Vec<(Position, Entry)>, Status> {
-    let broken =
-        |what: &str| Status::data_loss(format!("an entry of the lake is not as it was written: {what}"));
-    let column = |name: &str| rows.column_by_name(name).ok_or_else(|| broken(name));
+    let column = |name: &str| {
+        let missing = || {
+            Status::internal(format!(
+                "the lake has no column {name}: a defect of this collector"
+            ))
+        };
+        rows.column_by_name(name).ok_or_else(missing)
+    };
     let positions = column("position")?.as_primitive::<UInt64Type>();
     let hosts = column("host")?.as_string_view();
     let encoded = column("entry")?.as_binary_view();
     let processes = column("entry_process")?.as_binary_view();
     let row = |row: usize| {
         let process = (!processes.is_null(row)).then(|| processes.value(row));
+        let position = Position(positions.value(row));
         // Only an event has its process apart; for others it is there for queries.
-        let entry = put_together(hosts.value(row), encoded.value(row), process);
-        entry
-            .map(|entry| (Position(positions.value(row)), entry))
-            .map_err(|error| broken(&error.to_string()))
+        match put_together(hosts.value(row), encoded.value(row), process) {
+            Ok(entry) => Some((position, entry)),
+            Err(error) => {
+                tracing::error!("the entry at position {position} is not as it was written: {error}");
+                None
+            }
+        }
     };
-    (0..rows.num_rows()).map(row).collect()
+    Ok((0..rows.num_rows()).filter_map(row).collect())
 }

@@ -17,7 +17,7 @@ use std::{
 };
 
 use super::{
-    Day,
+    Day, damage,
     file::{FileError, FileWriter, Naming, folder, remove_unlisted},
     lease::Leases,
     merge,
@@ -336,8 +336,19 @@ impl Work {
             return Ok(false);
         };
         let lake = folder(&self.data);
-        let Some(new) = self.merger.merge(&lake, group, &self.stopping)? else {
-            return Ok(false);
+        let new = match self.merger.merge(&lake, group, &self.stopping) {
+            Ok(Some(new)) => new,
+            Ok(None) => return Ok(false),
+            Err(error) => {
+                // One that cannot be read would be in the way of all that come after it, for ever. The others are put together at once.
+                let files = group.iter().flat_map(|run| &run.files);
+                let damaged = damage::set_aside(&lake, files, Some(&self.writer));
+                return if damaged.is_empty() {
+                    Err(error.into())
+                } else {
+                    Ok(true)
+                };
+            }
         };
         let old: Vec<_> = group.iter().map(|run| run.first).collect();
         let entries = new.entries();

@@ -32,12 +32,11 @@ use tokio_stream::StreamExt as _;
 use super::{
     Snapshot,
     answer::{Piece, Pieces},
-    damage,
     events::Events,
 };
 use crate::{
     lake::{
-        folder,
+        damage, folder,
         lease::Leases,
         make_folder, scan,
         shared::{Catalogue, PlaceError},
@@ -343,6 +342,16 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Files of the run of `snapshot` that ends before `past` which cannot be read: set aside and taken off the list, so that another
+    /// snapshot is without them.
+    pub async fn set_aside(&self, snapshot: &Arc<Snapshot>, past: Position) -> Vec<LakeFile> {
+        let run = snapshot.runs().iter().filter(|run| run.past == past);
+        let files = run.flat_map(|run| &run.files).cloned().collect();
+        self.0.look_for_damage(snapshot, files).await
+    }
+}
+
 impl Source {
     async fn snapshot(&self) -> Result<Snapshot, QueryError> {
         match self {
@@ -405,7 +414,8 @@ impl Inner {
                 .await
             {
                 Err(QueryError::Unreadable(message)) => {
-                    let found = self.look_for_damage(&snapshot).await;
+                    let files = snapshot.runs().iter().flat_map(|run| &run.files);
+                    let found = self.look_for_damage(&snapshot, files.cloned().collect()).await;
                     if found.is_empty() || told.schema {
                         return Err(QueryError::Unreadable(message));
                     }
@@ -478,16 +488,21 @@ impl Inner {
         Ok(frame.execute_stream().await?)
     }
 
-    /// Finds files that cannot be read, sets them aside and takes them off the list.
-    async fn look_for_damage(&self, snapshot: &Arc<Snapshot>) -> Vec<LakeFile> {
-        // It reads the whole of the snapshot: one at a time, also of those whose question nobody waits for any more.
+    /// Finds those of these files of a snapshot that cannot be read, sets them aside and takes them off the list.
+    ///
+    /// A shared lake is left as it is: that its store does not answer is no damage.
+    async fn look_for_damage(&self, snapshot: &Arc<Snapshot>, files: Vec<LakeFile>) -> Vec<LakeFile> {
+        // It reads all of them: one at a time, also of those whose question nobody waits for any more.
         let Ok(alone) = Arc::clone(&self.searching).acquire_owned().await else {
             return Vec::new();
         };
         let snapshot = Arc::clone(snapshot);
         let writer = self.source.writer();
         let look = tokio::task::spawn_blocking(move || {
-            let found = damage::set_aside(&snapshot, writer.as_ref());
+            let found = snapshot
+                .lake()
+                .map(|lake| damage::set_aside(lake, &files, writer.as_ref()))
+                .unwrap_or_default();
             drop(alone);
             found
         });

@@ -1,4 +1,5 @@
-//! Files of the lake that cannot be read any more: found, set aside, and taken off the list, so that the rest can be asked for.
+//! Files of the lake that cannot be read any more: found, set aside, and taken off the list, so that the rest can be asked for, followed
+//! and put together.
 
 use std::{
     fs,
@@ -9,21 +10,18 @@ use std::{
 
 use parquet::{arrow::arrow_reader::ParquetRecordBatchReaderBuilder, errors::ParquetError};
 
-use super::Snapshot;
+use super::aside;
 use crate::{
-    lake::aside,
     store::{Change, LakeFile},
     writer::Writer,
 };
 
-/// Reads every file of the snapshot, and returns those that cannot be read. They get a name that nobody takes for a file of the lake.
-///
-/// A shared lake is left as it is: that its store does not answer is no damage.
-pub(super) fn set_aside(snapshot: &Snapshot, writer: Option<&Writer>) -> Vec<LakeFile> {
-    let Some(lake) = snapshot.lake() else {
-        return Vec::new();
-    };
-    let files = snapshot.runs().iter().flat_map(|run| &run.files);
+/// Reads every one of these files, and returns those that cannot be read. They get a name that nobody takes for a file of the lake.
+pub(crate) fn set_aside<'a>(
+    lake: &Path,
+    files: impl IntoIterator<Item = &'a LakeFile>,
+    writer: Option<&Writer>,
+) -> Vec<LakeFile> {
     let mut damaged = Vec::new();
     for file in files {
         let path = lake.join(&file.name);
