@@ -15,6 +15,7 @@ use crate::{
     Config, Server,
     lake::{keeper::Keeping, shared::steward},
     loader::Gathering,
+    query::Limits,
     roles::{IngestRole, WriteRole},
     trust::{OwnFiles, TlsConfig, Trust},
 };
@@ -43,6 +44,12 @@ pub struct ServeArgs {
     /// Seconds after which events become files of the lake, however few they are.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     fresh_seconds: u64,
+    /// Seconds that a query may take.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    query_seconds: u64,
+    /// Mebibytes of memory that all queries together may have for what they sort, group and join.
+    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..))]
+    query_mib: u64,
     /// A name or address under which agents find this collector, for its certificate, beside those of this host; may be given several times.
     #[arg(long = "name", value_name = "NAME")]
     names: Vec<String>,
@@ -76,7 +83,16 @@ impl ServeArgs {
         let mut config = Config::new(self.listen, data, self.trust());
         config.keeping = self.keeping();
         config.admin = self.admin;
+        config.limits = self.limits();
         Ok(config)
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            time: Duration::from_secs(self.query_seconds),
+            memory: usize::try_from(self.query_mib.saturating_mul(1 << 20)).unwrap_or(usize::MAX),
+            ..Limits::default()
+        }
     }
 
     fn keeping(&self) -> Keeping {

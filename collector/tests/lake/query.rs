@@ -109,3 +109,37 @@ async fn answers_have_limits_and_formats() {
     2         worker  file_open
     ");
 }
+
+/// A question that would go on without end, and one that would need more memory than there is: each is told why it ends, and who asks next is
+/// answered as if nothing had been.
+#[tokio::test]
+async fn what_takes_too_long_or_too_much_ends_and_nothing_else_does() {
+    let daemon = Daemon::start(&["--query-seconds", "3", "--query-mib", "8"]);
+    Peer::new(&daemon.url(), "web1").deliver(40).await;
+    let fits = || {
+        assert_eq!(
+            daemon.query("select count(*) as n from events").unwrap(),
+            "{\"n\":2000}\n"
+        )
+    };
+    fits();
+    let endless = "with recursive t(n) as (select 1 as n union all select n + 1 from t where n > 0) select count(*) from t";
+    let error = daemon.query(endless).expect_err("takes too long");
+    assert!(
+        error.contains("the query took longer than 3s; ask about fewer days"),
+        "{error}"
+    );
+    fits();
+    // What is gathered into an array does not go to disk.
+    let large = "select array_agg(x) as all_of_it from (select concat(repeat('x', 1000), value) as x from generate_series(1, 2000000))";
+    let error = daemon.query(large).expect_err("needs too much");
+    assert!(
+        error.contains("the query needs more memory than it may have"),
+        "{error}"
+    );
+    fits();
+    let ended: Vec<_> = (0..4).map(|_| daemon.query(large)).collect();
+    assert!(ended.iter().all(Result::is_err));
+    assert!(daemon.memory() < 700 << 10, "{} KiB", daemon.memory());
+    fits();
+}
