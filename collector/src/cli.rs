@@ -1,5 +1,6 @@
 //! The collector's command line, a file for each subject.
 
+pub mod approvals;
 pub mod audit;
 pub mod bundles;
 mod bus;

@@ -12,8 +12,9 @@ use sensor_proto::{
     fanout::QUEUE_ITEMS,
     signal_name,
     v1::{
-        ListFleetIncidentsRequest, ListFleetIncidentsResponse, ListHostsRequest, ListHostsResponse,
-        QueryRequest, SubscribeRequest, SubscribeResponse, collector_server::Collector,
+        ListApprovalsRequest, ListApprovalsResponse, ListFleetIncidentsRequest, ListFleetIncidentsResponse,
+        ListHostsRequest, ListHostsResponse, QueryRequest, SubscribeRequest, SubscribeResponse,
+        collector_server::Collector,
     },
 };
 use tokio::sync::{Semaphore, mpsc};
@@ -179,6 +180,18 @@ impl Collector for CollectorService {
             .await
             .map_err(unavailable)?;
         Ok(Response::new(ListFleetIncidentsResponse { incidents }))
+    }
+
+    async fn list_approvals(
+        &self,
+        request: Request<ListApprovalsRequest>,
+    ) -> Result<Response<ListApprovalsResponse>, Status> {
+        let approvals = self
+            .writer
+            .approvals(request.into_inner())
+            .await
+            .map_err(unavailable)?;
+        Ok(Response::new(ListApprovalsResponse { approvals }))
     }
 }
 

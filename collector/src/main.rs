@@ -6,7 +6,9 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use collector::cli::{audit, bundles, command, enroll, hosts, identities, incidents, query, revoke, serve};
+use collector::cli::{
+    approvals, audit, bundles, command, enroll, hosts, identities, incidents, query, revoke, serve,
+};
 use tracing_subscriber::EnvFilter;
 
 /// Accepts Sensor's agents, keeps what they send, and serves it.
@@ -26,6 +28,7 @@ enum Verb {
     Audit(audit::AuditArgs),
     Hosts(hosts::HostsArgs),
     Incidents(incidents::IncidentsArgs),
+    Approvals(approvals::ApprovalsArgs),
     Query(query::QueryArgs),
     Command(command::CommandArgs),
     Commands(command::CommandsArgs),
@@ -49,6 +52,7 @@ async fn main() -> ExitCode {
         Verb::Audit(args) => audit::run(args).await,
         Verb::Hosts(args) => hosts::run(args).await.map(|()| ExitCode::SUCCESS),
         Verb::Incidents(args) => incidents::run(args).await.map(|()| ExitCode::SUCCESS),
+        Verb::Approvals(args) => approvals::run(args).await.map(|()| ExitCode::SUCCESS),
         Verb::Query(args) => query::run(args).await.map(|()| ExitCode::SUCCESS),
         Verb::Command(args) => command::run(args).await,
         Verb::Commands(args) => command::list(args).await.map(|()| ExitCode::SUCCESS),

@@ -17,7 +17,10 @@ use std::{
 
 use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
-use sensor_proto::v1::{Batch, Entry, Host, HostIncident, Incident, ListFleetIncidentsRequest, entry};
+use sensor_proto::v1::{
+    Approval, Batch, Entry, Host, HostIncident, Incident, ListApprovalsRequest, ListFleetIncidentsRequest,
+    entry,
+};
 use sensor_storage::{Opened, Plan, StorageError, now};
 
 use crate::{
@@ -25,6 +28,7 @@ use crate::{
     session::{StreamId, TakenBatch},
 };
 
+mod approvals;
 mod incidents;
 mod lake;
 mod reader;
@@ -215,6 +219,17 @@ impl Store {
         })
     }
 
+    /// What waits for a person on hosts, the latest first.
+    ///
+    /// # Errors
+    /// If SQLite fails.
+    pub fn approvals(&self, request: &ListApprovalsRequest) -> Result<Vec<Approval>, StoreError> {
+        approvals::list(&self.connection, request).map_err(|cause| StoreError::Database {
+            path: self.path.clone(),
+            cause,
+        })
+    }
+
     /// Runs `work` and makes all of it durable at once, or none of it.
     ///
     /// # Errors
@@ -385,6 +400,7 @@ impl Writing<'_> {
                 return Ok(Err(StoreError::Gap { sequence, stored }));
             }
             incidents::note(transaction, &stream.host, &batch.entries)?;
+            approvals::note(transaction, &stream.host, &batch.entries)?;
             Ok(Ok(Stored::New(insert(transaction, id, host, taken)?)))
         })?
     }

@@ -12,7 +12,7 @@ use std::{
 
 use sensor_proto::{
     fanout::Fanout,
-    v1::{Batch, Entry, HostIncident, Incident, ListFleetIncidentsRequest},
+    v1::{Approval, Batch, Entry, HostIncident, Incident, ListApprovalsRequest, ListFleetIncidentsRequest},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
@@ -60,6 +60,10 @@ enum Job {
     Incidents {
         request: ListFleetIncidentsRequest,
         reply: oneshot::Sender<Result<Vec<HostIncident>, WriteError>>,
+    },
+    Approvals {
+        request: ListApprovalsRequest,
+        reply: oneshot::Sender<Result<Vec<Approval>, WriteError>>,
     },
     Probe {
         reply: oneshot::Sender<Result<(), WriteError>>,
@@ -282,6 +286,16 @@ impl Writer {
         answer.await.map_err(|_| WriteError::Stopping)?
     }
 
+    /// What waits for a person on hosts, the latest first.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn approvals(&self, request: ListApprovalsRequest) -> Result<Vec<Approval>, WriteError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::Approvals { request, reply }).await?;
+        answer.await.map_err(|_| WriteError::Stopping)?
+    }
+
     /// Lists files of the lake, and what becomes of those that were listed. Waits until that is durable; not to be called from a task.
     ///
     /// # Errors
@@ -372,7 +386,7 @@ fn perform(writing: &Writing<'_>, job: &Job) -> Result<Done, StoreError> {
             let told = writing.tell(host, (**incident).clone());
             told.map(|(position, batch)| Done::Told(position, batch))
         }
-        Job::Hosts { .. } | Job::Incidents { .. } => Ok(Done::Nothing),
+        Job::Hosts { .. } | Job::Incidents { .. } | Job::Approvals { .. } => Ok(Done::Nothing),
     }
 }
 
@@ -421,6 +435,9 @@ fn answer(store: &Store, consumers: &Published, job: Job, result: Result<Done, W
         }
         Job::Incidents { request, reply } => {
             let _ = reply.send(result.and_then(|_| Ok(store.incidents(&request)?)));
+        }
+        Job::Approvals { request, reply } => {
+            let _ = reply.send(result.and_then(|_| Ok(store.approvals(&request)?)));
         }
         Job::Hosts { reply } => {
             let _ = reply.send(result.and_then(|_| Ok(store.hosts()?)));

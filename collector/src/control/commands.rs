@@ -5,8 +5,8 @@ use std::time::Duration;
 use prost::Message as _;
 use rusqlite::{OptionalExtension as _, Row, Transaction, params};
 use sensor_proto::v1::{
-    BundleState, Command, CommandAnswer, CommandState, OfferBundleRequest, RespondResponse, command::What,
-    command_answer::Answer, respond_response,
+    ActionKind, BundleState, Command, CommandAnswer, CommandState, Object, OfferBundleRequest,
+    RespondResponse, Result as Became, command::What, command_answer::Answer, object::Is, respond_response,
 };
 
 use crate::trust::{
@@ -288,7 +288,7 @@ fn expire(tx: &Transaction<'_>) -> rusqlite::Result<()> {
 
 fn collects(state: &CommandState) -> bool {
     let what = state.command.as_ref().and_then(|command| command.what.as_ref());
-    matches!(what, Some(What::Order(order)) if order.kind() == sensor_proto::v1::ActionKind::Collect)
+    matches!(what, Some(What::Order(order)) if order.kind() == ActionKind::Collect)
 }
 
 fn described(command: &Command) -> String {
@@ -307,26 +307,18 @@ fn described(command: &Command) -> String {
 
 /// What is asked, in words.
 pub(crate) fn in_words(what: &What) -> String {
-    use sensor_proto::v1::object::Is;
     match what {
         What::Approve(number) => format!("approve {number}"),
         What::Deny(number) => format!("deny {number}"),
         What::Undo(number) => format!("undo {number}"),
         What::Order(order) => {
-            let kind = order
-                .kind()
-                .as_str_name()
-                .trim_start_matches("ACTION_KIND_")
-                .to_lowercase();
-            let target = match order.object.as_ref().and_then(|object| object.is.as_ref()) {
-                None => format!("process {}", order.pid),
-                Some(Is::Executable(path) | Is::File(path)) => path.clone(),
-                Some(Is::User(uid)) => format!("uid {uid}"),
-                Some(Is::Host(_)) => "the host".to_owned(),
-                Some(Is::Network(network)) => network.clone(),
-            };
+            let target = order
+                .object
+                .as_ref()
+                .map_or_else(|| format!("process {}", order.pid), object);
             format!(
-                "{kind} {target}{}",
+                "{} {target}{}",
+                kind(order.kind()),
                 if order.dry_run {
                     ", only to see what it would hit"
                 } else {
@@ -340,6 +332,29 @@ pub(crate) fn in_words(what: &What) -> String {
     }
 }
 
+/// The name of an action.
+pub(crate) fn kind(kind: ActionKind) -> String {
+    kind.as_str_name()
+        .trim_start_matches("ACTION_KIND_")
+        .to_lowercase()
+}
+
+/// What is no process, in words.
+pub(crate) fn object(object: &Object) -> String {
+    match &object.is {
+        None => "something that this collector does not know".to_owned(),
+        Some(Is::Executable(path) | Is::File(path)) => path.clone(),
+        Some(Is::User(uid)) => format!("uid {uid}"),
+        Some(Is::Host(_)) => "the host".to_owned(),
+        Some(Is::Network(network)) => network.clone(),
+    }
+}
+
+/// What became of an action, in a word.
+pub(crate) fn result(result: Became) -> String {
+    result.as_str_name().trim_start_matches("RESULT_").to_lowercase()
+}
+
 /// What came of it, in words.
 pub(crate) fn outcome(answer: &CommandAnswer) -> String {
     match &answer.answer {
@@ -351,11 +366,7 @@ pub(crate) fn outcome(answer: &CommandAnswer) -> String {
             Some(respond_response::Answer::Begun(number)) => format!("begun as number {number}"),
             Some(respond_response::Answer::Plan(plan)) => format!("it would hit: {plan}"),
             Some(respond_response::Answer::Outcome(outcome)) => {
-                let result = outcome
-                    .result()
-                    .as_str_name()
-                    .trim_start_matches("RESULT_")
-                    .to_lowercase();
+                let result = result(outcome.result());
                 let detail = if outcome.detail.is_empty() {
                     String::new()
                 } else {

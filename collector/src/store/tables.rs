@@ -3,7 +3,7 @@
 //! Numbers that may exceed what SQLite's signed integers hold (`epoch`) are stored bit for bit.
 
 /// What makes each version of the schema of the one before.
-pub(super) const MIGRATIONS: [&str; 3] = [
+pub(super) const MIGRATIONS: [&str; 4] = [
     "
 CREATE TABLE hosts (
     id INTEGER PRIMARY KEY,
@@ -75,5 +75,17 @@ CREATE TABLE incidents (
     PRIMARY KEY (host, id)
 ) STRICT;
 CREATE INDEX incidents_by_time ON incidents (updated_ns);
+",
+    // What hosts would do if somebody approved it, and what came of it.
+    "
+CREATE TABLE approvals (
+    host TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    asked_ns INTEGER NOT NULL,
+    asked BLOB NOT NULL,
+    outcome BLOB,
+    PRIMARY KEY (host, number)
+) STRICT;
+CREATE INDEX approvals_by_time ON approvals (asked_ns);
 ",
 ];

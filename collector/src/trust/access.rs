@@ -41,6 +41,7 @@ pub const TABLE: &[(&str, Callers)] = &[
     ("/sensor.v1.Collector/Subscribe", Callers::Readers),
     ("/sensor.v1.Collector/ListHosts", Callers::Readers),
     ("/sensor.v1.Collector/ListFleetIncidents", Callers::Readers),
+    ("/sensor.v1.Collector/ListApprovals", Callers::Readers),
     ("/sensor.v1.Collector/Query", Callers::Readers),
     ("/sensor.v1.Trust/Enroll", Callers::Anybody),
     ("/sensor.v1.Trust/Renew", Callers::Certified),

@@ -3,9 +3,9 @@
 use std::fs;
 
 use sensor_proto::v1::{
-    ActionKind, AskRequest, Command, CommandAnswer, ListenHello, ListenRequest, ListenResponse,
-    OfferBundleRequest, Order, Outcome, PutBundleRequest, RespondResponse, command::What,
-    command_answer::Answer, control_client::ControlClient, listen_request::Frame, respond_response,
+    Action, ActionKind, AskRequest, Command, CommandAnswer, ListenHello, ListenRequest, ListenResponse,
+    OfferBundleRequest, Order, Outcome, ProcessId, PutBundleRequest, RespondResponse, command::What,
+    command_answer::Answer, control_client::ControlClient, entry, listen_request::Frame, respond_response,
     response_client::ResponseClient,
 };
 use sha2::{Digest as _, Sha256};
@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
-use crate::world::{Collector, Guest, PATIENCE, wait_until};
+use crate::world::{Collector, Guest, PATIENCE, batch_of, wait_until};
 
 /// A host that listens.
 struct Host {
@@ -300,4 +300,86 @@ async fn a_bundle_comes_in_pieces_and_goes_on_where_it_was() {
         ..offer
     };
     assert!(client.offer_bundle(other).await.is_err());
+}
+
+/// What an agent asks is seen at the collector, by whoever may read; a responder decides there, and sees what came of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_on_hosts_is_listed_and_decided() {
+    use sensor_proto::v1::Result as Became;
+
+    let mut collector = Collector::start(&[]).await;
+    let web1 = Guest::enrolled(&collector, &["--host", "web1"]).await;
+    let outcome = |number: u64, kind: ActionKind, result: Became, who: &str, detail: &str| {
+        let action = Action {
+            kind: kind.into(),
+            target: Some(ProcessId {
+                tgid: 4711,
+                start_time_ns: 7,
+            }),
+            incident_id: "i-1".into(),
+            ..Action::default()
+        };
+        entry::Body::Outcome(Outcome {
+            action: Some(action),
+            result: result.into(),
+            detail: detail.into(),
+            time_ns: 1_795_000_000_000_000_000 + number * 1_000_000_000,
+            number,
+            who: who.into(),
+            ..Outcome::default()
+        })
+    };
+    let mut stream = web1.deliver(&collector, "web1").await.expect("is welcome");
+    for (sequence, body) in [
+        outcome(11, ActionKind::Suspend, Became::Done, "policy", ""),
+        outcome(
+            12,
+            ActionKind::KillTree,
+            Became::Asked,
+            "policy",
+            "it is a service",
+        ),
+        outcome(13, ActionKind::Kill, Became::Asked, "policy", "it has a terminal"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        stream.send(batch_of(sequence as u64 + 1, body)).await;
+        assert_eq!(stream.acknowledged().await, Ok(sequence as u64 + 1));
+    }
+    insta::assert_snapshot!(collector.run(&["approvals"]), @r"
+    HOST  NUMBER  ASKED                 STATE  WHAT                    BECAUSE
+    web1  13      2026-11-18T11:06:53Z  waits  kill process 4711       it has a terminal
+    web1  12      2026-11-18T11:06:52Z  waits  kill_tree process 4711  it is a service
+    ");
+    assert_eq!(collector.run(&["approvals", "db1"]).lines().count(), 1);
+
+    // They outlive the collector.
+    drop(stream);
+    collector.kill_and_restart().await;
+    let mut host = Host::listen(&collector, &web1, "web1").await.expect("listens");
+    collector.run(&[
+        "command", "web1", "approve", "12", "--id", "c12", "--why", "a miner", "--wait", "0s",
+    ]);
+    assert_eq!(host.next().await.expect("hears").what, Some(What::Approve(12)));
+    collector.run(&["command", "web1", "deny", "13", "--id", "c13", "--wait", "0s"]);
+    assert_eq!(host.next().await.expect("hears").what, Some(What::Deny(13)));
+    host.answer("c12", done(12)).await;
+    let mut stream = web1.deliver(&collector, "web1").await.expect("is welcome");
+    let by = "uid 0 on the collector's host by the collector";
+    stream
+        .send(batch_of(
+            4,
+            outcome(12, ActionKind::KillTree, Became::Done, by, "3 processes"),
+        ))
+        .await;
+    stream
+        .send(batch_of(5, outcome(13, ActionKind::Kill, Became::Denied, by, "")))
+        .await;
+    while stream.acknowledged().await != Ok(5) {}
+    assert_eq!(collector.run(&["approvals"]).lines().count(), 1, "nothing waits");
+    insta::assert_snapshot!(collector.run(&["approvals", "--all", "-o", "json"]), @r#"
+    {"host":"web1","number":13,"asked":"2026-11-18T11:06:53Z","state":"denied","who":"uid 0 on the collector's host by the collector","action":"kill process 4711","incident":"i-1","because":"it has a terminal"}
+    {"host":"web1","number":12,"asked":"2026-11-18T11:06:52Z","state":"done","who":"uid 0 on the collector's host by the collector","action":"kill_tree process 4711","incident":"i-1","because":"it is a service"}
+    "#);
 }

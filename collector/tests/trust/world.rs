@@ -296,9 +296,14 @@ pub fn batch(sequence: u64) -> DeliverRequest {
         count: sequence,
         ..v1::Loss::default()
     };
+    batch_of(sequence, v1::entry::Body::Loss(loss))
+}
+
+/// With one entry.
+pub fn batch_of(sequence: u64, body: v1::entry::Body) -> DeliverRequest {
     let entry = v1::Entry {
         host: String::new(),
-        body: Some(v1::entry::Body::Loss(loss)),
+        body: Some(body),
     };
     let batch = Batch {
         sequence,
