@@ -119,6 +119,8 @@ pub struct Trusting {
     pub authority: Option<Arc<Authority>>,
     /// The certificate that is shown; `None` without TLS.
     pub shown: Option<Arc<tls::Shown>>,
+    /// Whose certificates are accepted; `None` without TLS.
+    pub roots: Option<Arc<tls::Roots>>,
     /// How the certificate that is shown comes about.
     pub config: Arc<TlsConfig>,
     /// The address that is listened on.
@@ -141,6 +143,7 @@ impl Trusting {
             lobby: Lobby::default(),
             authority: None,
             shown: None,
+            roots: None,
             config: Arc::default(),
             listen,
             tls: None,
@@ -171,7 +174,9 @@ impl Trusting {
         };
         let key = renewal::certificate(self.authority.as_deref(), config, self.listen)?;
         let shown = Arc::new(tls::Shown::new(key));
-        let server = tls::config(roots, Arc::clone(&shown), self.revocations.clone());
+        let roots = Arc::new(tls::Roots::new(roots).map_err(TrustError::Tls)?);
+        let server = tls::config(Arc::clone(&roots), Arc::clone(&shown), self.revocations.clone());
+        self.roots = Some(roots);
         self.tls = Some(Arc::new(server.map_err(TrustError::Tls)?));
         self.shown = Some(shown);
         self.config = Arc::new(config.clone());

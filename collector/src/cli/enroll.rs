@@ -20,6 +20,10 @@ pub struct EnrollArgs {
     /// How long the token is good, 7 days at most.
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime_serde::re::humantime::parse_duration)]
     valid: Duration,
+    /// Also if they are revoked, and certificates are given by an authority of your own (`serve --ca`): those that it gave them before are good
+    /// again, too, as far as they have not ended.
+    #[arg(long)]
+    lift_revocation: bool,
     /// Which collector.
     #[command(flatten)]
     place: Place,
@@ -38,6 +42,7 @@ pub async fn run(args: EnrollArgs) -> anyhow::Result<()> {
         role: role.clone(),
         name: name.clone(),
         seconds: args.valid.as_secs().max(1),
+        lift_revocation: args.lift_revocation,
     };
     let response = client
         .invite(request)

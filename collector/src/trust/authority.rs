@@ -51,6 +51,8 @@ pub enum AuthorityError {
     Make(#[from] rcgen::Error),
     #[error("{0:?} can be no name of a server; --name takes host names and addresses")]
     Name(String),
+    #[error("{} has a certificate that can be trusted by nobody: {why}; those of before are used", path.display())]
+    Unusable { path: PathBuf, why: String },
     #[error("no randomness: {0}")]
     Random(#[from] io::Error),
     #[error("key and certificate are of no use to TLS: {0}")]

@@ -46,6 +46,11 @@ pub enum RegisterError {
     #[error("{0} is revoked")]
     Revoked(Identity),
     #[error(
+        "{0} is revoked, and any certificate that your authority gave them before would be good again if they enrolled: \
+         if all of those have ended, or none is in wrong hands, say --lift-revocation"
+    )]
+    StillOut(Identity),
+    #[error(
         "{0} has {VALID_CERTIFICATES_MAX} valid certificates already and gets no more; let them end, or revoke all of them: `collector revoke`"
     )]
     Greedy(Identity),
@@ -118,16 +123,18 @@ impl Register {
         Ok(revocations)
     }
 
-    /// Makes a token, which `who` asked for.
+    /// Makes a token, which `who` asked for. `may_lift`: also for somebody who is revoked, which ends when they enrol with it. Tokens from
+    /// before somebody was revoked are taken back then.
     ///
     /// # Errors
-    /// If too many wait, or the database fails.
+    /// If it would have to lift what it may not, too many wait, or the database fails.
     pub async fn invite(
         &self,
         identity: Identity,
         valid: Duration,
         authority: Fingerprint,
         who: String,
+        may_lift: bool,
     ) -> Result<(Token, SystemTime), RegisterError> {
         let secret = Secret::random().map_err(AuthorityError::from)?;
         let ends = SystemTime::now() + valid.min(VALID_MAX);
@@ -138,6 +145,10 @@ impl Register {
                     "DELETE FROM tokens WHERE expires_ns < ?1",
                     [now() - TOKEN_MEMORY.as_nanos() as i64],
                 )?;
+                let lifts = is_revoked(tx, &identity)?;
+                if lifts && !may_lift {
+                    return Err(RegisterError::StillOut(identity));
+                }
                 let sql = "SELECT count(*) FROM tokens WHERE used_ns IS NULL AND expires_ns > ?1";
                 if tx.query_row(sql, [now()], |row| row.get::<_, i64>(0))? >= TOKENS_MAX {
                     return Err(RegisterError::Full);
@@ -151,7 +162,8 @@ impl Register {
                         nanoseconds(ends)
                     ],
                 )?;
-                let detail = format!("a token, good until {}", clock(nanoseconds(ends)));
+                let lifts = if lifts { "; it lifts the revocation" } else { "" };
+                let detail = format!("a token, good until {}{lifts}", clock(nanoseconds(ends)));
                 audit::add(tx, "invited", &who, &identity.to_string(), &detail)?;
                 Ok(())
             })
@@ -194,12 +206,7 @@ impl Register {
     pub async fn renew(&self, identity: Identity, issued: Issued) -> Result<Issued, RegisterError> {
         self.database
             .run(move |tx| {
-                let sql = "SELECT 1 FROM revoked WHERE role = ?1 AND name = ?2";
-                let revoked =
-                    tx.query_row(sql, params![identity.role.name(), identity.name.as_str()], |_| {
-                        Ok(())
-                    });
-                if revoked.optional()?.is_some() {
+                if is_revoked(tx, &identity)? {
                     return Err(RegisterError::Revoked(identity));
                 }
                 let sql = "SELECT count(*) FROM certificates
@@ -282,6 +289,14 @@ impl Register {
     pub async fn audit(&self, after: u64) -> Result<Vec<AuditLine>, RegisterError> {
         self.database.run(move |tx| Ok(audit::page(tx, after)?)).await
     }
+}
+
+fn is_revoked(tx: &Transaction<'_>, identity: &Identity) -> rusqlite::Result<bool> {
+    let sql = "SELECT 1 FROM revoked WHERE role = ?1 AND name = ?2";
+    let found = tx.query_row(sql, params![identity.role.name(), identity.name.as_str()], |_| {
+        Ok(())
+    });
+    Ok(found.optional()?.is_some())
 }
 
 fn redeem(tx: &Transaction<'_>, secret: &Secret, from: &str) -> Result<Redeemed, RegisterError> {

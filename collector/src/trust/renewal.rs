@@ -37,6 +37,14 @@ fn renew(trusting: &Trusting) -> Result<(), AuthorityError> {
         authority.renew()?;
     }
     let key = certificate(trusting.authority.as_deref(), &trusting.config, trusting.listen)?;
+    if let (Some(own), Some(roots)) = (&trusting.config.own, &trusting.roots) {
+        // Who is connected stays until their certificate ends, or they are revoked.
+        let trusted = certificates(&own.authority)?;
+        roots.trust(trusted).map_err(|why| AuthorityError::Unusable {
+            path: own.authority.clone(),
+            why,
+        })?;
+    }
     if let Some(shown) = &trusting.shown {
         shown.show(key);
     }

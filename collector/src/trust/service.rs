@@ -74,7 +74,12 @@ impl Trust for TrustService {
 
     async fn invite(&self, request: Request<InviteRequest>) -> Result<Response<InviteResponse>, Status> {
         let who = peer(&request)?.who();
-        let InviteRequest { role, name, seconds } = request.into_inner();
+        let InviteRequest {
+            role,
+            name,
+            seconds,
+            lift_revocation,
+        } = request.into_inner();
         let identity = named(&role, &name)?;
         self.authority()?;
         let valid = if seconds == 0 {
@@ -82,7 +87,13 @@ impl Trust for TrustService {
         } else {
             Duration::from_secs(seconds)
         };
-        let invited = self.0.register.invite(identity, valid, self.pin()?, who).await;
+        // The register knows all certificates of its own authority, and refuses those of before one by one.
+        let may_lift = lift_revocation || self.0.config.own.is_none();
+        let invited = self
+            .0
+            .register
+            .invite(identity, valid, self.pin()?, who, may_lift)
+            .await;
         let (token, ends) = invited.map_err(refusal)?;
         let ends = ends.duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok(Response::new(InviteResponse {
@@ -197,6 +208,7 @@ fn refusal(error: RegisterError) -> Status {
         | RegisterError::Greedy(_) => Status::permission_denied(message),
         RegisterError::Nobody(_) => Status::not_found(message),
         RegisterError::Full => Status::resource_exhausted(message),
+        RegisterError::StillOut(_) => Status::failed_precondition(message),
         RegisterError::Database(_) => Status::unavailable(message),
         RegisterError::Authority(_) => Status::internal(message),
     }

@@ -53,25 +53,56 @@ impl ResolvesServerCert for Shown {
     }
 }
 
-/// The configuration: TLS 1.3, certificates of one of `roots` that are not revoked and name somebody; or none.
-///
-/// # Errors
-/// If a root is of no use, in words.
-pub fn config(
-    roots: Vec<CertificateDer<'static>>,
-    shown: Arc<Shown>,
-    revocations: Revocations,
-) -> Result<ServerConfig, String> {
+/// Whose certificates are accepted, until the next.
+#[derive(Debug)]
+pub struct Roots(Latest<Arc<dyn ClientCertVerifier>>);
+
+impl Roots {
+    /// These first.
+    ///
+    /// # Errors
+    /// If one of them is of no use, in words.
+    pub fn new(roots: Vec<CertificateDer<'static>>) -> Result<Self, String> {
+        Ok(Self(Latest::new(verifier(roots)?)))
+    }
+
+    /// Those from the next handshake on.
+    ///
+    /// # Errors
+    /// As above: then those of before stay.
+    pub fn trust(&self, roots: Vec<CertificateDer<'static>>) -> Result<(), String> {
+        self.0.set(verifier(roots)?);
+        Ok(())
+    }
+}
+
+fn verifier(roots: Vec<CertificateDer<'static>>) -> Result<Arc<dyn ClientCertVerifier>, String> {
     let mut store = RootCertStore::empty();
     for root in roots {
         store.add(root).map_err(|error| error.to_string())?;
     }
-    let chain = WebPkiClientVerifier::builder_with_provider(Arc::new(store), tls::provider())
+    WebPkiClientVerifier::builder_with_provider(Arc::new(store), tls::provider())
         .allow_unauthenticated()
         .build()
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| error.to_string())
+}
+
+/// The configuration: TLS 1.3, certificates of one of `roots` that are not revoked and name somebody; or none.
+///
+/// # Errors
+/// If TLS cannot be set up, in words.
+pub fn config(
+    roots: Arc<Roots>,
+    shown: Arc<Shown>,
+    revocations: Revocations,
+) -> Result<ServerConfig, String> {
     let builder = tls::server().map_err(|error| error.to_string())?;
-    let clients = Arc::new(Clients { chain, revocations });
+    let schemes = roots.0.get().supported_verify_schemes();
+    let clients = Arc::new(Clients {
+        roots,
+        schemes,
+        revocations,
+    });
     let mut config = builder
         .with_client_cert_verifier(clients)
         .with_cert_resolver(shown);
@@ -85,7 +116,8 @@ pub fn config(
 /// Whose certificates are accepted.
 #[derive(Debug)]
 struct Clients {
-    chain: Arc<dyn ClientCertVerifier>,
+    roots: Arc<Roots>,
+    schemes: Vec<SignatureScheme>,
     revocations: Revocations,
 }
 
@@ -94,8 +126,9 @@ impl ClientCertVerifier for Clients {
         false
     }
 
+    /// None: whoever has a certificate has one, and the authorities may be others by now.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.chain.root_hint_subjects()
+        &[]
     }
 
     fn verify_client_cert(
@@ -104,7 +137,8 @@ impl ClientCertVerifier for Clients {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
+        let chain = self.roots.0.get();
+        let verified = chain.verify_client_cert(end_entity, intermediates, now)?;
         let refused = |why| Err(Error::InvalidCertificate(why));
         let Ok(certificate) = Certificate::parse(end_entity) else {
             return refused(CertificateError::BadEncoding);
@@ -124,7 +158,7 @@ impl ClientCertVerifier for Clients {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain.verify_tls12_signature(message, cert, dss)
+        self.roots.0.get().verify_tls12_signature(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -133,10 +167,10 @@ impl ClientCertVerifier for Clients {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain.verify_tls13_signature(message, cert, dss)
+        self.roots.0.get().verify_tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chain.supported_verify_schemes()
+        self.schemes.clone()
     }
 }

@@ -53,6 +53,7 @@ async fn admins_invite_over_the_network() {
         role: "agent".into(),
         name: name.into(),
         seconds: 60,
+        lift_revocation: false,
     };
     let token = client
         .invite(invite("web1"))

@@ -81,6 +81,7 @@ impl Collector {
             role: role.into(),
             name: name.into(),
             seconds: 60,
+            lift_revocation: false,
         };
         self.owner()
             .await
