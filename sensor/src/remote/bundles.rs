@@ -21,6 +21,9 @@ const PIECE: usize = 256 << 10;
 /// Pieces that are read ahead.
 const AHEAD: usize = 2;
 
+/// How often a bundle is begun again of which the collector has thrown away what came, because it was not what was offered.
+const AGAIN: usize = 3;
+
 /// How often, and after which time, what another connection is in the midst of is tried again: within this the collector notices that it is gone.
 const RETRIES: usize = 8;
 const RETRY: Duration = Duration::from_secs(5);
@@ -33,21 +36,19 @@ impl Remote {
         let parcels = tokio::task::spawn_blocking(move || journal.parcels()).await;
         let Ok(Ok(parcels)) = parcels else { return };
         for parcel in parcels {
-            let mut retries = 0..RETRIES;
+            let mut attempts = Attempts::default();
             let sent = loop {
                 let sent = send(ControlClient::new(channel.clone()), &parcel).await;
-                let is_busy = matches!(&sent, Err(status) if status.code() == Code::Aborted);
-                if !is_busy || retries.next().is_none() {
-                    break sent;
+                match sent.as_ref().map_err(|status| attempts.pause_after(status)) {
+                    Err(Some(pause)) => sleep(pause).await,
+                    _ => break sent,
                 }
-                // The collector has not noticed yet that the last connection is gone.
-                sleep(RETRY).await;
             };
             match sent {
                 Ok(()) => tracing::info!("the bundle {} is at the collector", parcel.path),
                 Err(status) if is_final(&status) => {
                     tracing::warn!(
-                        "the bundle {} is not sent: {}; it stays here",
+                        "the bundle {} is not at the collector, and not sent again: {}; it stays here",
                         parcel.path,
                         status.message()
                     );
@@ -59,6 +60,33 @@ impl Remote {
             }
             let journal = self.journal.clone();
             let _ = tokio::task::spawn_blocking(move || journal.posted(&parcel.offer.sha256)).await;
+        }
+    }
+}
+
+/// How often a bundle was tried on one connection.
+#[derive(Debug, Default)]
+struct Attempts {
+    busy: usize,
+    another: usize,
+}
+
+impl Attempts {
+    /// How long to wait before it is tried again; `None` if it is not.
+    fn pause_after(&mut self, status: &Status) -> Option<Duration> {
+        match status.code() {
+            // The collector has not noticed yet that the last connection is gone.
+            Code::Aborted if self.busy < RETRIES => {
+                self.busy += 1;
+                Some(RETRY)
+            }
+            // It was changed on its way, or on the collector's disk, which has nothing of it any more.
+            Code::DataLoss if self.another < AGAIN => {
+                self.another += 1;
+                tracing::warn!("a bundle is sent again from its start: {}", status.message());
+                Some(Duration::ZERO)
+            }
+            _ => None,
         }
     }
 }
@@ -112,5 +140,37 @@ async fn read(mut file: File, mut offset: u64, sha256: String, pieces: mpsc::Sen
             return;
         }
         offset += length as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How often it is tried again that fails like this each time.
+    fn again(status: &Status) -> usize {
+        let mut attempts = Attempts::default();
+        std::iter::from_fn(|| attempts.pause_after(status))
+            .take(99)
+            .count()
+    }
+
+    #[test]
+    fn what_came_as_another_is_sent_again_and_not_for_ever() {
+        let another = Status::data_loss("the bytes that came have another SHA-256; they are thrown away");
+        assert_eq!(again(&another), AGAIN);
+        assert!(
+            is_final(&another),
+            "with the next connection it does not begin anew"
+        );
+        assert_eq!(again(&Status::aborted("busy")), RETRIES);
+        assert_eq!(again(&Status::not_found("gone")), 0);
+        assert_eq!(again(&Status::unavailable("no disk")), 0);
+        let mut attempts = Attempts::default();
+        for _ in 0..AGAIN {
+            assert_eq!(attempts.pause_after(&another), Some(Duration::ZERO));
+            assert_eq!(attempts.pause_after(&Status::aborted("busy")), Some(RETRY));
+        }
+        assert_eq!(attempts.pause_after(&another), None);
     }
 }
