@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn both_sides_see_the_same_sizes() {
-        assert_eq!(size_of::<Verdict>(), 24);
+        assert_eq!(size_of::<Verdict>(), 40);
         assert_eq!(size_of::<State>(), 16);
         assert_eq!(size_of::<Path>(), 256);
         assert_eq!(size_of::<End>(), 20);

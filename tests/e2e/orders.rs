@@ -331,10 +331,23 @@ fn bypassed() -> Result<()> {
     };
     // A process is what the kernel says it runs: a link leads to that. Another name of the file is another program, as on hosts where one file is all programs.
     let by_names = [start(&program)?, start(&link)?];
-    let parent = Shell::start(
-        &format!("sleep 600 & echo $!; {program:?} wait <&0 & echo $!; wait"),
-        2,
+    let role = helper("wait")?;
+    let role: Vec<_> = role.get_args().map(std::ffi::OsStr::to_string_lossy).collect();
+    // Somebody who is no part of the family keeps its input open.
+    let input = folder.join("input");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &input,
+        rustix::fs::FileType::Fifo,
+        0o600.into(),
+        0,
     )?;
+    let _open = std::fs::File::options().read(true).write(true).open(&input)?;
+    let script = format!(
+        "sleep 600 & echo $!; {program:?} {} <{input:?} >/dev/null & echo $!; wait",
+        role.join(" ")
+    );
+    let parent = Shell::start(&script, 2)?;
     let stream = Stream::from_agent(&agent.socket(), Filter::default())?;
     stream.fence()?;
     let mut refused = Vec::new();

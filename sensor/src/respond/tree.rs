@@ -50,13 +50,29 @@ pub(super) struct Felled {
     pub(super) failed: Option<String>,
 }
 
-/// Ends `root` and what descends from it. `known` are descendants that may have lost their parents.
+/// A process that descends from another one by what events have told: it may have lost its parents since.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Descendant {
+    pub(super) id: ProcessId,
+    /// Those between the two.
+    pub(super) between: Vec<ProcessId>,
+}
+
+impl Descendant {
+    /// Whether it descends from one of those that are spared: then it is theirs.
+    fn is_of(&self, spared: &[(u32, Refusal)]) -> bool {
+        let is_spared = |id: &ProcessId| spared.iter().any(|(tgid, _)| *tgid == id.tgid);
+        self.between.iter().any(is_spared)
+    }
+}
+
+/// Ends `root` and what descends from it. `known` are descendants that may have lost their parents, those with the fewest between first.
 ///
 /// # Errors
 /// If the root itself cannot be acted upon.
 pub(super) fn fell(
     root: ProcessId,
-    known: &[ProcessId],
+    known: &[Descendant],
     births: Option<&dyn Births>,
     allow: impl Fn(u32, &[u8]) -> Result<(), Refusal>,
 ) -> Result<Felled, Missed> {
@@ -81,28 +97,29 @@ pub(super) fn fell(
 /// Who would be hit, and who would be spared with what the guard says; what descends from them is theirs.
 pub(super) fn family(
     root: ProcessId,
-    known: &[ProcessId],
+    known: &[Descendant],
     allow: impl Fn(u32, &[u8]) -> Result<(), Refusal>,
 ) -> (Vec<u32>, Vec<(u32, Refusal)>) {
     let mut members = HashSet::from([root.tgid]);
     let mut spared = Vec::new();
-    let known = known.iter().filter(|id| ProcDir::open_same(**id).is_some());
-    let mut found: Vec<u32> = known.map(|id| id.tgid).collect();
+    let mut found: Vec<Descendant> = known.to_vec();
     let mut seen = members.clone();
     loop {
-        found.retain(|tgid| seen.insert(*tgid));
-        for tgid in found {
+        for next in found.drain(..) {
             // Whoever has ended meanwhile is nobody's any more.
-            let Ok(process) = ProcDir::open(tgid) else {
+            let Some((process, _)) = ProcDir::open_same(next.id) else {
                 continue;
             };
-            match allow(tgid, &process.executable().0) {
-                Ok(()) => _ = members.insert(tgid),
-                Err(refusal) => spared.push((tgid, refusal)),
+            if next.is_of(&spared) || !seen.insert(next.id.tgid) {
+                continue;
+            }
+            match allow(next.id.tgid, &process.executable().0) {
+                Ok(()) => _ = members.insert(next.id.tgid),
+                Err(refusal) => spared.push((next.id.tgid, refusal)),
             }
         }
-        found = children(&members, None).into_iter().map(|id| id.tgid).collect();
-        if found.iter().all(|tgid| seen.contains(tgid)) {
+        found = children(&members, None, &seen);
+        if found.is_empty() {
             break;
         }
     }
@@ -114,7 +131,7 @@ pub(super) fn family(
 /// Stops them all; the root is the first.
 fn freeze(
     root: ProcessId,
-    known: &[ProcessId],
+    known: &[Descendant],
     births: Option<&dyn Births>,
     allow: &impl Fn(u32, &[u8]) -> Result<(), Refusal>,
     felled: &mut Felled,
@@ -128,14 +145,14 @@ fn freeze(
     let mut family = vec![stop(root)?];
     // Whoever was found, stopped or not: nobody is looked at twice.
     let mut seen = HashSet::from([root.tgid]);
-    let mut found: Vec<ProcessId> = known.to_vec();
+    let mut found: Vec<Descendant> = known.to_vec();
     let deadline = Instant::now() + LIMIT;
     loop {
-        for id in found
-            .drain(..)
-            .filter(|id| seen.insert(id.tgid))
-            .collect::<Vec<_>>()
-        {
+        for next in found.drain(..) {
+            let id = next.id;
+            if next.is_of(&felled.spared) || !seen.insert(id.tgid) {
+                continue;
+            }
             match stop(id) {
                 Ok(held) => family.push(held),
                 // Another may have its id by now, and be one of them.
@@ -147,8 +164,7 @@ fn freeze(
         // Asked before the look: who is at rest now can have no child that the look does not find.
         let at_rest = family.iter().all(Held::is_at_rest);
         let members: HashSet<u32> = family.iter().map(|held| held.id.tgid).collect();
-        found = children(&members, births);
-        found.retain(|id| !seen.contains(&id.tgid));
+        found = children(&members, births, &seen);
         if found.is_empty() && at_rest {
             return Ok(family);
         }
@@ -162,13 +178,16 @@ fn freeze(
     }
 }
 
-/// Processes whose parents are among `members`, themselves not.
-fn children(members: &HashSet<u32>, births: Option<&dyn Births>) -> Vec<ProcessId> {
+/// Processes whose parents are among `members`, but for those that were `seen`.
+fn children(members: &HashSet<u32>, births: Option<&dyn Births>, seen: &HashSet<u32>) -> Vec<Descendant> {
     running(births)
         .filter(|(id, _, stat)| {
-            !members.contains(&id.tgid) && members.contains(&stat.parent) && !stat.kernel_thread
+            members.contains(&stat.parent) && !seen.contains(&id.tgid) && !stat.kernel_thread
         })
-        .map(|(id, ..)| id)
+        .map(|(id, ..)| Descendant {
+            id,
+            between: Vec::new(),
+        })
         .collect()
 }
 

@@ -10,7 +10,7 @@ use super::{
         kill::{Held, Missed, WAIT},
         order::Order,
         standing::{Change, STOPPED, of_state},
-        tree::{self, Felled},
+        tree::{self, Descendant, Felled},
     },
     Done, Responder,
 };
@@ -84,7 +84,7 @@ impl Responder {
             && let Some(id) = order.action.target.process()
         {
             self.collecting.entry(id).or_default();
-            let family = descendants(id, processes).into_iter();
+            let family = descendants(id, processes).into_iter().map(|known| known.id);
             let family = family.chain(ancestors(id, processes)).chain([id]).collect();
             return self.measures.take(order, self.recent.of(&family));
         }
@@ -184,19 +184,25 @@ fn ancestors(of: ProcessId, processes: &Tree) -> Vec<ProcessId> {
 }
 
 /// What is known to descend from a process, wherever it is now.
-pub(super) fn descendants(root: ProcessId, processes: &Tree) -> Vec<ProcessId> {
-    let descends = |process: &&Arc<Process>| {
-        let mut parent = process.parent;
+/// Those with the fewest between first.
+pub(super) fn descendants(root: ProcessId, processes: &Tree) -> Vec<Descendant> {
+    let descends = |process: &Arc<Process>| {
+        let mut between = Vec::new();
+        let mut parent = process.parent?;
         // A process that is its own ancestor would be a defect of the tree, and no reason to hang.
-        for _ in 0..256 {
-            match parent {
-                Some(id) if id == root => return true,
-                Some(id) => parent = processes.get(id).and_then(|process| process.parent),
-                None => return false,
+        while parent != root {
+            if between.len() >= 256 {
+                return None;
             }
+            between.push(parent);
+            parent = processes.get(parent)?.parent?;
         }
-        false
+        Some(Descendant {
+            id: process.id,
+            between,
+        })
     };
-    let found = processes.iter().filter(descends);
-    found.map(|process| process.id).collect()
+    let mut found: Vec<Descendant> = processes.iter().filter_map(descends).collect();
+    found.sort_by_key(|descendant| descendant.between.len());
+    found
 }

@@ -85,18 +85,38 @@ fn what_is_protected_is_spared_with_what_descends_from_it() {
     let pids = family.pids(2);
     let parent = |pid: u32| ProcDir::open(pid).unwrap().stat().unwrap().parent;
     let spared = *pids.iter().find(|pid| parent(**pid) == family.0.id()).unwrap();
-    let felled = fell(family.id(), &[], None, |tgid, _| match tgid == spared {
+    let start = ProcDir::open(spared).unwrap().stat().unwrap().start;
+    let spared_id = ProcessId { tgid: spared, start };
+    let below = *pids.iter().find(|pid| **pid != spared).unwrap();
+    // As events tell of them; who is below was known, too.
+    let known = [
+        Descendant {
+            id: spared_id,
+            between: Vec::new(),
+        },
+        Descendant {
+            id: ProcessId {
+                tgid: below,
+                start: ProcDir::open(below).unwrap().stat().unwrap().start,
+            },
+            between: vec![spared_id],
+        },
+    ];
+    let allow = |tgid, _: &[u8]| match tgid == spared {
         true => Err(Refusal::Init),
         false => Ok(()),
-    });
-    let felled = felled.unwrap();
+    };
+    assert_eq!(
+        super::family(family.id(), &known, allow),
+        (vec![family.0.id()], vec![(spared, Refusal::Init)])
+    );
+    let felled = fell(family.id(), &known, None, allow).unwrap();
     assert_eq!(
         (felled.ended.len(), felled.spared),
         (1, vec![(spared, Refusal::Init)])
     );
     assert!(pids.iter().all(|pid| lives(*pid)));
-    let start = ProcDir::open(spared).unwrap().stat().unwrap().start;
-    let rest = fell(ProcessId { tgid: spared, start }, &[], None, |_, _| Ok(())).unwrap();
+    let rest = fell(spared_id, &[], None, |_, _| Ok(())).unwrap();
     assert_eq!(rest.ended.len(), 2);
 }
 
