@@ -60,7 +60,7 @@ pub(super) struct Standing {
 /// What the thread is told.
 enum Job {
     /// Something to be done, and what happened before it, where that is wanted.
-    Take(Order, Vec<Arc<Event>>),
+    Take(Box<Order>, Vec<Arc<Event>>),
     /// How it is to be done from now on, and which executables rules name.
     Set(Box<config::Respond>, Vec<PathBuf>),
 }
@@ -196,7 +196,7 @@ impl Measures {
 
     /// Has a measure taken.
     pub(super) fn take(&mut self, order: Order, events: Vec<Arc<Event>>) {
-        let mut job = Job::Take(order, events);
+        let mut job = Job::Take(Box::new(order), events);
         if let Some(jobs) = &self.jobs {
             match jobs.send(job) {
                 Ok(()) => return,
@@ -215,7 +215,7 @@ impl Measures {
         if let Some((Job::Take(order, _), why)) = unsent {
             let _ = self
                 .finished
-                .send((order, Done::Measure(ActionResult::Failed, why)));
+                .send((*order, Done::Measure(ActionResult::Failed, why)));
         }
     }
 
@@ -277,14 +277,14 @@ impl Hands {
                         turns: Arc::clone(&self.bundles),
                         finished: self.finished.clone(),
                     };
-                    making.collect(order, events);
+                    making.collect(*order, events);
                 }
                 Ok(Job::Take(order, _)) => {
                     let done = match self.perform(&order) {
                         Ok(detail) => Done::Measure(ActionResult::Done, detail),
                         Err((result, detail)) => Done::Measure(result, detail),
                     };
-                    self.tell(order, done);
+                    self.tell(*order, done);
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,

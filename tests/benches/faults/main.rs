@@ -20,6 +20,7 @@ use sensor_tests::{
     helper,
     numbers::Numbers,
     patience::{patience, wait_for},
+    wire::Wire,
 };
 
 #[derive(Parser)]
