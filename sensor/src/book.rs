@@ -21,6 +21,7 @@ mod secrets;
 mod store;
 
 use std::{
+    collections::VecDeque,
     path::Path,
     sync::{Arc, mpsc},
     thread::JoinHandle,
@@ -237,14 +238,20 @@ impl Keeper {
 
     /// What was done about an incident that turned out to be a part of another was done about that.
     fn pass_on(&mut self, pages: &mut Vec<Page>) {
-        let parts: Vec<_> = pages.iter().filter_map(Page::part_of).collect();
-        for (whole, outcomes) in parts {
-            let at = pages.iter().position(|page| page.id() == whole).or_else(|| {
+        // The whole may have become a part of another one since.
+        const DEPTH: usize = 64;
+        let mut parts: VecDeque<_> = pages.iter().filter_map(Page::part_of).collect();
+        for _ in 0..DEPTH + parts.len() {
+            let Some((whole, outcomes)) = parts.pop_front() else {
+                break;
+            };
+            let at = pages.iter().position(|page| *page.id() == *whole).or_else(|| {
                 pages.push(self.store.page(&whole)?);
                 Some(pages.len() - 1)
             });
             if let Some(at) = at {
                 pages[at].join(outcomes);
+                parts.extend(pages[at].part_of());
             }
         }
     }

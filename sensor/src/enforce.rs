@@ -120,8 +120,16 @@ impl Enforcer {
     /// If `until` has passed or is further away than [`LONGEST`], if this may not be refused (see [`EnforceError`]), if there is no room
     /// for it, or if the kernel does not take the programs.
     pub fn impose(&mut self, subject: &Subject, until: BootTime) -> Result<(), EnforceError> {
-        check_time(until)?;
         subject.check()?;
+        self.hold(subject, until)
+    }
+
+    /// The same for what was imposed before: of a process tree whose top has ended, what descends from it goes on without a network.
+    ///
+    /// # Errors
+    /// As for [`impose`](Self::impose), but for what may not be refused.
+    pub fn hold(&mut self, subject: &Subject, until: BootTime) -> Result<(), EnforceError> {
+        check_time(until)?;
         let maps = self.ready(Group::for_subject(subject))?;
         let holds = maps.list()?.iter().any(|verdict| verdict.subject == *subject);
         let result = maps.impose(subject, until);
@@ -229,15 +237,20 @@ impl Enforcer {
     /// One in the place of this, which has nothing yet. What this has attached stays until it is dropped; what it has pinned is forgotten.
     #[must_use]
     pub fn anew(&self) -> Self {
-        if let Some(pins) = &self.pins {
-            pins.remove();
-        }
+        self.forget();
         Self {
             pins: self.pins.clone(),
             programs: self.programs.anew(),
             maps: None,
             spared_files: self.spared_files.clone(),
             spared_ends: self.spared_ends.clone(),
+        }
+    }
+
+    /// Forgets the names of what is attached and kept: it ends with this, or is found by nobody.
+    pub fn forget(&self) {
+        if let Some(pins) = &self.pins {
+            pins.remove();
         }
     }
 

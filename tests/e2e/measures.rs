@@ -549,7 +549,7 @@ fn isolated() -> Result<()> {
     ensure!(over.number.to_string() == short, "{over:?}");
     let number = respond(&agent, &["isolate"])?;
     done(&stream, &number)?;
-    let undone = respond(&agent, &["undo", &number])?;
+    let undone = respond(&agent, &["release"])?;
     done(&stream, &undone)?;
     wait_for("nothing to be refused", patience(10), || {
         Ok(ask(&agent, &["respond", "holding"])?

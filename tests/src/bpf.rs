@@ -1,14 +1,21 @@
 //! Kernel programs: which a process holds, whether they are still loaded, and one that does nothing.
 
 use std::{
-    ffi::CStr,
+    ffi::{CStr, CString},
     fs, io,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
 };
 
 use anyhow::{Context as _, Result};
 
 /// Commands of the system call `bpf`.
+const MAP_DELETE: libc::c_int = 3;
+const MAP_NEXT_KEY: libc::c_int = 4;
+const OBJECT_GET: libc::c_int = 7;
 const PROGRAM_LOAD: libc::c_int = 5;
 const PROGRAM_BY_ID: libc::c_int = 13;
 const INFO_BY_FD: libc::c_int = 15;
@@ -105,6 +112,59 @@ pub fn cgroup_links() -> Result<Vec<(u32, u32)>> {
         if found.kind == CGROUP && found.cgroup != 0 {
             links.push((id, found.program));
         }
+    }
+}
+
+/// The head of `union bpf_attr` to open what has a name.
+#[repr(C)]
+struct Named {
+    path: u64,
+    descriptor: u32,
+    flags: u32,
+}
+
+/// The same for an entry of a map.
+#[repr(C)]
+struct Entry {
+    map: u32,
+    reserved: u32,
+    key: u64,
+    next: u64,
+    flags: u64,
+}
+
+/// Takes out all entries of the map that has this name in a BPF file system; its keys have `length` bytes. How many there were.
+///
+/// # Errors
+/// If there is no such map, or the kernel refuses.
+pub fn empty_map(path: &Path, length: usize) -> Result<usize> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    let named = Named {
+        path: name.as_ptr() as u64,
+        descriptor: 0,
+        flags: 0,
+    };
+    let map = open(OBJECT_GET, &named).with_context(|| format!("no map {}", path.display()))?;
+    let mut key = vec![0_u8; length];
+    let mut taken = 0;
+    loop {
+        let mut entry = Entry {
+            map: map.as_raw_fd() as u32,
+            reserved: 0,
+            key: 0,
+            next: key.as_mut_ptr() as u64,
+            flags: 0,
+        };
+        // SAFETY: the value lives, as does what it points to, which is as long as a key.
+        match unsafe { call(MAP_NEXT_KEY, &raw mut entry) } {
+            Ok(_) => {}
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(taken),
+            Err(error) => return Err(error).context("the kernel does not list a map"),
+        }
+        (entry.key, entry.next) = (key.as_ptr() as u64, 0);
+        // SAFETY: the same.
+        unsafe { call(MAP_DELETE, &raw mut entry) }.context("an entry stays")?;
+        taken += 1;
     }
 }
 

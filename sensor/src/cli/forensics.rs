@@ -151,14 +151,13 @@ impl Place {
 /// Has the agent do it, which knows what the process did before and keeps an audit; without one, or where the bundle is to go elsewhere, does it alone.
 async fn collect_it(args: CollectArgs) -> anyhow::Result<ExitCode> {
     let (id, incident) = suspect(&args).await?;
-    let agent = match &args.output {
-        Some(_) => None,
-        None => args.socket.connect().await.ok(),
-    };
-    if let Some(agent) = agent {
-        return have_collected(&args, &mut AgentClient::new(agent), id, incident).await;
+    if args.output.is_none() {
+        match args.socket.connect().await {
+            Ok(agent) => return have_collected(&args, &mut AgentClient::new(agent), id, incident).await,
+            Err(error) => eprintln!("sensor: {error:#}"),
+        }
     }
-    eprintln!("sensor: without an agent: the bundle has no events, and is in no audit");
+    eprintln!("sensor: without an agent the bundle has no events, and is in no audit");
     collect_alone(args, id, incident).await?;
     Ok(ExitCode::SUCCESS)
 }
@@ -192,7 +191,8 @@ async fn have_collected(
     let wait = Duration::from_secs(args.time_limit + QUEUED);
     let answer = respond::ask(agent, Wish::Order(order), args.why.clone(), wait).await?;
     let Answer::Outcome(outcome) = &answer else {
-        bail!("{}", respond::said(&answer));
+        println!("{}", respond::said(&answer));
+        return Ok(ExitCode::from(respond::NOT_YET));
     };
     if outcome.result() != Became::Done {
         bail!("{}", harmless(&outcome.detail));

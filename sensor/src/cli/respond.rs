@@ -169,6 +169,9 @@ struct How {
     dry_run: bool,
 }
 
+/// What a command ends with whose outcome is not known yet.
+pub(super) const NOT_YET: u8 = 3;
+
 /// Asks the agent and prints its answer. What was not done ends with 1, what is not known yet with 3.
 ///
 /// # Errors
@@ -199,7 +202,7 @@ pub async fn run(args: RespondArgs) -> anyhow::Result<ExitCode> {
             Became::Denied if is_denial => ExitCode::SUCCESS,
             _ => ExitCode::FAILURE,
         },
-        Answer::Begun(_) => ExitCode::from(3),
+        Answer::Begun(_) => ExitCode::from(NOT_YET),
         Answer::Plan(_) => ExitCode::SUCCESS,
     })
 }

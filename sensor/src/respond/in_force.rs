@@ -2,49 +2,71 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use sensor_common::FileKey;
+
 use super::{ActionKind, ActionResult, Outcome, Target};
 
 /// As many are remembered, however much else there was since; the oldest goes first.
 const MOST: usize = 1_024;
 
-/// Outcomes that can be undone, the latest last. One for a target, but for files: what was taken from the same place twice is two files.
+/// Something that was done and holds.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    pub(super) outcome: Arc<Outcome>,
+    /// Which executable is blocked, where that is known.
+    pub(super) file: Option<FileKey>,
+}
+
+/// What can be undone, the latest last. One for a target, but for files: what was taken from the same place twice is two files.
 #[derive(Debug, Default)]
-pub(super) struct InForce(VecDeque<Arc<Outcome>>);
+pub(super) struct InForce(VecDeque<Held>);
 
 impl InForce {
-    /// Takes note of an outcome. `undoes` is the number of what it undoes, where that is known.
-    pub(super) fn note(&mut self, outcome: &Arc<Outcome>, undoes: Option<u64>) {
+    /// Takes note of an outcome. `undoes` is the number of what it undoes, where that is known; `file` is the executable that it is about.
+    pub(super) fn note(&mut self, outcome: &Arc<Outcome>, undoes: Option<u64>, file: Option<FileKey>) {
         let kind = outcome.action.kind;
         match outcome.result {
             // The account is locked until somebody unlocks it.
             ActionResult::Expired if kind != ActionKind::Revoke => {
-                self.0.retain(|held| held.number != outcome.number);
+                self.0.retain(|held| held.outcome.number != outcome.number);
             }
             ActionResult::Done if kind.is_undoing() => self.undo(outcome, undoes),
             ActionResult::Done if kind.undone_by().is_some() => {
-                let is_same = |held: &Arc<Outcome>| {
-                    held.number == outcome.number
-                        || held.action.kind == kind
-                            && held.action.target == outcome.action.target
-                            && !matches!(held.action.target, Target::File(_))
+                let is_same = |held: &Held| {
+                    let Outcome { number, action, .. } = &*held.outcome;
+                    *number == outcome.number
+                        || action.kind == kind
+                            && action.target == outcome.action.target
+                            && !matches!(action.target, Target::File(_))
                 };
                 self.0.retain(|held| !is_same(held));
-                if self.0.len() >= MOST {
-                    self.0.pop_front();
-                }
-                self.0.push_back(Arc::clone(outcome));
+                self.make_room();
+                self.0.push_back(Held {
+                    outcome: Arc::clone(outcome),
+                    file,
+                });
             }
             _ => {}
         }
     }
 
+    /// The oldest goes; who is stopped goes first, since of those there may be many.
+    fn make_room(&mut self) {
+        if self.0.len() < MOST {
+            return;
+        }
+        let is_stopped = |held: &Held| held.outcome.action.kind == ActionKind::Suspend;
+        let at = self.0.iter().position(is_stopped).unwrap_or(0);
+        self.0.remove(at);
+    }
+
     fn undo(&mut self, outcome: &Outcome, undoes: Option<u64>) {
-        let is_undone = |held: &Arc<Outcome>| {
-            held.action.kind.undone_by() == Some(outcome.action.kind)
-                && held.action.target == outcome.action.target
+        let is_undone = |held: &Held| {
+            held.outcome.action.kind.undone_by() == Some(outcome.action.kind)
+                && held.outcome.action.target == outcome.action.target
         };
         let undone = match undoes {
-            Some(number) => self.0.iter().rposition(|held| held.number == number),
+            Some(number) => self.0.iter().rposition(|held| held.outcome.number == number),
             None => self.0.iter().rposition(is_undone),
         };
         if let Some(at) = undone {
@@ -53,12 +75,12 @@ impl InForce {
     }
 
     /// What was done under a number, if it holds.
-    pub(super) fn get(&self, number: u64) -> Option<&Arc<Outcome>> {
-        self.iter().find(|held| held.number == number)
+    pub(super) fn get(&self, number: u64) -> Option<&Held> {
+        self.iter().find(|held| held.outcome.number == number)
     }
 
     /// The latest last.
-    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Arc<Outcome>> {
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Held> {
         self.0.iter()
     }
 }
@@ -95,7 +117,7 @@ mod tests {
     }
 
     fn numbers(in_force: &InForce) -> Vec<u64> {
-        in_force.iter().map(|held| held.number).collect()
+        in_force.iter().map(|held| held.outcome.number).collect()
     }
 
     #[test]
@@ -111,14 +133,14 @@ mod tests {
             (5, Kill, "/c", Done),
             (6, Revoke, "", Done),
         ] {
-            in_force.note(&outcome(number, kind, path, result), None);
+            in_force.note(&outcome(number, kind, path, result), None, None);
         }
         assert_eq!(numbers(&in_force), [2, 3, 6]);
-        in_force.note(&outcome(7, Unblock, "/a", Failed), Some(3));
-        in_force.note(&outcome(2, Block, "/b", Expired), None);
-        in_force.note(&outcome(6, Revoke, "", Expired), None);
+        in_force.note(&outcome(7, Unblock, "/a", Failed), Some(3), None);
+        in_force.note(&outcome(2, Block, "/b", Expired), None, None);
+        in_force.note(&outcome(6, Revoke, "", Expired), None, None);
         assert_eq!(numbers(&in_force), [3, 6]);
-        in_force.note(&outcome(8, Unblock, "/a", Done), None);
+        in_force.note(&outcome(8, Unblock, "/a", Done), None, None);
         assert_eq!(numbers(&in_force), [6]);
     }
 
@@ -128,11 +150,11 @@ mod tests {
         use ActionResult::Done;
         let mut in_force = InForce::default();
         for number in 1..=3 {
-            in_force.note(&outcome(number, Quarantine, "/a", Done), None);
+            in_force.note(&outcome(number, Quarantine, "/a", Done), None, None);
         }
-        in_force.note(&outcome(4, Restore, "/a", Done), Some(2));
+        in_force.note(&outcome(4, Restore, "/a", Done), Some(2), None);
         assert_eq!(numbers(&in_force), [1, 3]);
-        in_force.note(&outcome(5, Restore, "/a", Done), None);
+        in_force.note(&outcome(5, Restore, "/a", Done), None, None);
         assert_eq!(numbers(&in_force), [1]);
     }
 }

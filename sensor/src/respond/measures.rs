@@ -55,6 +55,8 @@ impl fmt::Debug for Teller {
 pub(super) struct Standing {
     pub(super) order: Order,
     pub(super) left: Option<Duration>,
+    /// The host runs since before that.
+    pub(super) same_boot: bool,
 }
 
 /// What the thread is told.
@@ -263,6 +265,9 @@ impl Hands {
             for (order, detail) in self.kernel.stopped(&held) {
                 self.tell(order, Done::Measure(ActionResult::Stopped, detail));
             }
+            for (order, stopped) in self.kernel.denied(&held) {
+                self.tell(order, Done::Denied(stopped));
+            }
             *self.holding.lock().unwrap_or_else(PoisonError::into_inner) = held;
             match queue.recv_timeout(SWEEP) {
                 Ok(Job::Set(config, named)) => {
@@ -298,6 +303,7 @@ impl Hands {
                 };
                 self.tell(order, Done::Measure(ActionResult::Expired, detail.to_owned()));
             }
+            self.kernel.settle();
         }
     }
 

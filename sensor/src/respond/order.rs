@@ -98,8 +98,6 @@ pub struct Responses {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stopped {
     pub(super) who: ProcessId,
-    /// The exec failed; otherwise the process was ended in it.
-    pub(super) is_denied: bool,
 }
 
 /// A proposal that was decided for.

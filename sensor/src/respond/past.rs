@@ -31,8 +31,6 @@ pub(super) struct Past {
     /// The latest last.
     pub(super) history: VecDeque<Arc<Outcome>>,
     pub(super) in_force: InForce,
-    /// Which executables were run that are blocked, by the numbers under which they are.
-    pub(super) files: BTreeMap<u64, FileKey>,
     /// With what the process ran that it is about.
     pub(super) pending: Vec<(Proposal, String)>,
     /// When something was done in the last day that counts among what the guard allows.
@@ -94,7 +92,7 @@ impl Past {
                     };
                     let reason = reason.or_else(|| {
                         let held = past.in_force.get(record.proposal);
-                        held.map(|held| held.action.reason.clone())
+                        held.map(|held| held.outcome.action.reason.clone())
                     });
                     let Some(outcome) = outcome(&record, mark, result, reason.unwrap_or_default()) else {
                         continue;
@@ -123,8 +121,6 @@ impl Past {
         past.pending = waiting.collect();
         past.paused = collecting.into_values().collect();
         past.paused.retain(|id| !suspended.contains(id));
-        past.files
-            .retain(|number, _| past.in_force.get(*number).is_some());
         past
     }
 
@@ -136,20 +132,19 @@ impl Past {
         now: (BootTime, WallTime),
         suspended: &mut HashSet<ProcessId>,
     ) {
-        self.in_force.note(outcome, record.undoes);
+        let file = record.file.map(|(device, inode)| FileKey {
+            inode,
+            device,
+            reserved: 0,
+        });
+        // What is done again under its number, since the kernel had forgotten it, was counted when it was done first.
+        let is_new = self.in_force.get(outcome.number).is_none();
+        self.in_force.note(outcome, record.undoes, file);
         if outcome.result != ActionResult::Done {
             return;
         }
-        if let Some((device, inode)) = record.file {
-            let key = FileKey {
-                inode,
-                device,
-                reserved: 0,
-            };
-            self.files.insert(outcome.number, key);
-        }
         let ago = now.1.0.saturating_sub(outcome.time.0);
-        if outcome.action.kind.is_limited() && ago < DAY.as_nanos() as u64 {
+        if is_new && outcome.action.kind.is_limited() && ago < DAY.as_nanos() as u64 {
             self.taken.push(BootTime(now.0.0.saturating_sub(ago)));
         }
         match (outcome.action.kind, outcome.action.target.process()) {

@@ -6,7 +6,7 @@ mod telling;
 
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{HashMap, VecDeque},
     num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::{Arc, mpsc},
@@ -20,10 +20,10 @@ use sensor_common::{FileKey, verdict::PATHS_MAX};
 use super::{
     Action, ActionKind, ActionResult, Audit, Births, Guard, Mode, Outcome, POLICY, Person, Policy, Proposal,
     Record, Refusal, Step, Target,
-    in_force::InForce,
+    in_force::{Held as InForceHeld, InForce},
     kill::{Held, Missed},
     measures::{LOGIN, Means, Measures, Standing, Tell},
-    order::Order,
+    order::{Order, Stopped},
     past,
     pending::Pending,
     recent::Recent,
@@ -59,6 +59,8 @@ pub(super) enum Done {
     Felled(Result<Felled, Missed>),
     /// Of anything else.
     Measure(ActionResult, String),
+    /// Somebody was denied to run what it blocks.
+    Denied(Stopped),
 }
 
 /// What speaks for an action in the audit, at most.
@@ -84,8 +86,6 @@ pub struct Responder {
     told_named: Vec<PathBuf>,
     history: VecDeque<Arc<Outcome>>,
     in_force: InForce,
-    /// Of what is blocked because it was run, which file that was.
-    files: BTreeMap<u64, FileKey>,
     recent: Recent,
     condemned: Condemned,
     lost_at: Option<BootTime>,
@@ -118,7 +118,6 @@ impl Responder {
             told_named: Vec::new(),
             history: VecDeque::new(),
             in_force: InForce::default(),
-            files: BTreeMap::new(),
             recent: Recent::default(),
             condemned: Condemned::default(),
             lost_at: None,
@@ -145,8 +144,9 @@ impl Responder {
     pub fn begin(&mut self, config: &config::Config, host: &str, tell: Arc<Tell>) {
         self.measures.means.complete(config, host, tell);
         let now = WallTime::now();
-        let past = self.in_force.iter().map(|outcome| {
-            let passed = Duration::from_nanos(now.0.saturating_sub(outcome.time.0));
+        let since_boot = BootTime::now().0;
+        let past = self.in_force.iter().map(|InForceHeld { outcome, file }| {
+            let passed = now.0.saturating_sub(outcome.time.0);
             let lasts = outcome.action.lasts;
             let lasts = lasts.or((outcome.action.kind == ActionKind::Revoke).then_some(LOGIN));
             Standing {
@@ -155,10 +155,11 @@ impl Responder {
                     action: outcome.action.clone(),
                     who: outcome.who.clone(),
                     since: BootTime::now(),
-                    file: self.files.get(&outcome.number).copied(),
+                    file: *file,
                     ..Order::default()
                 },
-                left: lasts.map(|lasts| lasts.saturating_sub(passed)),
+                left: lasts.map(|lasts| lasts.saturating_sub(Duration::from_nanos(passed))),
+                same_boot: passed < since_boot,
             }
         });
         self.measures.begin(past.collect());
@@ -205,7 +206,6 @@ impl Responder {
         let past = past::read(state, HISTORY_MAX, self.ask_within);
         self.history = past.history;
         self.in_force = past.in_force;
-        self.files = past.files;
         past.taken.into_iter().for_each(|time| self.guard.count(time));
         past.paused.into_iter().for_each(let_go);
         for (mut proposal, executable) in past.pending {
@@ -245,15 +245,16 @@ impl Responder {
     pub fn outcomes(&mut self, processes: &Tree) -> Vec<Arc<Outcome>> {
         while let Ok((mut order, done)) = self.finished.1.try_recv() {
             // Of what nobody proposed, as what the configuration has the kernel refuse.
-            if order.number == 0 {
+            if order.number == 0 && !matches!(done, Done::Denied(_)) {
                 order.number = self.write(&order, Step::Proposed, &order.action.reason.clone());
             }
-            order.change.after = self.standing(&order.action);
+            order.change.after = self.standing(&order.action, order.file());
             match done {
                 Done::Felled(felled) => self.felled(order, felled),
+                Done::Denied(stopped) => self.note_denied(&order.action, stopped, processes),
                 Done::Measure(result, mut detail) => {
                     if let Some(stopped) = order.stopped {
-                        detail.push_str(&self.who_was_stopped(&order.action, stopped, processes));
+                        detail.push_str(&Self::who_was_stopped(stopped, processes));
                     }
                     self.end(&order, result, detail);
                     self.collected(&order, processes);
@@ -378,6 +379,10 @@ impl Responder {
 
     /// Whether the guard lets it.
     fn check(&self, kind: ActionKind, target: &Target, process: Option<&Process>) -> Result<(), Refusal> {
+        // Who wants back what they have may have it: that takes nothing from anybody.
+        if kind.is_undoing() {
+            return Ok(());
+        }
         match self.guard.check_target(target, process) {
             // Evidence takes nothing from anybody: who is protected is not even paused for it.
             Err(Refusal::Protected(_)) if kind == ActionKind::Collect => Ok(()),
@@ -404,9 +409,10 @@ impl Responder {
         }
     }
 
-    fn standing(&self, action: &Action) -> &'static str {
+    fn standing(&self, action: &Action, file: Option<FileKey>) -> &'static str {
         standing(
             action,
+            file,
             &self.measures.holding(),
             self.measures.means.state.as_deref(),
         )
@@ -441,7 +447,7 @@ impl Responder {
             self.proposed.pop(&proposed(&outcome.action));
         }
         past::keep(&mut self.history, Arc::clone(&outcome), HISTORY_MAX);
-        self.in_force.note(&outcome, order.undoes);
+        self.in_force.note(&outcome, order.undoes, order.file());
         self.outcomes.push(outcome);
     }
 }

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use sensor_common::FileKey;
+
 use super::{Action, ActionKind, Target, measures::file_key, revoke};
 use crate::{
     enforce::{Destination, Subject, Verdict},
@@ -19,8 +21,15 @@ pub(super) struct Change {
 }
 
 /// How it stands now. `held` is what the kernel refuses, `state` where locked accounts are kept.
-pub(super) fn standing(action: &Action, held: &[Verdict], state: Option<&Path>) -> &'static str {
-    let is_held = held.iter().any(|verdict| is_of(&verdict.subject, action));
+pub(super) fn standing(
+    action: &Action,
+    file: Option<FileKey>,
+    held: &[Verdict],
+    state: Option<&Path>,
+) -> &'static str {
+    let is_held = held
+        .iter()
+        .any(|verdict| is_held_by(&verdict.subject, action, file));
     let either = |yes, no| if is_held { yes } else { no };
     match (action.kind, &action.target) {
         (ActionKind::Disconnect | ActionKind::Reconnect, _) => either("cut off", "connected"),
@@ -45,6 +54,14 @@ pub(super) fn of_state(state: u8) -> &'static str {
         b'Z' | b'X' => "ended",
         b'T' | b't' => STOPPED,
         _ => "running",
+    }
+}
+
+/// Whether a verdict is what an action is about, and `file`, where that is known, what it blocks.
+pub(super) fn is_held_by(subject: &Subject, action: &Action, file: Option<FileKey>) -> bool {
+    match (subject, file) {
+        (Subject::File(key), Some(file)) => *key == file,
+        _ => is_of(subject, action),
     }
 }
 

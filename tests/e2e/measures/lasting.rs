@@ -19,7 +19,7 @@ use sensor_tests::{
     tiny,
 };
 
-use super::{Bpffs, acts, done, respond};
+use super::{Bpffs, acts, done, respond, say};
 use crate::knowledge::ask;
 
 /// A host that starts anew has no verdicts; the audit has what was to hold.
@@ -36,18 +36,18 @@ pub(super) fn forgotten() -> Result<()> {
     let stream = Stream::from_agent(&agent.socket(), Filter::default())?;
     let number = respond(&agent, &["block", &path, "--for", "1h"])?;
     let lifted = respond(&agent, &["block", &other_path, "--for", "1h"])?;
-    let network = respond(&agent, &["block", "198.51.100.0/24", "--for", "1s"])?;
-    for number in [&number, &lifted, &network] {
-        done(&stream, number)?;
-    }
+    done(&stream, &number)?;
+    done(&stream, &lifted)?;
     let undone = respond(&agent, &["undo", &lifted])?;
     done(&stream, &undone)?;
+    // Its time is over while there is no agent.
+    let network = respond(&agent, &["block", "198.51.100.0/24", "--for", "4s"])?;
     agent.daemon().kill()?;
     unmount(bpffs.path(), UnmountFlags::DETACH)?;
     wait_for("the kernel to forget", patience(10), || {
         Ok(acts(&program, &file)?.then_some(()))
     })?;
-    sleep(Duration::from_secs(1));
+    sleep(Duration::from_secs(4));
 
     agent.revive(&config)?;
     wait_for("it to be refused again", patience(10), || {
@@ -134,13 +134,28 @@ pub(super) fn tampered() -> Result<()> {
         Ok((links.len() == attached.len() && links != now).then_some(()))
     })?;
     ensure!(!acts(&program, &file)?, "it ran");
+    // What is in the maps.
+    let mut taken = 0;
+    for map in &kept {
+        match map.file_name().and_then(std::ffi::OsStr::to_str) {
+            Some("V_FILES") => taken += bpf::empty_map(map, 16)?,
+            Some("V_PATHS") => taken += bpf::empty_map(map, 256)?,
+            _ => {}
+        }
+    }
+    ensure!(taken == 3, "{taken} entries were taken out");
+    wait_for("it to be refused again", patience(15), || {
+        Ok((!acts(&program, &file)?).then_some(()))
+    })?;
     let holding = ask(&agent, &["respond", "holding"])?;
-    for number in [&block, &network] {
+    for (number, what) in [(&block, path), (&network, "198.51.100.0/24")] {
         ensure!(holding.contains(&format!("{number}: ")), "{holding}");
-        let undone = respond(&agent, &["undo", number])?;
+        let undone = respond(&agent, &["unblock", what])?;
         done(&stream, &undone)?;
     }
     ensure!(acts(&program, &file)?, "it is refused still");
+    let (code, said) = say(&agent, &["undo", &block])?;
+    ensure!(code == Some(1) && said.contains("holds no more"), "{said}");
     Ok(())
 }
 

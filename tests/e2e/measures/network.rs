@@ -83,7 +83,14 @@ pub(super) fn disconnected() -> Result<()> {
         Ok(suspect.expect(&format!("connect {end}"), "refused").ok())
     })?;
     let stream = Stream::from_agent(&agent.socket(), Filter::default())?;
+    let undone = respond(&agent, &["reconnect", &pid])?;
+    done(&stream, &undone)?;
+    suspect.expect(&format!("connect {end}"), "ok")?;
+    // Whom it left behind can be let go when it has ended.
+    let number = respond(&agent, &["disconnect", &pid, "--for", "10m"])?;
+    done(&stream, &number)?;
+    drop(suspect);
     let undone = respond(&agent, &["undo", &number])?;
     done(&stream, &undone)?;
-    suspect.expect(&format!("connect {end}"), "ok")
+    Ok(())
 }

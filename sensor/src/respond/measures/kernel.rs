@@ -16,7 +16,7 @@ use super::{Came, Means, Standing, failed};
 use crate::{
     config,
     enforce::{Destination, EnforceError, Enforcer, LONGEST, Options, Subject, Verdict},
-    host::file,
+    host::{Process, ProcessId, file},
     respond::{
         Action, ActionKind, Guard, POLICY, Target,
         order::{Order, Stopped},
@@ -46,6 +46,10 @@ pub(super) struct Kernel {
     renewed: BootTime,
     /// What somebody has tampered with could not be put back.
     is_broken: bool,
+    /// What the kernel refused when this was done with it last: nobody else changes that.
+    expected: Vec<Verdict>,
+    /// Who was denied to run something last, of each verdict.
+    last_denied: HashMap<Subject, ProcessId>,
 }
 
 impl Kernel {
@@ -64,6 +68,8 @@ impl Kernel {
             named: [&means.config.block_executables[..], &means.named].concat(),
             renewed: BootTime(0),
             is_broken: false,
+            expected: Vec::new(),
+            last_denied: HashMap::new(),
         }
     }
 
@@ -167,7 +173,6 @@ impl Kernel {
     /// where the configuration or a rule names an executable, with what is like one and has no number.
     pub(super) fn stopped(&mut self, held: &[Verdict]) -> Vec<(Order, String)> {
         let mut told = Vec::new();
-        let is_denied = self.enforcer.as_ref().and_then(Enforcer::denies_exec) == Some(Ok(()));
         for Verdict {
             subject, hits, last, ..
         } in held
@@ -182,7 +187,7 @@ impl Kernel {
                 .cloned()
                 .or_else(|| self.named_order(subject));
             if let Some(mut order) = order {
-                order.stopped = last.map(|who| Stopped { who, is_denied });
+                order.stopped = last.map(|who| Stopped { who });
                 told.push((
                     order,
                     format!("the kernel has refused {subject} {hits} times so far"),
@@ -191,6 +196,26 @@ impl Kernel {
             self.seen.insert(subject.clone(), *hits);
         }
         told
+    }
+
+    /// Who was denied to run something that the configuration or a rule names, once each: at the next look the last may be another.
+    pub(super) fn denied(&mut self, held: &[Verdict]) -> Vec<(Order, Stopped)> {
+        if self.enforcer.as_ref().and_then(Enforcer::denies_exec) != Some(Ok(())) {
+            return Vec::new();
+        }
+        let mut denied = Vec::new();
+        self.last_denied
+            .retain(|subject, _| held.iter().any(|verdict| verdict.subject == *subject));
+        for Verdict { subject, last, .. } in held {
+            let Some(who) = last.filter(|who| self.last_denied.get(subject) != Some(who)) else {
+                continue;
+            };
+            if let Some(order) = self.named_order(subject) {
+                self.last_denied.insert(subject.clone(), who);
+                denied.push((order, Stopped { who }));
+            }
+        }
+        denied
     }
 
     fn named_order(&self, subject: &Subject) -> Option<Order> {
@@ -215,8 +240,12 @@ impl Kernel {
             .lasts
             .unwrap_or(self.means.config.block_for)
             .min(LONGEST);
-        let until = BootTime::now().after(lasts);
         let subjects = subjects(order).map_err(failed)?;
+        self.impose_on(subjects, lasts, order, guard)
+    }
+
+    fn impose_on(&mut self, subjects: Vec<Subject>, lasts: Duration, order: &Order, guard: &Guard) -> Came {
+        let until = BootTime::now().after(lasts);
         self.carry_out(&subjects, until, guard).map_err(failed)?;
         let mut detail = format!(
             "the kernel refuses it for {}",
@@ -377,14 +406,23 @@ fn subjects(order: &Order) -> Result<Vec<Subject>, String> {
         Target::Executable(path) => {
             let ran = order.file();
             let here = file_key(path);
-            // A path means something else in another view of the file system: a container's program must not take the host's with it.
-            let by_path = ran.is_none_or(|ran| here.is_none_or(|here| here == ran));
+            // A path means something else in another view of the file system: a container's program must not take the host's with it, nor that of
+            // other containers.
+            let is_hosts = || order.process.as_ref().is_some_and(|process| in_own_view(process));
+            let by_path = ran.is_none_or(|ran| here == Some(ran) || here.is_none() && is_hosts());
             let file = ran.or(here).map(Subject::File);
             let path = by_path.then(|| Subject::Path(path.clone()));
             file.into_iter().chain(path).collect()
         }
         target => return Err(format!("the kernel cannot refuse {target}")),
     })
+}
+
+/// Whether a process sees the same files by the same paths as this one.
+fn in_own_view(process: &Process) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let own = std::fs::metadata("/proc/self/ns/mnt").map(|own| own.ino());
+    own.is_ok_and(|own| own == u64::from(process.namespaces.mount))
 }
 
 /// The file at `path`, if it is one.
@@ -408,15 +446,14 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::host::{Image, Process};
+    use crate::host::Image;
 
-    /// Where `path` was run that was the file `inode` on the device of the real one.
-    fn order(path: &Path, inode: u64) -> Order {
-        let real = file_key(path).unwrap();
+    /// A process of nobody's view has run `path`, which was this file.
+    fn order(path: &Path, ran: FileKey) -> Order {
         let process = Process {
             image: Arc::new(Image {
-                inode,
-                device: real.device,
+                inode: ran.inode,
+                device: ran.device,
                 ..Image::default()
             }),
             ..crate::respond::testing::incident_of(crate::detect::Severity::High, "a", "T1059")
@@ -442,7 +479,7 @@ mod tests {
         std::fs::write(&path, b"").unwrap();
         let real = file_key(&path).unwrap();
         assert_eq!(
-            subjects(&order(&path, real.inode)).unwrap(),
+            subjects(&order(&path, real)).unwrap(),
             [Subject::File(real), Subject::Path(path.clone())]
         );
         let elsewhere = FileKey {
@@ -450,17 +487,21 @@ mod tests {
             ..real
         };
         assert_eq!(
-            subjects(&order(&path, elsewhere.inode)).unwrap(),
+            subjects(&order(&path, elsewhere)).unwrap(),
             [Subject::File(elsewhere)]
         );
         // That is known of a former agent's orders, too.
+        // Where the host has nothing at the path, it is the path's only if it is the host's process.
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(subjects(&order(&path, real)).unwrap(), [Subject::File(real)]);
         let former = Standing {
             order: Order {
                 process: None,
                 file: Some(elsewhere),
-                ..order(&path, elsewhere.inode)
+                ..order(&path, elsewhere)
             },
             left: None,
+            same_boot: false,
         };
         assert!(former.is_held_by(&Subject::File(elsewhere)));
         assert!(!former.is_held_by(&Subject::File(real)));

@@ -110,7 +110,7 @@ fn what_was_done_counts_and_can_be_undone_however_much_came_after() {
     act(ActionKind::Collect, 12, Some(Step::Ended(ActionResult::Asked)));
     let past = read(folder.path(), 1, HOUR);
     assert_eq!(past.history.len(), 1);
-    let in_force: Vec<u64> = past.in_force.iter().map(|held| held.number).collect();
+    let in_force: Vec<u64> = past.in_force.iter().map(|held| held.outcome.number).collect();
     assert_eq!((in_force[0], in_force.len()), (disconnected, 2));
     let now = BootTime::now();
     assert!(past.taken.iter().all(|time| now.since(*time) < HOUR));

@@ -22,24 +22,26 @@ use crate::{
 impl Responder {
     /// Nothing stands against it any more but the target itself.
     pub(super) fn carry_out(&mut self, mut order: Order, processes: &Tree) {
-        // Of what has ended there is no bundle. Who gives an order does not wait for one; who approves what the policy proposed does.
-        if let Some(id) = order.action.target.process()
-            && (&*order.who == POLICY || !order.action.incident.is_empty())
-            && order.action.kind != ActionKind::Collect
+        // Of what has ended there is no bundle. Who gives an order does not wait for one; who approves what the policy proposed does. Whom a bundle stops,
+        // it lets go on at its end: so whoever stays stopped is stopped then, and another bundle made.
+        let waits = &*order.who == POLICY
+            || !order.action.incident.is_empty()
+            || matches!(order.action.kind, ActionKind::Suspend | ActionKind::Collect);
+        if let Some(id) = order.action.target.process().filter(|_| waits)
             && let Some(parked) = self.collecting.get_mut(&id)
         {
             return parked.push(order);
         }
         let signal = match (order.action.kind, order.action.target.process()) {
             (ActionKind::KillTree, Some(id)) => {
-                order.change.before = self.standing(&order.action);
+                order.change.before = self.standing(&order.action, order.file());
                 return self.fell(order, id, processes);
             }
             (ActionKind::Kill, Some(id)) => (id, Signal::KILL),
             (ActionKind::Suspend, Some(id)) => (id, Signal::STOP),
             (ActionKind::Resume, Some(id)) => (id, Signal::CONT),
             _ => {
-                order.change.before = self.standing(&order.action);
+                order.change.before = self.standing(&order.action, order.file());
                 return self.take_measure(order, processes);
             }
         };
@@ -54,7 +56,11 @@ impl Responder {
         change: &mut Change,
     ) -> (ActionResult, String) {
         let held = Held::new(id, self.births.as_deref(), |executable| {
-            self.guard.check_running(id.tgid, executable)
+            match signal {
+                // Who was stopped before they were protected goes on all the same.
+                Signal::CONT => Ok(()),
+                _ => self.guard.check_running(id.tgid, executable),
+            }
         });
         let done = held.and_then(|held| held.signal(signal).map(|()| held));
         let held = match done {

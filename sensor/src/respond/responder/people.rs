@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     super::{
         Action, ActionKind, ActionResult, Answer, Demand, Object, Outcome, Person, Proposal, Step, Target,
-        Wish, order::Order, tree,
+        Wish, measures::file_key, order::Order, tree,
     },
     Responder,
     doing::descendants,
@@ -44,8 +44,14 @@ impl Responder {
             Wish::Do(ref demand) => {
                 let (target, process) = meant(demand, processes)?;
                 let lasts = demand.lasts.or_else(|| self.policy.lasts(demand.kind));
+                // A path may lead to something else later.
+                let file = match &target {
+                    Target::Executable(path) => file_key(path),
+                    _ => None,
+                };
                 let action = Action::asked_for(demand.kind, target, lasts, &demand.incident, person);
                 let order = Order {
+                    file,
                     bundle: demand.bundle.clone(),
                     ..Order::asked_for(action, process, person)
                 };
@@ -72,11 +78,13 @@ impl Responder {
         person: &Person,
         processes: &Tree,
     ) -> Result<(Action, Option<Arc<Process>>), String> {
-        let held = self.in_force.get(number).map(|held| &held.action);
+        let held = self.in_force.get(number).map(|held| &held.outcome.action);
         let action = held.ok_or_else(|| self.why_not(number))?;
         let kind = action.kind.undone_by().ok_or_else(|| self.why_not(number))?;
         let target = action.target.clone();
         let process = match target.process() {
+            // Its descendants are cut off, whether it lives or not.
+            Some(id) if kind == ActionKind::Reconnect => processes.get(id).cloned(),
             Some(id) => {
                 let process = running(id.tgid, processes)?;
                 if !same_tick(process.id.start, id.start) {

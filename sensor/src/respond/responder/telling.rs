@@ -4,9 +4,9 @@ use std::{path::PathBuf, sync::Arc};
 
 use super::{
     super::{
-        Action, ActionKind, Holding, POLICY, Person, Responses, Step, Target,
+        Action, ActionKind, Holding, Outcome, POLICY, Person, Responses, Step, Target,
         order::Stopped,
-        standing::{STOPPED, is_of},
+        standing::{STOPPED, is_held_by},
     },
     Responder,
 };
@@ -27,19 +27,20 @@ impl Responder {
     fn holding(&self) -> Vec<Holding> {
         let verdicts = self.measures.holding().into_iter().map(|verdict| {
             let mut of = self.in_force.iter().rev();
-            let of = of.find(|held| is_of(&verdict.subject, &held.action));
+            let of = of.find(|held| is_held_by(&verdict.subject, &held.outcome.action, held.file));
             Holding {
                 what: verdict.subject.to_string(),
-                number: of.map(|held| held.number),
+                number: of.map(|held| held.outcome.number),
                 until: Some(verdict.until),
                 hits: verdict.hits,
             }
         });
         let others = self.in_force.iter().filter_map(|held| {
-            let target = &held.action.target;
-            let what = match held.action.kind {
+            let Outcome { number, action, .. } = &*held.outcome;
+            let target = &action.target;
+            let what = match action.kind {
                 // Who has ended is stopped no more.
-                ActionKind::Suspend if self.standing(&held.action) == STOPPED => {
+                ActionKind::Suspend if self.standing(action, None) == STOPPED => {
                     format!("process {target}, stopped")
                 }
                 ActionKind::Revoke => format!("account of {target}, locked"),
@@ -48,7 +49,7 @@ impl Responder {
             };
             Some(Holding {
                 what,
-                number: Some(held.number),
+                number: Some(*number),
                 until: None,
                 hits: 0,
             })
@@ -56,17 +57,21 @@ impl Responder {
         verdicts.chain(others).collect()
     }
 
-    /// In words; who was denied to run something is kept for whoever [asks](Self::denied).
-    pub(super) fn who_was_stopped(&mut self, action: &Action, stopped: Stopped, processes: &Tree) -> String {
+    /// Who was denied to run something is kept for whoever [asks](Self::denied).
+    pub(super) fn note_denied(&mut self, action: &Action, stopped: Stopped, processes: &Tree) {
         const DENIED_MAX: usize = 64;
-        let Some(process) = processes.get(stopped.who) else {
-            return format!("; the last who tried was process {}", stopped.who.tgid);
-        };
-        if let (true, Target::Executable(path)) = (stopped.is_denied, &action.target)
+        if let (Some(process), Target::Executable(path)) = (processes.get(stopped.who), &action.target)
             && self.denied.len() < DENIED_MAX
         {
             self.denied.push((Arc::clone(process), path.clone()));
         }
+    }
+
+    /// In words.
+    pub(super) fn who_was_stopped(stopped: Stopped, processes: &Tree) -> String {
+        let Some(process) = processes.get(stopped.who) else {
+            return format!("; the last who tried was process {}", stopped.who.tgid);
+        };
         format!(
             "; the last who tried was process {}, which runs {}",
             stopped.who.tgid,

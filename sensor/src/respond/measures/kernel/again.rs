@@ -1,6 +1,6 @@
 //! What was to hold and does not: after a restart of the host, or when somebody has taken it apart.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use super::{
     super::{Came, Standing, failed},
@@ -9,7 +9,7 @@ use super::{
 use crate::{
     enforce::{EnforceError, Enforcer, Subject, Verdict},
     host::proc::ProcDir,
-    respond::{ActionKind, ActionResult, Guard, Target, order::Order, standing::is_of},
+    respond::{ActionKind, ActionResult, Guard, Target, order::Order, standing::is_held_by},
     time::BootTime,
 };
 
@@ -30,31 +30,38 @@ impl Kernel {
                 && !held.iter().any(|verdict| standing.is_held_by(&verdict.subject))
         };
         let missing = past.into_iter().filter(is_missing);
-        let came = missing
-            .map(|Standing { mut order, left }| {
-                if left == Some(Duration::ZERO) {
+        let came: Vec<_> = missing
+            .map(|mut standing| {
+                if standing.left == Some(Duration::ZERO) {
                     let over = "its time was over before the agent began again";
-                    return (order, ActionResult::Expired, over.to_owned());
+                    return (standing.order, ActionResult::Expired, over.to_owned());
                 }
-                order.action.lasts = left;
-                match self.try_again(&order, guard) {
+                standing.order.action.lasts = standing.left;
+                match self.try_again(&standing, guard) {
                     Ok(detail) => (
-                        order,
+                        standing.order,
                         ActionResult::Done,
                         format!("the kernel had forgotten it, as it does when a host starts anew: {detail}"),
                     ),
-                    Err((result, detail)) => (order, result, format!("it holds no more: {detail}")),
+                    Err((result, detail)) => (standing.order, result, format!("it holds no more: {detail}")),
                 }
             })
             .collect();
-        // Without an audit nobody knows what the others hold for whom: it ends by itself.
-        if let Some(enforcer) = self.enforcer.as_ref().filter(|_| self.means.state.is_some()) {
+        // Without an audit nobody knows what the others hold for whom, and what could not be put here may still hold there: it ends by itself.
+        let is_all_here = came
+            .iter()
+            .all(|(_, result, _)| matches!(result, ActionResult::Done | ActionResult::Expired));
+        if let Some(enforcer) = &self.enforcer
+            && self.means.state.is_some()
+            && is_all_here
+        {
             enforcer.forget_others();
         }
         came
     }
 
-    fn try_again(&mut self, order: &Order, guard: &Guard) -> Came {
+    fn try_again(&mut self, standing: &Standing, guard: &Guard) -> Came {
+        let order = &standing.order;
         let over = |why: &str| Err((ActionResult::Expired, why.to_owned()));
         let check = match &order.action.target {
             Target::Process(id) => match ProcDir::open_same(*id) {
@@ -65,10 +72,13 @@ impl Kernel {
         };
         check.map_err(|refusal| (ActionResult::Refused, refusal.to_string()))?;
         match &order.action.target {
-            // What lies there now was never meant, and a device may have another number now.
-            Target::Executable(path) if order.file.is_some() && file_key(path) != order.file => {
-                over("the file that was run is not at its path any more")
-            }
+            Target::Executable(path) => match standing.blocked(path) {
+                subjects if subjects.is_empty() => over("the file that was run is not at its path any more"),
+                subjects => {
+                    let lasts = order.action.lasts.unwrap_or_default();
+                    self.impose_on(subjects, lasts, order, guard)
+                }
+            },
             Target::User(uid) => {
                 self.refuse_user(*uid, order, guard).map_err(failed)?;
                 Ok("nothing of that login may run".to_owned())
@@ -79,44 +89,137 @@ impl Kernel {
 
     /// Puts everything back if somebody has tampered with it. What they did, in words, the first time.
     pub(in crate::respond::measures) fn mend(&mut self, guard: &Guard) -> Option<String> {
-        let Some(what) = self.enforcer.as_ref().and_then(Enforcer::tampered) else {
+        let Some(what) = self.tampered() else {
             self.is_broken = false;
             return None;
         };
-        let held = self.holding();
         let former = self.enforcer.take()?;
         self.enforcer = Some(former.anew());
-        let put_back = self.hold_again(&held, &former, guard);
-        match put_back {
-            Ok(()) => {
-                // What is refused from now on is counted from nothing.
-                self.seen.clear();
-                Some(format!("{what}; all that was refused is refused again"))
-            }
-            Err(error) => {
-                // As much of it as there is goes on meanwhile.
-                self.enforcer = Some(former);
-                let was_broken = std::mem::replace(&mut self.is_broken, true);
-                (!was_broken).then(|| format!("{what}; it cannot be put back ({error}) and is tried again"))
-            }
+        let failed = self.hold_again(&former, guard);
+        let has_some = !self.holding().is_empty();
+        if has_some || self.expected.is_empty() {
+            // What is refused from now on is counted from nothing.
+            self.seen.clear();
+            self.settle();
+            return Some(match failed {
+                None => format!("{what}; all that was refused is refused again"),
+                Some(error) => {
+                    format!("{what}; what was refused is refused again, but not all of it: {error}")
+                }
+            });
         }
+        // As much as there is of the former goes on meanwhile. What was begun anew must not be found instead.
+        if let Some(begun) = &self.enforcer {
+            begun.forget();
+        }
+        self.enforcer = Some(former);
+        let was_broken = std::mem::replace(&mut self.is_broken, true);
+        let error = failed.map_or_else(String::new, |error| error.to_string());
+        (!was_broken).then(|| format!("{what}; it cannot be put back ({error}) and is tried again"))
     }
 
-    fn hold_again(&mut self, held: &[Verdict], former: &Enforcer, guard: &Guard) -> Result<(), EnforceError> {
-        let now = BootTime::now();
-        for verdict in held.iter().filter(|verdict| verdict.until > now) {
-            self.carry_out(std::slice::from_ref(&verdict.subject), verdict.until, guard)?;
+    /// What somebody else has done to what the kernel refuses, if anything.
+    fn tampered(&self) -> Option<String> {
+        let enforcer = self.enforcer.as_ref()?;
+        if let Some(what) = enforcer.tampered() {
+            return Some(what);
         }
-        self.ready(guard)?.take_over(former)
+        let now = BootTime::now();
+        let held = enforcer.list().ok()?;
+        let holds = |expected: &Verdict| {
+            let held = held.iter().find(|verdict| verdict.subject == expected.subject);
+            held.is_some_and(|held| held.until == expected.until)
+        };
+        let mut expected = self.expected.iter().filter(|verdict| verdict.until > now);
+        let lost = expected.find(|verdict| !holds(verdict))?;
+        Some(format!(
+            "the verdict on the {} was taken out or changed",
+            lost.subject
+        ))
+    }
+
+    /// From now on the kernel is expected to refuse what it refuses now.
+    pub(in crate::respond::measures) fn settle(&mut self) {
+        self.expected = self.holding();
+    }
+
+    /// What was expected to be held is held here, as far as can be; the first error.
+    fn hold_again(&mut self, former: &Enforcer, guard: &Guard) -> Option<EnforceError> {
+        let allowed = self.means.config.isolate_allow.clone();
+        let now = BootTime::now();
+        let expected = self.expected.clone();
+        let mut failed = None;
+        for Verdict { subject, until, .. } in expected.iter().filter(|verdict| verdict.until > now) {
+            let held = self.ready(guard).and_then(|enforcer| match subject {
+                Subject::Host => enforcer.isolate(&allowed, *until),
+                subject => enforcer.hold(subject, *until),
+            });
+            if let Err(error) = held {
+                failed.get_or_insert(error);
+            }
+        }
+        let taken = self.ready(guard).and_then(|enforcer| enforcer.take_over(former));
+        failed.or(taken.err())
     }
 }
 
 impl Standing {
     /// Whether it is what a verdict is for.
     pub(super) fn is_held_by(&self, subject: &Subject) -> bool {
-        match (subject, self.order.file()) {
-            (Subject::File(key), Some(file)) => *key == file,
-            _ => is_of(subject, &self.order.action),
+        is_held_by(subject, &self.order.action, self.order.file())
+    }
+
+    /// What of an executable is blocked again, which was blocked by its `path`; nothing if that is not known any more. A person means the path, whatever
+    /// lies there. What was blocked because it was run is a file: another one there was never meant, and since the host began anew a device may have another
+    /// number.
+    fn blocked(&self, path: &Path) -> Vec<Subject> {
+        let is_there = self.order.file.is_some() && file_key(path) == self.order.file;
+        let by_person = self.order.action.incident.is_empty();
+        let file = self.order.file.filter(|_| is_there || self.same_boot);
+        let path = (is_there || by_person).then(|| Subject::Path(path.to_owned()));
+        file.map(Subject::File).into_iter().chain(path).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::respond::Action;
+
+    #[test]
+    fn a_block_goes_by_what_was_meant() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        std::fs::write(&path, b"").unwrap();
+        let file = file_key(&path).unwrap();
+        let standing = |incident: &str, same_boot| Standing {
+            order: Order {
+                action: Action {
+                    kind: ActionKind::Block,
+                    target: Target::Executable(path.clone()),
+                    incident: incident.into(),
+                    ..Action::default()
+                },
+                file: Some(file),
+                ..Order::default()
+            },
+            left: Some(Duration::from_secs(60)),
+            same_boot,
+        };
+        let (by_file, by_path) = (Subject::File(file), Subject::Path(path.clone()));
+        for (incident, same_boot) in [("", true), ("", false), ("i", true), ("i", false)] {
+            let blocked = standing(incident, same_boot).blocked(&path);
+            assert_eq!(blocked, [by_file.clone(), by_path.clone()]);
         }
+        // Something else lies there by now.
+        std::fs::rename(&path, folder.path().join("y")).unwrap();
+        std::fs::write(&path, b"").unwrap();
+        assert_eq!(
+            standing("", true).blocked(&path),
+            [by_file.clone(), by_path.clone()]
+        );
+        assert_eq!(standing("", false).blocked(&path), [by_path]);
+        assert_eq!(standing("i", true).blocked(&path), [by_file]);
+        assert!(standing("i", false).blocked(&path).is_empty());
     }
 }
