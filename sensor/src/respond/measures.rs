@@ -258,9 +258,6 @@ impl Hands {
             self.tell(order, Done::Measure(result, detail));
         }
         loop {
-            if let Some(what) = self.kernel.mend(&self.guard) {
-                *self.tampered.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
-            }
             let held = self.kernel.holding();
             for (order, detail) in self.kernel.stopped(&held) {
                 self.tell(order, Done::Measure(ActionResult::Stopped, detail));
@@ -269,7 +266,13 @@ impl Hands {
                 self.tell(order, Done::Denied(stopped));
             }
             *self.holding.lock().unwrap_or_else(PoisonError::into_inner) = held;
-            match queue.recv_timeout(SWEEP) {
+            self.kernel.settle();
+            let job = queue.recv_timeout(SWEEP);
+            // What is not as it was left is somebody else's work.
+            if let Some(what) = self.kernel.mend(&self.guard) {
+                *self.tampered.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
+            }
+            match job {
                 Ok(Job::Set(config, named)) => {
                     self.guard.set(&config);
                     self.kernel.set(&config, &named, &self.guard);
@@ -303,7 +306,6 @@ impl Hands {
                 };
                 self.tell(order, Done::Measure(ActionResult::Expired, detail.to_owned()));
             }
-            self.kernel.settle();
         }
     }
 
