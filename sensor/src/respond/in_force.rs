@@ -11,7 +11,7 @@ const MOST: usize = 1_024;
 
 /// Something that was done and holds.
 #[derive(Clone, Debug)]
-pub(super) struct Held {
+pub(super) struct Kept {
     pub(super) outcome: Arc<Outcome>,
     /// Which executable is blocked, where that is known.
     pub(super) file: Option<FileKey>,
@@ -19,7 +19,7 @@ pub(super) struct Held {
 
 /// What can be undone, the latest last. One for a target, but for files: what was taken from the same place twice is two files.
 #[derive(Debug, Default)]
-pub(super) struct InForce(VecDeque<Held>);
+pub(super) struct InForce(VecDeque<Kept>);
 
 impl InForce {
     /// Takes note of an outcome. `undoes` is the number of what it undoes, where that is known; `file` is the executable that it is about.
@@ -28,20 +28,20 @@ impl InForce {
         match outcome.result {
             // The account is locked until somebody unlocks it.
             ActionResult::Expired if kind != ActionKind::Revoke => {
-                self.0.retain(|held| held.outcome.number != outcome.number);
+                self.0.retain(|kept| kept.outcome.number != outcome.number);
             }
             ActionResult::Done if kind.is_undoing() => self.undo(outcome, undoes),
             ActionResult::Done if kind.undone_by().is_some() => {
-                let is_same = |held: &Held| {
-                    let Outcome { number, action, .. } = &*held.outcome;
+                let is_same = |kept: &Kept| {
+                    let Outcome { number, action, .. } = &*kept.outcome;
                     *number == outcome.number
                         || action.kind == kind
                             && action.target == outcome.action.target
                             && !matches!(action.target, Target::File(_))
                 };
-                self.0.retain(|held| !is_same(held));
+                self.0.retain(|kept| !is_same(kept));
                 self.make_room();
-                self.0.push_back(Held {
+                self.0.push_back(Kept {
                     outcome: Arc::clone(outcome),
                     file,
                 });
@@ -55,18 +55,18 @@ impl InForce {
         if self.0.len() < MOST {
             return;
         }
-        let is_stopped = |held: &Held| held.outcome.action.kind == ActionKind::Suspend;
+        let is_stopped = |kept: &Kept| kept.outcome.action.kind == ActionKind::Suspend;
         let at = self.0.iter().position(is_stopped).unwrap_or(0);
         self.0.remove(at);
     }
 
     fn undo(&mut self, outcome: &Outcome, undoes: Option<u64>) {
-        let is_undone = |held: &Held| {
-            held.outcome.action.kind.undone_by() == Some(outcome.action.kind)
-                && held.outcome.action.target == outcome.action.target
+        let is_undone = |kept: &Kept| {
+            kept.outcome.action.kind.undone_by() == Some(outcome.action.kind)
+                && kept.outcome.action.target == outcome.action.target
         };
         let undone = match undoes {
-            Some(number) => self.0.iter().rposition(|held| held.outcome.number == number),
+            Some(number) => self.0.iter().rposition(|kept| kept.outcome.number == number),
             None => self.0.iter().rposition(is_undone),
         };
         if let Some(at) = undone {
@@ -75,12 +75,12 @@ impl InForce {
     }
 
     /// What was done under a number, if it holds.
-    pub(super) fn get(&self, number: u64) -> Option<&Held> {
-        self.iter().find(|held| held.outcome.number == number)
+    pub(super) fn get(&self, number: u64) -> Option<&Kept> {
+        self.iter().find(|kept| kept.outcome.number == number)
     }
 
     /// The latest last.
-    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Held> {
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Kept> {
         self.0.iter()
     }
 }
@@ -117,7 +117,7 @@ mod tests {
     }
 
     fn numbers(in_force: &InForce) -> Vec<u64> {
-        in_force.iter().map(|held| held.outcome.number).collect()
+        in_force.iter().map(|kept| kept.outcome.number).collect()
     }
 
     #[test]

@@ -20,7 +20,7 @@ use sensor_common::{FileKey, verdict::PATHS_MAX};
 use super::{
     Action, ActionKind, ActionResult, Audit, Births, Guard, Mode, Outcome, POLICY, Person, Policy, Proposal,
     Record, Refusal, Step, Target,
-    in_force::{Held as InForceHeld, InForce},
+    in_force::{InForce, Kept},
     kill::{Held, Missed},
     measures::{LOGIN, Means, Measures, Standing, Tell},
     order::{Order, Stopped},
@@ -145,7 +145,7 @@ impl Responder {
         self.measures.means.complete(config, host, tell);
         let now = WallTime::now();
         let since_boot = BootTime::now().0;
-        let past = self.in_force.iter().map(|InForceHeld { outcome, file }| {
+        let past = self.in_force.iter().map(|Kept { outcome, file }| {
             let passed = now.0.saturating_sub(outcome.time.0);
             let lasts = outcome.action.lasts;
             let lasts = lasts.or((outcome.action.kind == ActionKind::Revoke).then_some(LOGIN));
