@@ -15,7 +15,7 @@ use std::{
 
 use prost::bytes::Bytes;
 use sensor_proto::{
-    BATCH_ENTRIES_MAX, decode,
+    decode,
     v1::{Batch, CompressedBatch},
 };
 use tokio::{
@@ -348,11 +348,8 @@ fn open(parcel: Parcel, arrived_ns: i64) -> Result<Held, (String, Bytes)> {
     let read = || -> Result<(Bytes, u64), String> {
         let encoded = compressed.open().map_err(|error| error.to_string())?;
         let batch: Batch = decode(encoded.clone()).map_err(|error| error.to_string())?;
-        batch.check_references().map_err(|error| error.to_string())?;
-        match batch.entries.len() {
-            entries @ 1..=BATCH_ENTRIES_MAX => Ok((encoded, entries as u64)),
-            entries => Err(format!("it has {entries} entries, not 1 to {BATCH_ENTRIES_MAX}")),
-        }
+        batch.check().map_err(|error| error.to_string())?;
+        Ok((encoded, batch.entries.len() as u64))
     };
     match read() {
         Ok((encoded, entries)) => Ok(Held {

@@ -2,15 +2,12 @@
 
 use prost::bytes::Bytes;
 use sensor_proto::{
-    BATCH_ENTRIES_MAX, DanglingProcess, DecodeError, DecompressError, PROTOCOL, decode,
+    BatchError, DecodeError, DecompressError, PROTOCOL, decode,
     v1::{Batch, CompressedBatch, Compression, DeliverRequest, Entry, Hello, deliver_request::Frame},
 };
 
 /// Batches that may be on the way without an acknowledgement.
 pub const CREDIT: u32 = 32;
-
-/// Most processes of a batch. Each is there for an entry; an agent may have left some of those out at the last moment, because they were too long.
-pub const PROCESSES_MAX: usize = 2 * BATCH_ENTRIES_MAX;
 
 /// Longest host name in bytes, as DNS has it.
 pub const HOST_BYTES_MAX: usize = 253;
@@ -118,35 +115,19 @@ pub enum FrameError {
         /// What is wrong with it.
         cause: DecompressError,
     },
-    /// A batch without entries, or with too many.
-    #[error("batch {sequence} has {entries} entries, not 1 to {BATCH_ENTRIES_MAX}")]
-    Size {
+    /// A batch that is too large or refers to what it does not have.
+    #[error("batch {sequence}: {cause}")]
+    Batch {
         /// Its number.
         sequence: u64,
-        /// How many entries it has.
-        entries: usize,
-    },
-    /// A batch with more processes than there is a use for.
-    #[error("batch {sequence} has {processes} processes, more than {PROCESSES_MAX}")]
-    Crowd {
-        /// Its number.
-        sequence: u64,
-        /// How many processes it has.
-        processes: usize,
+        /// What is wrong with it.
+        cause: BatchError,
     },
     /// An entry that claims to be of another host.
     #[error("batch {sequence} has an entry of another host than the stream's")]
     Impostor {
         /// Its number.
         sequence: u64,
-    },
-    /// An event of a process that is not there.
-    #[error("batch {sequence}: {dangling}")]
-    Process {
-        /// Its number.
-        sequence: u64,
-        /// What is wrong.
-        dangling: DanglingProcess,
     },
     /// A number was left out.
     #[error("batch {sequence} came where {expected} was due; send from there, or begin a new epoch")]
@@ -269,21 +250,14 @@ impl Session {
             length: encoded.len(),
             cause,
         })?;
-        let (sequence, entries) = (batch.sequence, batch.entries.len());
-        if !(1..=BATCH_ENTRIES_MAX).contains(&entries) {
-            return Err(FrameError::Size { sequence, entries });
-        }
-        let processes = batch.processes.len();
-        if processes > PROCESSES_MAX {
-            return Err(FrameError::Crowd { sequence, processes });
-        }
+        let sequence = batch.sequence;
+        batch
+            .check()
+            .map_err(|cause| FrameError::Batch { sequence, cause })?;
         let foreign = |entry: &Entry| !entry.host.is_empty() && entry.host != stream.host;
         if batch.entries.iter().any(foreign) {
             return Err(FrameError::Impostor { sequence });
         }
-        batch
-            .check_references()
-            .map_err(|dangling| FrameError::Process { sequence, dangling })?;
         if sequence <= *stored {
             return Ok(Step::Again(*stored));
         }
@@ -316,7 +290,7 @@ fn compression(offered: &[i32]) -> Compression {
 mod tests {
     use proptest::prelude::*;
     use prost::Message as _;
-    use sensor_proto::v1::Process;
+    use sensor_proto::{PROCESSES_MAX, v1::Process};
 
     use super::*;
 
@@ -409,18 +383,18 @@ mod tests {
                 11,
                 0,
                 "web1",
-                FrameError::Size {
+                FrameError::Batch {
                     sequence: 11,
-                    entries: 0,
+                    cause: BatchError::Entries(0),
                 },
             ),
             (
                 11,
                 513,
                 "web1",
-                FrameError::Size {
+                FrameError::Batch {
                     sequence: 11,
-                    entries: 513,
+                    cause: BatchError::Entries(513),
                 },
             ),
             (11, 1, "web2", FrameError::Impostor { sequence: 11 }),
@@ -461,7 +435,7 @@ mod tests {
         };
         assert!(with(PROCESSES_MAX).is_ok());
         let error = with(PROCESSES_MAX + 1).expect_err("is refused").to_string();
-        assert_eq!(error, "batch 11 has 1025 processes, more than 1024");
+        assert_eq!(error, "batch 11: it has 1025 processes, more than 1024");
     }
 
     fn compressed(sequence: u64, body: &[u8]) -> DeliverRequest {

@@ -1,31 +1,65 @@
 //! Batches of `Deliver`: a process that many events are of is in them once.
 
-use crate::v1::{Batch, Entry, Event, Process, entry};
+use prost::Message as _;
 
-/// A batch's event refers to a process that the batch does not have.
+use crate::{
+    BATCH_ENTRIES_MAX, PROCESS_BYTES_MAX, PROCESSES_MAX,
+    v1::{Batch, Entry, Event, Process, entry},
+};
+
+/// Why a batch is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an event refers to process {reference} of {processes}")]
-pub struct DanglingProcess {
-    /// The position that the event names, from 1.
-    pub reference: u32,
-    /// How many processes the batch has.
-    pub processes: usize,
+pub enum BatchError {
+    /// A batch without entries, or with too many.
+    #[error("it has {0} entries, not 1 to {BATCH_ENTRIES_MAX}")]
+    Entries(usize),
+    /// More processes than there is a use for.
+    #[error("it has {0} processes, more than {PROCESSES_MAX}")]
+    Processes(usize),
+    /// A process that is too long: it becomes a part of every event that refers to it.
+    #[error("process {position} has {length} bytes, more than {PROCESS_BYTES_MAX}")]
+    Long {
+        /// Its position, from 1.
+        position: usize,
+        /// Its length.
+        length: usize,
+    },
+    /// An event of a process that is not there.
+    #[error("an event refers to process {reference} of {processes}")]
+    Dangling {
+        /// The position that the event names, from 1.
+        reference: u32,
+        /// How many processes the batch has.
+        processes: usize,
+    },
 }
 
 impl Batch {
-    /// Checks that every process that is referred to is there.
+    /// Checks that it is no larger than allowed, also when its entries are complete, and that every process that is referred to is there.
     ///
     /// # Errors
-    /// If one is not.
-    pub fn check_references(&self) -> Result<(), DanglingProcess> {
-        let processes = self.processes.len();
+    /// If that is not so.
+    pub fn check(&self) -> Result<(), BatchError> {
+        let (entries, processes) = (self.entries.len(), self.processes.len());
+        if !(1..=BATCH_ENTRIES_MAX).contains(&entries) {
+            return Err(BatchError::Entries(entries));
+        }
+        if processes > PROCESSES_MAX {
+            return Err(BatchError::Processes(processes));
+        }
+        let lengths = self.processes.iter().map(Process::encoded_len);
+        if let Some((position, length)) = (1..).zip(lengths).find(|(_, length)| *length > PROCESS_BYTES_MAX) {
+            return Err(BatchError::Long { position, length });
+        }
         let dangling = self
             .entries
             .iter()
             .filter_map(event)
             .map(|event| event.process_ref)
             .find(|reference| *reference as usize > processes);
-        dangling.map_or(Ok(()), |reference| Err(DanglingProcess { reference, processes }))
+        dangling.map_or(Ok(()), |reference| {
+            Err(BatchError::Dangling { reference, processes })
+        })
     }
 
     /// Its entries as consumers get them: each complete, as coming from `host`. An event whose reference dangles has no process.
@@ -122,10 +156,23 @@ mod tests {
         assert_eq!(only_process(batch_of(event)), Some(own));
     }
 
+    /// 512 events of a process of megabytes would become gigabytes.
+    #[test]
+    fn a_long_process_is_refused() {
+        let with = |length: usize| {
+            let mut batch = batch(1);
+            batch.processes[0].executable = "x".repeat(length);
+            batch.check()
+        };
+        assert_eq!(with(PROCESS_BYTES_MAX - 100), Ok(()));
+        let error = with(PROCESS_BYTES_MAX).expect_err("is refused").to_string();
+        assert_eq!(error, "process 1 has 262148 bytes, more than 262144");
+    }
+
     #[test]
     fn a_dangling_reference_is_found_and_harmless() {
         let batch = batch(2);
-        let error = batch.check_references().expect_err("is refused");
+        let error = batch.check().expect_err("is refused");
         assert_eq!(error.to_string(), "an event refers to process 2 of 1");
         assert_eq!(only_process(batch), None);
     }

@@ -11,7 +11,7 @@ pub mod metrics;
 mod response;
 pub mod text;
 
-pub use batch::DanglingProcess;
+pub use batch::BatchError;
 pub use bounded::{Bounded, BoundedDecoder, DECODED_BYTES_MAX, DecodeError, Shape, decode};
 pub use compressed::{Compressor, DecompressError, decompress};
 pub use filter::{FilterError, PATTERN_BYTES_MAX, PATTERNS_MAX, SIGNAL_NAMES, event_name, signal_name};
@@ -45,6 +45,12 @@ pub const ENTRY_BYTES_MAX: usize = 4 << 20;
 
 /// Most entries in a batch of `Deliver`.
 pub const BATCH_ENTRIES_MAX: usize = 512;
+
+/// Most processes of a batch. Each is there for an entry; an agent may have left some of those out at the last moment, because they were too long.
+pub const PROCESSES_MAX: usize = 2 * BATCH_ENTRIES_MAX;
+
+/// Longest process of a batch, in bytes. Agents cut its arguments long before.
+pub const PROCESS_BYTES_MAX: usize = 256 << 10;
 
 /// A batch of `Deliver` is closed when it has at least this many bytes.
 pub const BATCH_BYTES: usize = 1 << 20;
