@@ -470,6 +470,21 @@ fn insert(
     Ok(Position(position.cast_unsigned()))
 }
 
+/// Most bytes of an answer that lists what hosts say: more than a message could not be told at all.
+const ANSWER_BYTES_MAX: usize = 4 << 20;
+
+/// As many rows as an answer can have.
+fn as_far_as_it_goes<T: prost::Message>(
+    rows: impl Iterator<Item = rusqlite::Result<T>>,
+) -> rusqlite::Result<Vec<T>> {
+    let mut bytes = 0;
+    let fits = |row: &rusqlite::Result<T>| {
+        bytes += row.as_ref().map_or(0, T::encoded_len);
+        bytes <= ANSWER_BYTES_MAX
+    };
+    rows.take_while(fits).collect()
+}
+
 /// Makes a data directory where it is missing, and keeps others out for as long as what is returned is open.
 pub(crate) fn lock(directory: &Path) -> Result<File, StoreError> {
     let refused = |path: &Path| {
@@ -499,6 +514,8 @@ pub(crate) fn lock(directory: &Path) -> Result<File, StoreError> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+
+    use sensor_proto::v1::{Outcome, Result as Became};
 
     use super::*;
 
@@ -689,6 +706,80 @@ mod tests {
             .query_row("SELECT max(updated_ns) FROM incidents", [], |row| row.get(0))
             .expect("is there");
         assert!(latest <= now(), "{latest}");
+    }
+
+    /// What `host` says of a number; `asks` or has come to an end.
+    fn says(store: &mut Store, host: &str, sequence: u64, number: u64, asks: bool, length: usize) {
+        let stream = StreamId {
+            host: host.to_owned(),
+            epoch: 1,
+        };
+        let outcome = Outcome {
+            result: if asks { Became::Asked } else { Became::Denied }.into(),
+            detail: "x".repeat(length),
+            time_ns: sequence,
+            number,
+            ..Outcome::default()
+        };
+        let batch = Batch {
+            sequence,
+            entries: vec![Entry {
+                host: String::new(),
+                body: Some(entry::Body::Outcome(outcome)),
+            }],
+            processes: Vec::new(),
+        };
+        let taken = TakenBatch {
+            encoded: batch.encode_to_vec().into(),
+            batch,
+        };
+        let stored = store.commit(|writing| {
+            writing.greet(&stream, "1")?;
+            writing.store(&stream, &taken)
+        });
+        stored.expect("commits").expect("stores");
+    }
+
+    fn asked(store: &Store) -> Vec<(String, u64)> {
+        let listed = store.approvals(&ListApprovalsRequest::default()).expect("lists");
+        let number = |one: Approval| Some((one.host, one.asked?.number));
+        listed.into_iter().filter_map(number).collect()
+    }
+
+    #[test]
+    fn who_asks_under_a_lower_number_has_begun_anew() {
+        let home = tempfile::tempdir().expect("a directory");
+        let mut store = Store::open(home.path()).expect("opens");
+        for (sequence, number, asks) in [(1, 1, true), (2, 2, true), (3, 3, true), (4, 2, false)] {
+            says(&mut store, "web1", sequence, number, asks, 1);
+        }
+        says(&mut store, "web2", 1, 7, true, 1);
+        let web = |host: &str, number| (host.to_owned(), number);
+        assert_eq!(asked(&store), [web("web1", 3), web("web1", 1), web("web2", 7)]);
+        says(&mut store, "web1", 5, 1, true, 1);
+        assert_eq!(asked(&store), [web("web1", 1), web("web2", 7)]);
+    }
+
+    #[test]
+    fn what_a_host_asks_for_is_bounded_and_hides_nothing_of_others() {
+        let home = tempfile::tempdir().expect("a directory");
+        let mut store = Store::open(home.path()).expect("opens");
+        says(&mut store, "web1", 1, 1, true, 1);
+        for number in 1..=300 {
+            says(&mut store, "web2", number, number, true, 16_000);
+        }
+        says(&mut store, "web2", 301, 301, true, 17_000);
+        let listed = store.approvals(&ListApprovalsRequest::default()).expect("lists");
+        let bytes: usize = listed.iter().map(Approval::encoded_len).sum();
+        assert!(bytes <= ANSWER_BYTES_MAX && listed.len() < 300, "{bytes}");
+        let details: Vec<&str> = listed
+            .iter()
+            .filter_map(|one| Some(one.asked.as_ref()?.detail.as_str()))
+            .collect();
+        assert_eq!(
+            (details[0], details[details.len() - 1]),
+            ("it is too long to be listed; the host itself tells it", "x")
+        );
     }
 
     #[test]

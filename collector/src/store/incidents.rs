@@ -2,9 +2,10 @@
 
 use prost::Message as _;
 use rusqlite::{Connection, Transaction, params};
-use sensor_proto::v1::{Entry, HostIncident, Incident, ListFleetIncidentsRequest, entry};
+use sensor_proto::v1::{Ending, Entry, HostIncident, Incident, ListFleetIncidentsRequest, entry};
 use sensor_storage::now;
 
+use super::as_far_as_it_goes;
 use crate::fleet::incidents::PREFIX;
 
 /// Most incidents in one answer.
@@ -14,12 +15,19 @@ const ANSWER_MAX: u32 = 1000;
 const KEPT_OF_HOST: i64 = 10_000;
 const KEPT: i64 = 100_000;
 
+/// Longest id. Agents' own are far shorter.
+const ID_BYTES_MAX: usize = 256;
+
+/// Of an incident that is longer than this, only how it stands is kept.
+const ROW_BYTES_MAX: usize = 64 << 10;
+
 /// Notes the incidents among the entries that an agent delivered. What only the collector says is not believed of an agent.
 pub(super) fn note(transaction: &Transaction<'_>, host: &str, entries: &[Entry]) -> rusqlite::Result<()> {
     let mut noted = false;
     for entry in entries {
         if let Some(entry::Body::Incident(incident)) = &entry.body
             && !incident.id.starts_with(PREFIX)
+            && incident.id.len() <= ID_BYTES_MAX
         {
             put(transaction, host, incident)?;
             noted = true;
@@ -54,9 +62,35 @@ pub(super) fn put(transaction: &Transaction<'_>, host: &str, incident: &Incident
             i64::try_from(incident.updated_ns).unwrap_or(i64::MAX).min(now()),
             incident.severity,
             incident.ended.is_none(),
-            incident.encode_to_vec()
+            row(incident)
         ])?;
     Ok(())
+}
+
+/// An incident as it is kept. All of it is in the lake.
+fn row(incident: &Incident) -> Vec<u8> {
+    let mut incident = incident.clone();
+    if incident.encoded_len() > ROW_BYTES_MAX {
+        incident.signals.clear();
+        incident.outcomes.clear();
+        incident.processes.clear();
+    }
+    if incident.encoded_len() > ROW_BYTES_MAX {
+        incident = Incident {
+            id: incident.id,
+            opened_ns: incident.opened_ns,
+            updated_ns: incident.updated_ns,
+            severity: incident.severity,
+            summary: "it is too long to be listed; the lake has it".to_owned(),
+            count: incident.count,
+            ended: incident.ended.map(|ended| Ending {
+                reason: ended.reason,
+                ..Ending::default()
+            }),
+            ..Incident::default()
+        };
+    }
+    incident.encode_to_vec()
 }
 
 /// Those that are asked for, the latest first.
@@ -84,5 +118,5 @@ pub(super) fn list(
             })
         },
     )?;
-    rows.collect()
+    as_far_as_it_goes(rows)
 }
