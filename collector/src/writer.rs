@@ -353,7 +353,7 @@ impl Tally {
                         change: Change::Damaged(_),
                         ..
                     },
-                    Ok(_),
+                    Ok(Done::Listed(true)),
                 ) => {
                     self.damaged.fetch_add(1, Ordering::Relaxed);
                 }
@@ -368,6 +368,7 @@ enum Done {
     Greeted(u64),
     Stored(Stored),
     Told(Position, Batch),
+    Listed(bool),
     Nothing,
 }
 
@@ -379,7 +380,7 @@ fn perform(writing: &Writing<'_>, job: &Job) -> Result<Done, StoreError> {
             ..
         } => writing.greet(stream, agent_version).map(Done::Greeted),
         Job::Store { stream, batch, .. } => writing.store(stream, batch).map(Done::Stored),
-        Job::Lake { change, .. } => writing.change_lake(change).map(|()| Done::Nothing),
+        Job::Lake { change, .. } => writing.change_lake(change).map(Done::Listed),
         Job::Probe { .. } => writing.probe().map(|()| Done::Nothing),
         Job::Stopped { host, .. } => writing.stopped(host).map(|()| Done::Nothing),
         Job::Tell { host, incident, .. } => {
@@ -418,7 +419,7 @@ fn answer(store: &Store, consumers: &Published, job: Job, result: Result<Done, W
                     consumers.publish(first, &stream.host, batch);
                     sequence
                 }
-                Done::Greeted(_) | Done::Told(..) | Done::Nothing => sequence,
+                Done::Greeted(_) | Done::Told(..) | Done::Listed(_) | Done::Nothing => sequence,
             });
             let _ = reply.send(stored);
         }

@@ -339,16 +339,18 @@ impl Work {
         let new = match self.merger.merge(&lake, group, &self.stopping) {
             Ok(Some(new)) => new,
             Ok(None) => return Ok(false),
-            Err(error) => {
-                // One that cannot be read would be in the way of all that come after it, for ever. The others are put together at once.
+            Err(error @ merge::MergeError::Read(_)) => {
+                // One that cannot be read would be in the way of all that come after it, for ever. The others are put together at once,
+                // if it could be taken off the list.
                 let files = group.iter().flat_map(|run| &run.files);
-                let damaged = damage::set_aside(&lake, files, Some(&self.writer));
-                return if damaged.is_empty() {
+                damage::set_aside(&lake, files, Some(&self.writer));
+                return if self.reader.runs()? == runs {
                     Err(error.into())
                 } else {
                     Ok(true)
                 };
             }
+            Err(error) => return Err(error.into()),
         };
         let old: Vec<_> = group.iter().map(|run| run.first).collect();
         let entries = new.entries();

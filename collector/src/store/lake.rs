@@ -66,25 +66,27 @@ impl Run {
 }
 
 impl Writing<'_> {
-    /// Changes the list.
+    /// Changes the list; false if what was to be taken off was not on it.
     ///
     /// # Errors
     /// If SQLite fails.
-    pub fn change_lake(&self, change: &Change) -> Result<(), StoreError> {
+    pub fn change_lake(&self, change: &Change) -> Result<bool, StoreError> {
         self.attempt(|transaction| match change {
             Change::Add(run) => {
                 transaction.execute(
                     "DELETE FROM batches WHERE position >= ?1 AND position < ?2",
                     [run.first.signed(), run.past.signed()],
                 )?;
-                insert(transaction, run)
+                insert(transaction, run)?;
+                Ok(true)
             }
             Change::Replace { old, new } => {
                 for first in old {
                     transaction.execute("DELETE FROM files WHERE run = ?1", [first.signed()])?;
                     transaction.execute("DELETE FROM runs WHERE first = ?1", [first.signed()])?;
                 }
-                insert(transaction, new)
+                insert(transaction, new)?;
+                Ok(true)
             }
             Change::Take(floor) => {
                 let floor = floor.signed();
@@ -94,11 +96,11 @@ impl Writing<'_> {
                 )?;
                 transaction.execute("DELETE FROM runs WHERE past <= ?1", [floor])?;
                 transaction.execute("UPDATE positions SET floor = max(floor, ?1)", [floor])?;
-                Ok(())
+                Ok(true)
             }
             Change::Damaged(name) => {
-                transaction.execute("DELETE FROM files WHERE name = ?1", [name])?;
-                Ok(())
+                let taken = transaction.execute("DELETE FROM files WHERE name = ?1", [name])?;
+                Ok(taken > 0)
             }
         })
     }
