@@ -18,10 +18,14 @@ use sensor_proto::{
     },
 };
 use tokio::sync::{Semaphore, mpsc};
-use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
+use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
-use self::{follow::Follower, places::Places, wanted::Wanted};
+use self::{
+    follow::Follower,
+    places::{Place, Places},
+    wanted::Wanted,
+};
 use crate::{
     fleet::Fleet,
     lake::lease::Leases,
@@ -81,7 +85,7 @@ impl CollectorService {
     }
 
     /// What comes from now on.
-    fn live(&self, wanted: Wanted) -> Subscription {
+    fn live(&self, wanted: Wanted, place: Place) -> Subscription {
         let wanted = Arc::new(wanted);
         let early = Arc::clone(&wanted);
         let reader = self.published.entries.subscribe(QUEUE_ITEMS, move |placed| {
@@ -89,6 +93,8 @@ impl CollectorService {
         });
         Box::pin(
             reader.responses(move |placed: Arc<Placed>, entries: &mut Entries| {
+                // Given back when the stream is dropped.
+                let _place = &place;
                 if wanted.matches(&placed.entry) {
                     entries.push(&placed.entry);
                 }
@@ -98,7 +104,7 @@ impl CollectorService {
     }
 
     /// Everything after a position.
-    fn since(&self, wanted: Wanted, after: Position) -> Subscription {
+    fn since(&self, wanted: Wanted, after: Position, place: Place) -> Subscription {
         let (responses, stream) = mpsc::channel(AHEAD);
         let next = Position(after.0.saturating_add(1));
         let follower = Follower {
@@ -119,6 +125,7 @@ impl CollectorService {
         };
         let stopped = self.published.entries.clone();
         tokio::spawn(async move {
+            let _place = place;
             tokio::select! {
                 () = follower.run() => {}
                 () = stopped.closed() => {}
@@ -140,15 +147,10 @@ impl Collector for CollectorService {
         let place = self.places.take(peer(&request)?)?;
         let (wanted, after) = Wanted::of(request.into_inner())?;
         let responses = match after {
-            None => self.live(wanted),
-            Some(after) => self.since(wanted, after),
+            None => self.live(wanted, place),
+            Some(after) => self.since(wanted, after, place),
         };
-        let held = responses.map(move |response| {
-            // Given back when the stream is dropped.
-            let _place = &place;
-            response
-        });
-        Ok(Response::new(Box::pin(held)))
+        Ok(Response::new(responses))
     }
 
     async fn query(&self, request: Request<QueryRequest>) -> Result<Response<Self::QueryStream>, Status> {

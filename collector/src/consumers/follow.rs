@@ -106,7 +106,10 @@ impl Follower {
                     self.taken += floor.0 - self.next.0;
                     self.reach(floor);
                 }
-                Step::Run(snapshot, past) => self.read_run(snapshot, past).await?,
+                Step::Run(snapshot, _) => {
+                    drop(snapshot);
+                    self.read_run().await?;
+                }
                 Step::Batches(batches) => self.read_batches(batches).await?,
                 Step::Wait => {
                     self.tell().await?;
@@ -137,15 +140,24 @@ impl Follower {
         }
     }
 
-    async fn read_run(&mut self, snapshot: Arc<Snapshot>, past: Position) -> Result<(), End> {
-        let turn = Arc::clone(&self.reading).acquire_owned().await;
-        let _turn = turn.map_err(|_| Status::unavailable("the collector is stopping"))?;
+    /// Reads a run when it is its turn. What there is is looked up only then: whoever waits keeps no file.
+    async fn read_run(&mut self) -> Result<(), End> {
+        let turn = tokio::select! {
+            turn = Arc::clone(&self.reading).acquire_owned() => turn,
+            () = self.responses.closed() => return Err(End::Gone),
+        };
+        let turn = turn.map_err(|_| Status::unavailable("the collector is stopping"))?;
+        let Step::Run(snapshot, past) = self.step().await? else {
+            return Ok(());
+        };
         let Some(error) = self.pass_on(Arc::clone(&snapshot), past).await? else {
             // The last entries of a run may have been lost.
             self.miss(past);
             self.reach(past);
             return Ok(());
         };
+        // Looking for damage may take long, and others wait for it as well.
+        drop(turn);
         if let QueryError::Unreadable(_) = error {
             let damaged = self.engine.set_aside(&snapshot, past).await;
             if !damaged.is_empty() {

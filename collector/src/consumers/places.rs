@@ -15,13 +15,21 @@ const OF_ONE: usize = 64;
 
 /// All that there are. Cloning gives another handle to the same.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Places(Arc<Mutex<HashMap<Option<Identity>, usize>>>);
+pub(super) struct Places(Arc<Mutex<HashMap<Whose, usize>>>);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Whose {
+    Known(Identity),
+    /// Whoever looks after the collector, by its socket: nobody else can take their places.
+    Owner,
+    Unchecked,
+}
 
 /// A subscription is there as long as this lives.
 #[derive(Debug)]
 pub(super) struct Place {
     places: Places,
-    whose: Option<Identity>,
+    whose: Whose,
 }
 
 impl Places {
@@ -31,8 +39,9 @@ impl Places {
     /// If they have as many as they may.
     pub(super) fn take(&self, peer: &Peer) -> Result<Place, Status> {
         let whose = match peer {
-            Peer::Known { identity, .. } => Some(identity.clone()),
-            Peer::Stranger(_) | Peer::Unchecked(_) | Peer::Owner { .. } => None,
+            Peer::Known { identity, .. } => Whose::Known(identity.clone()),
+            Peer::Owner { .. } => Whose::Owner,
+            Peer::Stranger(_) | Peer::Unchecked(_) => Whose::Unchecked,
         };
         let mut places = self.lock();
         let count = places.entry(whose.clone()).or_default();
@@ -47,7 +56,7 @@ impl Places {
         Ok(Place { places, whose })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Option<Identity>, usize>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Whose, usize>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
