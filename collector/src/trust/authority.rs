@@ -53,6 +53,8 @@ pub enum AuthorityError {
     Name(String),
     #[error("{} has a certificate that can be trusted by nobody: {why}; those of before are used", path.display())]
     Unusable { path: PathBuf, why: String },
+    #[error("{} begins with the certificate of another authority than certificates are given with: restart the collector with its key; those of before are used", path.display())]
+    Another { path: PathBuf },
     #[error("no randomness: {0}")]
     Random(#[from] io::Error),
     #[error("key and certificate are of no use to TLS: {0}")]
@@ -148,6 +150,18 @@ impl Authority {
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
+    }
+
+    /// Checks that a certificate, which is in the file `path`, is of its key.
+    ///
+    /// # Errors
+    /// If it is not.
+    pub fn check_same(&self, der: &[u8], path: &Path) -> Result<(), AuthorityError> {
+        if read(der, path)?.fingerprint == self.fingerprint {
+            return Ok(());
+        }
+        let path = path.to_owned();
+        Err(AuthorityError::Another { path })
     }
 
     /// Its certificate, PEM.

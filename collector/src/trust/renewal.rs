@@ -40,6 +40,9 @@ fn renew(trusting: &Trusting) -> Result<(), AuthorityError> {
     if let (Some(own), Some(roots)) = (&trusting.config.own, &trusting.roots) {
         // Who is connected stays until their certificate ends, or they are revoked.
         let trusted = certificates(&own.authority)?;
+        if let Some(authority) = &trusting.authority {
+            authority.check_same(&trusted[0], &own.authority)?;
+        }
         roots.trust(trusted).map_err(|why| AuthorityError::Unusable {
             path: own.authority.clone(),
             why,

@@ -148,3 +148,19 @@ async fn another_authority_is_trusted_without_a_restart() {
     let stays_out = certified_trusting(&former, &former_secret, &next);
     assert!(stays_out.connect(&collector).await.is_err());
 }
+
+/// It would go on giving certificates of the former, with which nobody could come in.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_authority_than_the_loaded_key_is_of_needs_a_restart() {
+    let home = tempfile::tempdir().expect("a directory");
+    let (former, secret) = make(home.path());
+    let mut arguments = arguments(home.path(), true);
+    arguments.extend(["--lifetime".to_owned(), "2s".to_owned()]);
+    let collector = Collector::start(&arguments.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    make(home.path());
+    collector.said("restart the collector with its key").await;
+    certified(&former, &secret)
+        .deliver(&collector, "web1")
+        .await
+        .expect("is welcome yet");
+}
