@@ -1,7 +1,10 @@
 //! Bundles on their way to the collector: from where it has them, in pieces, until it says that it has all and that they are what was
 //! offered.
 
-use std::{io::SeekFrom, time::Duration};
+use std::{
+    io::{self, SeekFrom},
+    time::Duration,
+};
 
 use sensor_proto::v1::{PutBundleRequest, control_client::ControlClient};
 use tokio::{
@@ -52,6 +55,11 @@ impl Remote {
                         parcel.path,
                         status.message()
                     );
+                }
+                // Only this one is held up.
+                Err(status) if status.code() == Code::Aborted => {
+                    tracing::info!("the bundle {} is not sent yet: {}", parcel.path, status.message());
+                    continue;
                 }
                 Err(status) => {
                     tracing::info!("the bundle {} is not sent yet: {}", parcel.path, status.message());
@@ -104,10 +112,21 @@ fn is_final(status: &Status) -> bool {
     )
 }
 
+/// The file, if there is as much of it as was offered.
+async fn open(parcel: &Parcel) -> Result<File, Status> {
+    let missing = |error: io::Error| Status::not_found(error.to_string());
+    let file = File::open(&parcel.path).await.map_err(missing)?;
+    let (length, size) = (file.metadata().await.map_err(missing)?.len(), parcel.offer.size);
+    if length < size {
+        return Err(Status::not_found(format!(
+            "it has {length} bytes, and {size} were offered"
+        )));
+    }
+    Ok(file)
+}
+
 async fn send(mut client: ControlClient<Channel>, parcel: &Parcel) -> Result<(), Status> {
-    let mut file = File::open(&parcel.path)
-        .await
-        .map_err(|error| Status::not_found(error.to_string()))?;
+    let mut file = open(parcel).await?;
     let offset = client
         .offer_bundle(parcel.offer.clone())
         .await?
