@@ -25,7 +25,7 @@ use crate::{
         shared::PlaceError,
     },
     prevalence::Facts,
-    query::{Engine, Limits, QueryError, SQL_BYTES_MAX},
+    query::{Engine, Limits, QueryError},
     storage::Storage,
     store::{Reader, Store, StoreError},
     trust::{AccessLayer, Owners, Trust, TrustError, TrustService, Trusting, admin_socket, door, keep_fresh},
@@ -42,8 +42,11 @@ const TRUST_BYTES_MAX: usize = 64 << 10;
 /// Longest question about health, which strangers ask: the name of a service.
 const HEALTH_BYTES_MAX: usize = 1 << 10;
 
-/// Longest question of those who read, beside [`SQL_BYTES_MAX`], and about what is offered.
-const QUESTION_BYTES_MAX: usize = 4 * SQL_BYTES_MAX;
+/// Longest question of those who read: a filter may have some lists of 256 patterns of 4 KiB.
+const QUESTION_BYTES_MAX: usize = 4 << 20;
+
+/// Longest question about what is offered.
+const REFLECTION_BYTES_MAX: usize = 64 << 10;
 
 /// How long connections may take to end when the collector stops; then they are cut.
 const DRAIN: Duration = Duration::from_millis(1500);
@@ -414,11 +417,11 @@ pub(crate) async fn services(
         .add_service(
             reflection()
                 .build_v1()?
-                .max_decoding_message_size(QUESTION_BYTES_MAX),
+                .max_decoding_message_size(REFLECTION_BYTES_MAX),
         )
         .add_service(
             reflection()
                 .build_v1alpha()?
-                .max_decoding_message_size(QUESTION_BYTES_MAX),
+                .max_decoding_message_size(REFLECTION_BYTES_MAX),
         ))
 }
