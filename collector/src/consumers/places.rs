@@ -72,3 +72,21 @@ impl Drop for Place {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_looks_after_the_collector_has_places_of_their_own() {
+        let places = Places::default();
+        let unchecked = Peer::Unchecked(([127, 0, 0, 1], 1).into());
+        let held: Vec<Place> = (0..OF_ONE)
+            .map(|_| places.take(&unchecked).expect("has one"))
+            .collect();
+        let owner = places.take(&Peer::Owner { uid: 0 });
+        assert!(places.take(&unchecked).is_err() && owner.is_ok());
+        drop(held);
+        assert!(places.take(&unchecked).is_ok());
+    }
+}

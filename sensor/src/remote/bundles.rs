@@ -164,6 +164,8 @@ async fn read(mut file: File, mut offset: u64, sha256: String, pieces: mpsc::Sen
 
 #[cfg(test)]
 mod tests {
+    use sensor_proto::v1::OfferBundleRequest;
+
     use super::*;
 
     /// How often it is tried again that fails like this each time.
@@ -172,6 +174,23 @@ mod tests {
         std::iter::from_fn(|| attempts.pause_after(status))
             .take(99)
             .count()
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_shorter_than_offered_is_given_up() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), "half").expect("writes");
+        let of = |size| Parcel {
+            offer: OfferBundleRequest {
+                size,
+                ..OfferBundleRequest::default()
+            },
+            path: file.path().display().to_string(),
+        };
+        assert!(open(&of(4)).await.is_ok());
+        let status = open(&of(8)).await.expect_err("is too short");
+        assert_eq!(status.message(), "it has 4 bytes, and 8 were offered");
+        assert!(is_final(&status));
     }
 
     #[test]
