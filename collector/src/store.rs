@@ -755,7 +755,7 @@ mod tests {
         }
         says(&mut store, "web2", 1, 7, true, 1);
         let web = |host: &str, number| (host.to_owned(), number);
-        assert_eq!(asked(&store), [web("web1", 3), web("web1", 1), web("web2", 7)]);
+        assert_eq!(asked(&store), [web("web1", 3), web("web2", 7), web("web1", 1)]);
         says(&mut store, "web1", 5, 1, true, 1);
         assert_eq!(asked(&store), [web("web1", 1), web("web2", 7)]);
     }
