@@ -257,6 +257,7 @@ impl Hands {
         for (order, result, detail) in self.kernel.impose_again(past, &self.guard) {
             self.tell(order, Done::Measure(result, detail));
         }
+        self.kernel.settle();
         loop {
             let held = self.kernel.holding();
             for (order, detail) in self.kernel.stopped(&held) {
@@ -266,12 +267,12 @@ impl Hands {
                 self.tell(order, Done::Denied(stopped));
             }
             *self.holding.lock().unwrap_or_else(PoisonError::into_inner) = held;
-            self.kernel.settle();
             let job = queue.recv_timeout(SWEEP);
             // What is not as it was left is somebody else's work.
             if let Some(what) = self.kernel.mend(&self.guard) {
                 *self.tampered.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
             }
+            let is_told = job.is_ok();
             match job {
                 Ok(Job::Set(config, named)) => {
                     self.guard.set(&config);
@@ -296,6 +297,9 @@ impl Hands {
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            }
+            if is_told {
+                self.kernel.settle();
             }
             for order in self.kernel.sweep(BootTime::now(), &self.guard) {
                 let detail = match order.action.kind {

@@ -355,6 +355,7 @@ impl Kernel {
     pub(super) fn sweep(&mut self, now: BootTime, guard: &Guard) -> Vec<Order> {
         if now.since(self.renewed) >= RENEW {
             self.renew(now, guard);
+            self.settle();
         }
         let Some(enforcer) = &mut self.enforcer else {
             return Vec::new();

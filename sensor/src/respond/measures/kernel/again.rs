@@ -95,12 +95,11 @@ impl Kernel {
         };
         let former = self.enforcer.take()?;
         self.enforcer = Some(former.anew());
-        let failed = self.hold_again(&former, guard);
-        let has_some = !self.holding().is_empty();
-        if has_some || self.expected.is_empty() {
+        let (held, failed) = self.hold_again(&former, guard);
+        if !held.is_empty() || self.expected.is_empty() {
             // What is refused from now on is counted from nothing.
             self.seen.clear();
-            self.settle();
+            self.expected = held;
             return Some(match failed {
                 None => format!("{what}; all that was refused is refused again"),
                 Some(error) => {
@@ -138,28 +137,31 @@ impl Kernel {
         ))
     }
 
-    /// From now on the kernel is expected to refuse what it refuses now.
+    /// From now on the kernel is expected to refuse what it refuses now: to be called right after that was changed, and at no other time.
     pub(in crate::respond::measures) fn settle(&mut self) {
         self.expected = self.holding();
     }
 
-    /// What was expected to be held is held here, as far as can be; the first error.
-    fn hold_again(&mut self, former: &Enforcer, guard: &Guard) -> Option<EnforceError> {
+    /// What was expected to be held is held here, as far as can be: that, and the first error.
+    fn hold_again(&mut self, former: &Enforcer, guard: &Guard) -> (Vec<Verdict>, Option<EnforceError>) {
         let allowed = self.means.config.isolate_allow.clone();
         let now = BootTime::now();
-        let expected = self.expected.clone();
-        let mut failed = None;
-        for Verdict { subject, until, .. } in expected.iter().filter(|verdict| verdict.until > now) {
-            let held = self.ready(guard).and_then(|enforcer| match subject {
-                Subject::Host => enforcer.isolate(&allowed, *until),
-                subject => enforcer.hold(subject, *until),
+        let (mut held, mut failed) = (Vec::new(), None);
+        for verdict in self.expected.clone() {
+            if verdict.until <= now {
+                continue;
+            }
+            let done = self.ready(guard).and_then(|enforcer| match &verdict.subject {
+                Subject::Host => enforcer.isolate(&allowed, verdict.until),
+                subject => enforcer.hold(subject, verdict.until),
             });
-            if let Err(error) = held {
-                failed.get_or_insert(error);
+            match done {
+                Ok(()) => held.push(verdict),
+                Err(error) => _ = failed.get_or_insert(error),
             }
         }
         let taken = self.ready(guard).and_then(|enforcer| enforcer.take_over(former));
-        failed.or(taken.err())
+        (held, failed.or(taken.err()))
     }
 }
 
