@@ -117,9 +117,9 @@ pub(crate) fn for_unit_tests() -> Result<()> {
     )
 }
 
-/// Makes sure that VMs can be started and Python scripts run.
+/// Makes sure that VMs can be started, Python scripts run and networks made.
 pub(crate) fn for_tests() -> Result<()> {
-    let needs: [(&str, &str, bool, &str); 3] = [
+    let needs: [(&str, &str, bool, &str); 4] = [
         (
             "qemu-system-x86_64",
             "qemu-system-x86",
@@ -132,6 +132,12 @@ pub(crate) fn for_tests() -> Result<()> {
             "python3-minimal",
             false,
             "a Python for the test of scripts",
+        ),
+        (
+            "/usr/sbin/ip",
+            "iproute2",
+            false,
+            "a wire to a network of its own, for the test of an isolated host",
         ),
     ];
     for (program, package, search, why) in needs {
