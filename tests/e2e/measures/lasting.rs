@@ -147,9 +147,13 @@ pub(super) fn tampered() -> Result<()> {
     wait_for("it to be refused again", patience(15), || {
         Ok((!acts(&program, &file)?).then_some(()))
     })?;
-    let holding = ask(&agent, &["respond", "holding"])?;
-    for (number, what) in [(&block, path), (&network, "198.51.100.0/24")] {
-        ensure!(holding.contains(&format!("{number}: ")), "{holding}");
+    // It is refused as soon as its verdict is back, and listed once all of them are.
+    wait_for("all of it to be listed again", patience(10), || {
+        let holding = ask(&agent, &["respond", "holding"])?;
+        let is_listed = |number: &&String| holding.contains(&format!("{number}: "));
+        Ok([&block, &network].iter().all(is_listed).then_some(()))
+    })?;
+    for what in [path, "198.51.100.0/24"] {
         let undone = respond(&agent, &["unblock", what])?;
         done(&stream, &undone)?;
     }
