@@ -26,7 +26,7 @@ use tonic::Status;
 
 pub use agents::ControlService;
 pub use commands::{CommandError, Commands};
-pub(crate) use commands::{in_words, kind, object, outcome, result};
+pub(crate) use commands::{in_words, object, outcome};
 pub use people::ResponseService;
 
 use crate::{prevalence::Facts, trust::Database};

@@ -8,6 +8,7 @@ mod compressed;
 pub mod fanout;
 mod filter;
 pub mod metrics;
+mod names;
 mod response;
 pub mod text;
 
@@ -15,6 +16,7 @@ pub use batch::BatchError;
 pub use bounded::{Bounded, BoundedDecoder, DECODED_BYTES_MAX, DecodeError, Shape, decode};
 pub use compressed::{Compressor, DecompressError, decompress};
 pub use filter::{FilterError, PATTERN_BYTES_MAX, PATTERNS_MAX, SIGNAL_NAMES, event_name, signal_name};
+pub use names::{action_name, result_name};
 pub use response::Entries;
 
 /// The messages and services of package `sensor.v1`.

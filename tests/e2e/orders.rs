@@ -38,17 +38,8 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// What `sensor respond` says, and whether it was content.
 pub(crate) fn respond(stack: &Stack, args: &[&str]) -> Result<(bool, String)> {
-    let output = Command::new(sensor()?)
-        .arg("respond")
-        .args(args)
-        .arg("--socket")
-        .arg(stack.agent.socket())
-        .output()?;
-    let said = [output.stdout, output.stderr].concat();
-    Ok((
-        output.status.success(),
-        String::from_utf8_lossy(&said).into_owned(),
-    ))
+    let (code, said) = say(&stack.agent, args)?;
+    Ok((code == Some(0), said))
 }
 
 /// What `sensor audit` says of a running agent's audit.

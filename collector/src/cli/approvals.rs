@@ -2,17 +2,17 @@
 
 use std::io::Write as _;
 
-use sensor_proto::v1::{Action, Approval, ListApprovalsRequest};
+use sensor_proto::{
+    action_name, result_name,
+    v1::{Action, Approval, ListApprovalsRequest},
+};
 use serde::Serialize;
 
 use super::{
     connect::{Place, said},
     hosts::time,
 };
-use crate::{
-    control::{kind, object, result},
-    query::print::columns,
-};
+use crate::{control::object, query::print::columns};
 
 /// What hosts would do if somebody approved it. `collector command HOST approve NUMBER`, or `deny`, decides.
 #[derive(Clone, Debug, clap::Args)]
@@ -92,7 +92,7 @@ impl Line {
         let action = asked.action.unwrap_or_default();
         let (state, who) = match &approval.outcome {
             None => ("waits".to_owned(), String::new()),
-            Some(outcome) => (result(outcome.result()), outcome.who.clone()),
+            Some(outcome) => (result_name(outcome.result()), outcome.who.clone()),
         };
         Self {
             host: approval.host.clone(),
@@ -113,7 +113,7 @@ fn in_words(action: &Action) -> String {
         (None, Some(process)) => format!("process {}", process.tgid),
         (None, None) => String::new(),
     };
-    format!("{} {of}", kind(action.kind()))
+    format!("{} {of}", action_name(action.kind()))
 }
 
 fn table(lines: &[Line]) -> String {

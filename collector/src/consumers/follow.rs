@@ -79,6 +79,8 @@ impl From<Status> for End {
 
 /// What is to be read next.
 enum Step {
+    /// What follows is not there yet: this position is next.
+    Early(Position),
     /// Retention has taken everything before this position.
     Taken(Position),
     /// A run, which has entries up to this position.
@@ -102,6 +104,13 @@ impl Follower {
             // Seen before looking, so that what is stored while looking is not waited for.
             self.stored.mark_unchanged();
             match self.step().await? {
+                Step::Early(reached) => {
+                    let message = format!(
+                        "position {} is not reached yet, {reached} is next; the collector may have begun anew",
+                        self.next
+                    );
+                    return Err(Status::out_of_range(message).into());
+                }
                 Step::Taken(floor) => {
                     self.taken += floor.0 - self.next.0;
                     self.reach(floor);
@@ -132,12 +141,7 @@ impl Follower {
         // The database is opened and read, which may wait for the disk.
         let look = tokio::task::spawn_blocking(move || Step::after(&data, &leases, next, &left_out));
         let looked = look.await.map_err(|error| Status::internal(error.to_string()))?;
-        match looked.map_err(|error| Status::unavailable(error.to_string()))? {
-            Ok(step) => Ok(step),
-            Err(reached) => Err(Status::out_of_range(format!(
-                "position {next} is not reached yet, {reached} is next; the collector may have begun anew"
-            ))),
-        }
+        looked.map_err(|error| Status::unavailable(error.to_string()))
     }
 
     /// Reads a run when it is its turn. What there is is looked up only then: whoever waits keeps no file.
@@ -256,20 +260,20 @@ impl Follower {
 }
 
 impl Step {
-    /// What there is to be read from `next` on; or the position that is next, where that is before it.
+    /// What there is to be read from `next` on.
     fn after(
         data: &Path,
         leases: &Leases,
         next: Position,
         left_out: &[LakeFile],
-    ) -> Result<Result<Self, Position>, StoreError> {
+    ) -> Result<Self, StoreError> {
         let mut snapshot = Snapshot::take(data, leases)?;
         let extent: Extent = snapshot.extent()?;
         if next > extent.next {
-            return Ok(Err(extent.next));
+            return Ok(Self::Early(extent.next));
         }
         if next < extent.floor {
-            return Ok(Ok(Self::Taken(extent.floor)));
+            return Ok(Self::Taken(extent.floor));
         }
         if let Some(past) = snapshot
             .runs()
@@ -278,14 +282,14 @@ impl Step {
             .find(|past| *past > next)
         {
             snapshot.leave_out(left_out);
-            return Ok(Ok(Self::Run(Arc::new(snapshot), past)));
+            return Ok(Self::Run(Arc::new(snapshot), past));
         }
         let batches = snapshot.fresh(next)?;
-        Ok(Ok(if batches.is_empty() {
+        Ok(if batches.is_empty() {
             Self::Wait
         } else {
             Self::Batches(batches)
-        }))
+        })
     }
 }
 

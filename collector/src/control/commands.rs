@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use prost::Message as _;
 use rusqlite::{OptionalExtension as _, Row, Transaction, params};
-use sensor_proto::v1::{
-    ActionKind, BundleState, Command, CommandAnswer, CommandState, Object, OfferBundleRequest,
-    RespondResponse, Result as Became, command::What, command_answer::Answer, object::Is, respond_response,
+use sensor_proto::{
+    action_name, result_name,
+    v1::{
+        ActionKind, BundleState, Command, CommandAnswer, CommandState, Object, OfferBundleRequest,
+        RespondResponse, command::What, command_answer::Answer, object::Is, respond_response,
+    },
 };
 
 use crate::trust::{
@@ -318,7 +321,7 @@ pub(crate) fn in_words(what: &What) -> String {
                 .map_or_else(|| format!("process {}", order.pid), object);
             format!(
                 "{} {target}{}",
-                kind(order.kind()),
+                action_name(order.kind()),
                 if order.dry_run {
                     ", only to see what it would hit"
                 } else {
@@ -332,13 +335,6 @@ pub(crate) fn in_words(what: &What) -> String {
     }
 }
 
-/// The name of an action.
-pub(crate) fn kind(kind: ActionKind) -> String {
-    kind.as_str_name()
-        .trim_start_matches("ACTION_KIND_")
-        .to_lowercase()
-}
-
 /// What is no process, in words.
 pub(crate) fn object(object: &Object) -> String {
     match &object.is {
@@ -348,11 +344,6 @@ pub(crate) fn object(object: &Object) -> String {
         Some(Is::Host(_)) => "the host".to_owned(),
         Some(Is::Network(network)) => network.clone(),
     }
-}
-
-/// What became of an action, in a word.
-pub(crate) fn result(result: Became) -> String {
-    result.as_str_name().trim_start_matches("RESULT_").to_lowercase()
 }
 
 /// What came of it, in words.
@@ -366,7 +357,7 @@ pub(crate) fn outcome(answer: &CommandAnswer) -> String {
             Some(respond_response::Answer::Begun(number)) => format!("begun as number {number}"),
             Some(respond_response::Answer::Plan(plan)) => format!("it would hit: {plan}"),
             Some(respond_response::Answer::Outcome(outcome)) => {
-                let result = result(outcome.result());
+                let result = result_name(outcome.result());
                 let detail = if outcome.detail.is_empty() {
                     String::new()
                 } else {

@@ -4,9 +4,12 @@
 
 use std::fmt::Write as _;
 
-use sensor_proto::v1::{
-    Action, ActionKind, Credential, CredentialCause, Detail, Incident, Loss, Operation, Outcome, Process,
-    ProcessId, Result, Session, Severity, Signal, Tuple, entry, event,
+use sensor_proto::{
+    action_name, result_name,
+    v1::{
+        Action, Credential, CredentialCause, Detail, Incident, Loss, Operation, Outcome, Process, ProcessId,
+        Session, Severity, Signal, Tuple, entry, event,
+    },
 };
 
 use super::{
@@ -543,7 +546,7 @@ pub const COLUMNS: &[Column] = &[
         Kind::Text,
         &[Response],
         "what was done or would have been",
-        |row| action(row).map_or(Cell::Null, |it| Cell::owned(action_name(it.kind()))),
+        |row| action(row).map_or(Cell::Null, |it| named(action_name(it.kind()))),
     ),
     of_entry(
         "action_target",
@@ -553,7 +556,7 @@ pub const COLUMNS: &[Column] = &[
         |row| action(row).map_or(Cell::Null, |it| id(it.target)),
     ),
     of_entry("outcome", Kind::Text, &[Response], "what became of it", |row| {
-        outcome(row).map_or(Cell::Null, |it| Cell::owned(result_name(it.result())))
+        outcome(row).map_or(Cell::Null, |it| named(result_name(it.result())))
     }),
     of_entry("who", Kind::Text, &[Response], "who decided", |row| {
         outcome(row).map_or(Cell::Null, |it| Cell::text(&it.who))
@@ -730,22 +733,13 @@ fn severity(severity: Severity) -> &'static str {
     }
 }
 
-fn action_name(kind: ActionKind) -> String {
-    short(kind.as_str_name(), "ACTION_KIND_")
-}
-
-fn result_name(result: Result) -> String {
-    short(result.as_str_name(), "RESULT_")
-}
-
-/// The name of a value without that of its type: "kill" for `ACTION_KIND_KILL`.
-fn short(name: &str, kind: &str) -> String {
-    let name = name.strip_prefix(kind).unwrap_or(name);
-    if name == "UNSPECIFIED" {
+/// Of a name; empty where it is that of no value.
+fn named(name: String) -> Cell<'static> {
+    Cell::owned(if name == "unspecified" {
         String::new()
     } else {
-        name.to_ascii_lowercase()
-    }
+        name
+    })
 }
 
 fn command_line(arguments: &[String]) -> String {

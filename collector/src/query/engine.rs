@@ -340,9 +340,7 @@ impl Engine {
         });
         Ok(receiver)
     }
-}
 
-impl Engine {
     /// Files of the run of `snapshot` that ends before `past` which cannot be read: set aside and taken off the list, so that another
     /// snapshot is without them.
     pub async fn set_aside(&self, snapshot: &Arc<Snapshot>, past: Position) -> Vec<LakeFile> {

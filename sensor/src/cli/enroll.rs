@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context as _;
 use sensor_trust::{Address, Token};
 
-use super::run::load;
+use super::run::ConfigArgs;
 use crate::{
     agent::host_name,
     enroll::{Enrolled, enroll},
@@ -33,9 +33,8 @@ pub struct EnrollArgs {
     /// Where the agent keeps what outlives it, instead of where the configuration says.
     #[arg(long, value_name = "DIRECTORY")]
     state: Option<PathBuf>,
-    /// Configuration file of the agent [default: /etc/sensor/sensor.toml, where there is one].
-    #[arg(short, long, value_name = "FILE", env = "SENSOR_CONFIG")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigArgs,
 }
 
 /// Enrols and says as whom.
@@ -50,7 +49,7 @@ pub async fn run(args: EnrollArgs) -> anyhow::Result<()> {
         println!("{}", told(&enrolled, directory));
         return Ok(());
     }
-    let config = load(args.config.as_deref())?;
+    let config = args.config.load()?;
     let directory = args.state.unwrap_or_else(|| config.host.state.clone());
     let enrolled = enroll(&address, &token, &directory, true).await?;
     println!("{}", told(&enrolled, &directory));

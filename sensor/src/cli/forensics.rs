@@ -27,7 +27,7 @@ use tonic::transport::Channel;
 use super::{
     connect::SocketArgs,
     respond,
-    run::load,
+    run::ConfigArgs,
     text::{bytes, harmless, short},
 };
 use crate::{
@@ -65,9 +65,8 @@ enum Command {
 
 #[derive(Clone, Debug, clap::Args)]
 struct Place {
-    /// Configuration file [default: /etc/sensor/sensor.toml, where there is one].
-    #[arg(short, long, value_name = "FILE", env = "SENSOR_CONFIG")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigArgs,
     /// Where the key is kept, instead of where the configuration says that the agent keeps what outlives it.
     #[arg(long, value_name = "DIRECTORY")]
     state: Option<PathBuf>,
@@ -140,7 +139,7 @@ pub async fn run(args: ForensicsArgs) -> anyhow::Result<ExitCode> {
 
 impl Place {
     fn config(&self) -> anyhow::Result<Config> {
-        Ok(load(self.config.as_deref())?)
+        Ok(self.config.load()?)
     }
 
     fn state(&self, config: &Config) -> PathBuf {

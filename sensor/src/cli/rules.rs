@@ -8,7 +8,7 @@ use std::{
 use clap::Subcommand;
 
 use super::{
-    run::load,
+    run::ConfigArgs,
     text::{harmless, short},
 };
 use crate::{
@@ -43,7 +43,7 @@ enum Command {
         /// Files of rules, and directories of them.
         paths: Vec<PathBuf>,
         #[command(flatten)]
-        configured: Configured,
+        config: ConfigArgs,
     },
     /// Say what a rule finds, why that is bad, what else looks like it, and whether it can match here.
     Explain {
@@ -51,23 +51,14 @@ enum Command {
         #[arg(required = true)]
         rules: Vec<PathBuf>,
         #[command(flatten)]
-        configured: Configured,
+        config: ConfigArgs,
     },
 }
 
-#[derive(Clone, Debug, clap::Args)]
-struct Configured {
-    /// Configuration file [default: /etc/sensor/sensor.toml, where there is one].
-    #[arg(short, long, value_name = "FILE", env = "SENSOR_CONFIG")]
-    config: Option<PathBuf>,
-}
-
-impl Configured {
-    /// The rules that it has: built-in ones, those of its paths, and which of them are disabled.
-    fn set(&self) -> Result<RuleSet, String> {
-        let config = load(self.config.as_deref()).map_err(|error| error.to_string())?;
-        Ok(RuleSet::load(&config.rules))
-    }
+/// The rules that a configuration has: built-in ones, those of its paths, and which of them are disabled.
+fn configured(config: &ConfigArgs) -> Result<RuleSet, String> {
+    let config = config.load().map_err(|error| error.to_string())?;
+    Ok(RuleSet::load(&config.rules))
 }
 
 /// Does it. The code is 1 where a rule or a test is not as it should be.
@@ -76,14 +67,14 @@ pub fn run(args: &RulesArgs) -> ExitCode {
     let (text, is_good) = match &args.command {
         Command::Check { paths } => check(paths),
         Command::Test { paths } => test(paths),
-        Command::List { paths, configured } => match paths.is_empty() {
-            true => match configured.set() {
+        Command::List { paths, config } => match paths.is_empty() {
+            true => match configured(config) {
                 Ok(set) => (list(&set), true),
                 Err(error) => (format!("{}\n", harmless(&error)), false),
             },
             false => (list(&set(paths)), true),
         },
-        Command::Explain { rules, configured } => explain(rules, configured),
+        Command::Explain { rules, config } => explain(rules, config),
     };
     print!("{text}");
     if is_good {
@@ -212,8 +203,8 @@ fn list(set: &RuleSet) -> String {
     text
 }
 
-fn explain(wanted: &[PathBuf], configured: &Configured) -> (String, bool) {
-    let known = match configured.set() {
+fn explain(wanted: &[PathBuf], config: &ConfigArgs) -> (String, bool) {
+    let known = match configured(config) {
         Ok(set) => set.rules,
         Err(error) => return (format!("{}\n", harmless(&error)), false),
     };

@@ -17,9 +17,8 @@ const CONFIG: &str = "/etc/sensor/sensor.toml";
 /// Watch this host until SIGTERM or Ctrl-C.
 #[derive(clap::Args, Debug)]
 pub struct RunArgs {
-    /// Configuration file [default: /etc/sensor/sensor.toml, where there is one].
-    #[arg(short, long, value_name = "FILE", env = "SENSOR_CONFIG")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigArgs,
     /// Where to put the socket of the local service, instead of where the configuration says.
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
@@ -56,7 +55,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
 }
 
 fn configure(args: &RunArgs) -> Result<Config, ConfigError> {
-    let mut config = load(args.config.as_deref())?;
+    let mut config = args.config.load()?;
     if let Some(socket) = &args.socket {
         config.export.socket.clone_from(socket);
     }
@@ -80,11 +79,21 @@ fn configure(args: &RunArgs) -> Result<Config, ConfigError> {
     Ok(config)
 }
 
-/// The configuration in the file that was named, else the one of the host, else the defaults.
-pub(super) fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
-    match file {
-        Some(path) => Config::load(path),
-        None if Path::new(CONFIG).exists() => Config::load(CONFIG.as_ref()),
-        None => Ok(Config::default()),
+/// Which configuration.
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct ConfigArgs {
+    /// Configuration file [default: /etc/sensor/sensor.toml, where there is one].
+    #[arg(short, long, value_name = "FILE", env = "SENSOR_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+impl ConfigArgs {
+    /// That in the file that was named, else the one of the host, else the defaults.
+    pub(super) fn load(&self) -> Result<Config, ConfigError> {
+        match &self.config {
+            Some(path) => Config::load(path),
+            None if Path::new(CONFIG).exists() => Config::load(CONFIG.as_ref()),
+            None => Ok(Config::default()),
+        }
     }
 }

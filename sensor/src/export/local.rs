@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use clap::ValueEnum as _;
 use ipnet::IpNet;
 use sensor_proto::{
     DESCRIPTORS, Entries, MESSAGE_BYTES_MAX,
@@ -516,10 +517,8 @@ fn demand(order: &v1::Order) -> Result<Demand, Status> {
 fn bundle_options(wanted: &v1::BundleOptions) -> Result<forensics::Options, Status> {
     let usual = forensics::Options::default();
     let region = |name: &String| {
-        Region::ALL
-            .into_iter()
-            .find(|region| region.name() == name)
-            .ok_or_else(|| Status::invalid_argument(format!("there is no memory called {name:?}")))
+        let found = Region::from_str(name, false);
+        found.map_err(|_| Status::invalid_argument(format!("there is no memory called {name:?}")))
     };
     let or = |given: u64, usual: u64| if given == 0 { usual } else { given };
     let limit = or(wanted.limit, usual.limit);

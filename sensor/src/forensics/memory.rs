@@ -45,9 +45,6 @@ pub enum Region {
 }
 
 impl Region {
-    /// All there are.
-    pub const ALL: [Self; 4] = [Self::AnonymousExecutable, Self::Stack, Self::Heap, Self::Writable];
-
     /// Its name, as the command line and the manifest have it.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -3,7 +3,7 @@
 use std::{sync::PoisonError, time::Duration};
 
 use sensor_proto::{
-    ENTRY_BYTES_MAX,
+    ENTRY_BYTES_MAX, action_name,
     v1::{
         Command, CommandAnswer, GetStatusRequest, OfferBundleRequest, ReloadResponse, RespondRequest,
         RespondResponse, Result as Became, RuleFiles, Snapshot, agent_server::Agent as _, command::What,
@@ -310,11 +310,7 @@ fn in_words(what: &What) -> String {
         What::Approve(number) => format!("approve {number}"),
         What::Deny(number) => format!("deny {number}"),
         What::Undo(number) => format!("undo {number}"),
-        What::Order(order) => order
-            .kind()
-            .as_str_name()
-            .trim_start_matches("ACTION_KIND_")
-            .to_lowercase(),
+        What::Order(order) => action_name(order.kind()),
         What::Reload(_) => "reload".to_owned(),
         What::Rules(files) => format!("rules, {} files", files.files.len()),
         What::Snapshot(_) => "status".to_owned(),

@@ -12,7 +12,7 @@ use std::{
     fmt,
     net::{SocketAddr, ToSocketAddrs as _},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     time::Duration,
 };
 
@@ -123,6 +123,11 @@ impl Means {
     }
 }
 
+/// Whoever held it before and panicked has left a whole value.
+fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn failed(why: impl ToString) -> (ActionResult, String) {
     (ActionResult::Failed, why.to_string())
 }
@@ -160,10 +165,7 @@ impl Measures {
 
     /// What somebody has done to what the kernel refuses since this was asked last.
     pub(super) fn tampered(&self) -> Option<String> {
-        self.tampered
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        locked(&self.tampered).take()
     }
 
     /// Looks for what an agent before this one left in the kernel, and for what the configuration blocks.
@@ -179,10 +181,7 @@ impl Measures {
 
     /// What the kernel refuses now.
     pub(super) fn holding(&self) -> Vec<Verdict> {
-        self.holding
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        locked(&self.holding).clone()
     }
 
     /// Measures are taken as the [means](Self::means) say from now on, and the kernel refuses what is `named` beside what the configuration
@@ -266,11 +265,11 @@ impl Hands {
             for (order, stopped) in self.kernel.denied(&held) {
                 self.tell(order, Done::Denied(stopped));
             }
-            *self.holding.lock().unwrap_or_else(PoisonError::into_inner) = held;
+            *locked(&self.holding) = held;
             let job = queue.recv_timeout(SWEEP);
             // What is not as it was left is somebody else's work.
             if let Some(what) = self.kernel.mend(&self.guard) {
-                *self.tampered.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
+                *locked(&self.tampered) = Some(what);
             }
             let is_told = job.is_ok();
             match job {
@@ -316,7 +315,7 @@ impl Hands {
     /// Nobody to hear it: the agent is ending.
     fn tell(&self, order: Order, done: Done) {
         // What is told of is so by then.
-        *self.holding.lock().unwrap_or_else(PoisonError::into_inner) = self.kernel.holding();
+        *locked(&self.holding) = self.kernel.holding();
         let _ = self.finished.send((order, done));
     }
 

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Means, Teller, failed};
+use super::{Means, Teller, failed, locked};
 use crate::{
     forensics::{self, DIRECTORY, HostKey, Request},
     host::Event,
@@ -49,7 +49,7 @@ struct Turn<'a>(&'a Turns);
 impl Turns {
     /// Waits for it.
     fn take(&self) -> Result<Turn<'_>, String> {
-        let mut bundles = self.bundles.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bundles = locked(&self.bundles);
         if bundles.all >= MOST {
             return Err(format!("{MOST} bundles are being made already"));
         }
@@ -71,7 +71,7 @@ impl Turns {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        let mut bundles = self.0.bundles.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bundles = locked(&self.0.bundles);
         bundles.being_made -= 1;
         bundles.all -= 1;
         self.0.ended.notify_one();
